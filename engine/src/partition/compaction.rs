@@ -1,0 +1,150 @@
+//! Segment to segment: carries out what `strategy` chose.
+//!
+//! Invariants:
+//! - inputs stay readable, and their files stay, until the manifest's edit is durable and the log carries its number (R2);
+//! - what it reads does not go through the block cache.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Partition;
+use super::output::Plan;
+use super::retention::Retention;
+use super::strategy::{self, Choice};
+use crate::error::Result;
+use crate::ids::{EditNumber, SegmentId};
+use crate::io::runtime::Runtime;
+use crate::manifest::Edit;
+use crate::merge::Merge;
+use crate::segment::{ReadMode, RunCursor, Segment, SegmentMeta};
+use crate::tombstones::RangeTombstones;
+
+/// How background work shares the core with what clients wait for.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// The part of a busy core that compaction takes: rises with its debt.
+    share: std::cell::Cell<f64>,
+    /// Operations served; while it stands still nobody is in the way.
+    operations: std::cell::Cell<u64>,
+    seen: std::cell::Cell<u64>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { share: std::cell::Cell::new(1.0), operations: 0.into(), seen: 0.into() }
+    }
+}
+
+/// What a compaction did.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) edit: EditNumber,
+    /// Their files go once the log carries the edit's number.
+    pub(crate) obsolete: Vec<SegmentId>,
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_written: u64,
+}
+
+impl Pace {
+    /// The part of a busy core that compaction may take, 0..=1.
+    pub(crate) fn set_share(&self, share: f64) {
+        self.share.set(share.clamp(0.05, 1.0));
+    }
+
+    /// Somebody was served.
+    pub(crate) fn operation(&self) {
+        self.operations.set(self.operations.get().wrapping_add(1));
+    }
+
+    /// Between two slices: leaves the core to others for their share of the time, if there are any.
+    pub(crate) async fn give_way(&self, runtime: &Runtime) {
+        let busy = self.seen.replace(self.operations.get()) != self.operations.get();
+        let share = self.share.get();
+        if busy && share < 1.0 {
+            runtime.sleep(SLICE.mul_f64((1.0 - share) / share)).await;
+        }
+    }
+}
+
+/// A slice of work, as the runtime measures it.
+const SLICE: Duration = Duration::from_nanos(crate::io::turns::SLICE_NANOS_MAX);
+
+impl Partition {
+    /// The most urgent compaction of this partition.
+    pub(crate) fn choose_compaction(&self) -> Option<Choice> {
+        let levels = self.levels();
+        strategy::choose(&levels.metas(), &self.common.options.shape, &self.compaction_cursor.borrow(), &[])
+    }
+
+    /// Bytes compaction has yet to move.
+    pub(crate) fn compaction_debt(&self) -> u64 {
+        strategy::debt_bytes(&self.levels().metas(), &self.common.options.shape)
+    }
+
+    /// Carries out a choice. On an error nothing has changed.
+    pub(crate) async fn compact(&self, choice: &Choice) -> Result<Done> {
+        let levels = self.levels();
+        let find = |ids: &[SegmentId]| -> Vec<Rc<Segment>> {
+            ids.iter().filter_map(|id| levels.find(*id).cloned()).collect()
+        };
+        let (upper, lower) = (find(&choice.upper), find(&choice.lower));
+        assert_eq!(upper.len() + lower.len(), choice.upper.len() + choice.lower.len(), "inputs are current");
+        let inputs: Vec<Rc<Segment>> = upper.iter().chain(&lower).cloned().collect();
+        let built = if choice.is_move {
+            vec![SegmentMeta { level: level_byte(choice.level + 1), ..upper[0].meta().clone() }]
+        } else {
+            self.build(self.plan_compaction(choice.level, &inputs)).await?
+        };
+        let removed: Vec<SegmentId> = inputs.iter().map(|s| s.meta().id).collect();
+        let opened = self.open_segments(&built).await?;
+        // Numbers of an edit only rise: zeros leave what the last flush said.
+        let next_segment = self.next_segment.get();
+        let edit = Edit { added: built.clone(), removed: removed.clone(), next_segment, ..Edit::default() };
+        let edit = self.manifest.append(edit).await?;
+        *self.levels.borrow_mut() = Rc::new(self.levels().edited(&opened, &removed));
+        if let Some(last) = upper.last() {
+            self.compaction_cursor.borrow_mut()[choice.level].clone_from(&last.meta().last);
+        }
+        let (obsolete, bytes_read) = if choice.is_move {
+            (Vec::new(), 0)
+        } else {
+            (removed, inputs.iter().map(|s| s.meta().bytes).sum())
+        };
+        let bytes_written = if choice.is_move { 0 } else { built.iter().map(|m| m.bytes).sum() };
+        Ok(Done { edit, obsolete, bytes_read, bytes_written })
+    }
+
+    fn plan_compaction(&self, level: usize, inputs: &[Rc<Segment>]) -> Plan {
+        let first = inputs.iter().map(|s| s.meta().first.as_slice()).min().unwrap_or_default();
+        let last = inputs.iter().map(|s| s.meta().last.as_slice()).max().unwrap_or_default();
+        let bottom = self.levels().is_bottom(level + 1, first, last);
+        let mut tombstones = RangeTombstones::default();
+        for segment in inputs {
+            tombstones.merge(segment.tombstones());
+        }
+        let runs = runs_of(inputs, level).into_iter().map(|run| RunCursor::new(run, ReadMode::Ahead).into());
+        Plan {
+            merge: Merge::new(runs.collect()),
+            tombstones,
+            retention: Retention::new(self.snapshots.versions(), bottom, self.committed_time_ms()),
+            level: level_byte(level + 1),
+            segment_bytes: self.common.options.shape.segment_bytes,
+            gives_way: true,
+        }
+    }
+}
+
+/// Inputs as sorted runs: each segment of level 0 is one, those of a deeper level are one together.
+fn runs_of(inputs: &[Rc<Segment>], upper: usize) -> Vec<Rc<[Rc<Segment>]>> {
+    let (mut above, below): (Vec<_>, Vec<_>) =
+        inputs.iter().cloned().partition(|s| usize::from(s.meta().level) == upper);
+    let mut runs: Vec<Rc<[Rc<Segment>]>> =
+        if upper == 0 { above.drain(..).map(|s| Rc::from([s])).collect() } else { vec![above.into()] };
+    runs.push(below.into());
+    runs.retain(|run| !run.is_empty());
+    runs
+}
+
+fn level_byte(level: usize) -> u8 {
+    u8::try_from(level).unwrap_or_else(|_| unreachable!("there are {} levels", strategy::LEVELS))
+}

@@ -1,0 +1,301 @@
+//! Reading a partition: one row, or a page of a range.
+//!
+//! A read looks at the memtables, then at the segments from newest to oldest, and stops at the first entry of the
+//! row at or below its version: a row's versions ascend with the age of what holds them. What it observed is
+//! committed before it returns (R4); after a failed log it sees committed versions only (R3).
+
+use std::rc::Rc;
+
+use super::levels::Levels;
+use super::locks::{Obstacle, in_doubt};
+use super::{Partition, Sealed};
+use crate::entry::{Entry, Expiry, Kind};
+use crate::error::Result;
+use crate::ids::Version;
+use crate::memtable::Memtable;
+use crate::merge::{Merge, Source};
+use crate::segment::{Found, ReadMode, RunCursor};
+use crate::tombstones::RangeTombstones;
+use crate::visible::{View, Visible};
+
+/// A live row, borrowed from where it is stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// Its value.
+    pub value: &'a [u8],
+    /// The write that made it.
+    pub version: Version,
+    /// When it expires.
+    pub expiry: Expiry,
+}
+
+/// What a read must not tell before it is committed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Observed {
+    version: Version,
+    expired: Option<Expiry>,
+}
+
+/// How much of a range one page may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct PageLimit {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes of keys and values; exceeded by at most one row.
+    pub bytes: usize,
+}
+
+/// Some rows of a range, in storage order.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The rows.
+    pub rows: Vec<OwnedRow>,
+    /// Where the next page starts; `None` at the end of the range.
+    pub resume: Option<Vec<u8>>,
+}
+
+/// A live row, copied out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnedRow {
+    /// Storage key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// The write that made it.
+    pub version: Version,
+    /// When it expires.
+    pub expiry: Expiry,
+}
+
+impl OwnedRow {
+    /// The row, borrowed.
+    #[must_use]
+    pub fn as_row(&self) -> Row<'_> {
+        Row { value: &self.value, version: self.version, expiry: self.expiry }
+    }
+}
+
+impl Row<'_> {
+    /// A copy of the row at `key`.
+    #[must_use]
+    pub fn to_owned_at(&self, key: &[u8]) -> OwnedRow {
+        OwnedRow { key: key.to_vec(), value: self.value.to_vec(), version: self.version, expiry: self.expiry }
+    }
+}
+
+impl Partition {
+    /// Calls `f` with the row at `key` as of version `at`, and returns what it returned once that may be told.
+    pub(crate) async fn get<R>(
+        &self,
+        key: &[u8],
+        at: Version,
+        f: impl FnOnce(Option<Row<'_>>) -> R,
+    ) -> Result<R> {
+        let at = self.readable(at);
+        self.wait_for_transactions(key, None, at).await?;
+        let mut search = Search { partition: self, key, at, hidden: Version::ZERO, f: Some(f) };
+        let (result, observed) = match self.search_memtables(&mut search) {
+            Some(found) => found,
+            None => search_segments(&self.levels(), &mut search).await?,
+        };
+        self.wait_observed(observed).await?;
+        Ok(result)
+    }
+
+    /// The rows of `start..end` as of `at`, as many as `limit` admits.
+    pub(crate) async fn scan(&self, start: &[u8], end: &[u8], at: Version, limit: PageLimit) -> Result<Page> {
+        self.wait_for_transactions(start, Some(end), self.readable(at)).await?;
+        // A page is one moment: writes that come while it is read are after it. The moment is now, not before the
+        // wait: a transaction waited for may have committed above every version given out until then.
+        let at = self.readable(at).min(self.version());
+        let _hold = self.snapshots.hold(at);
+        let levels = self.levels();
+        let view = View { at, now_ms: self.time_ms(), tombstones: self.tombstones_in(&levels, start, end) };
+        let mut visible = Visible::new(Merge::new(self.sources(&levels, start, end)), view);
+        visible.seek(start).await?;
+        let mut slice = self.common.runtime.slice();
+        let mut page = Page::default();
+        let mut bytes = 0;
+        while let Some(entry) = visible.entry().filter(|e| e.key < end) {
+            if page.rows.len() == limit.rows || bytes >= limit.bytes {
+                page.resume = Some(entry.key.to_vec());
+                break;
+            }
+            bytes += entry.key.len() + entry.value.len();
+            page.rows.push(OwnedRow {
+                key: entry.key.to_vec(),
+                value: entry.value.to_vec(),
+                version: entry.version,
+                expiry: entry.expiry,
+            });
+            visible.next().await?;
+            slice.pause().await;
+        }
+        // Everything at or below `at` may have shaped the page, absences included.
+        self.wait_observed(Observed { version: at, expired: visible.expired() }).await?;
+        Ok(page)
+    }
+
+    /// The version of the newest write of a row; none if there is no row. For validation: the caller holds its lock.
+    pub(crate) async fn current_version(&self, key: &[u8]) -> Result<Option<Version>> {
+        let mut search =
+            Search { key, at: Version::MAX, partition: self, hidden: Version::ZERO, f: Some(version_of) };
+        let (version, _) = match self.search_memtables(&mut search) {
+            Some(found) => found,
+            None => search_segments(&self.levels(), &mut search).await?,
+        };
+        Ok(version)
+    }
+
+    /// The version a read sees: all, or only what is committed once the log has failed (R3).
+    fn readable(&self, at: Version) -> Version {
+        let failed = self.common.wal().failed().is_some();
+        if failed { at.min(self.committed_version()) } else { at }
+    }
+
+    /// Waits until no undecided transaction could change what a read of these rows at `at` sees.
+    pub(crate) async fn wait_for_transactions(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        at: Version,
+    ) -> Result<()> {
+        loop {
+            let changed = self.unlocked.changed();
+            if self.locks.borrow().is_idle() {
+                return Ok(());
+            }
+            let obstacle = self.locks.borrow().obstacle(start, end, at);
+            match obstacle {
+                Obstacle::None => return Ok(()),
+                Obstacle::InDoubt => return Err(in_doubt()),
+                Obstacle::Undecided => changed.await,
+            }
+        }
+    }
+
+    /// Waits until no undecided transaction could commit at or below `at`.
+    pub(crate) async fn wait_until_decided(&self, at: Version) -> Result<()> {
+        loop {
+            let changed = self.unlocked.changed();
+            let obstacle = self.locks.borrow().undecided_at(at);
+            match obstacle {
+                Obstacle::None => return Ok(()),
+                Obstacle::InDoubt => return Err(in_doubt()),
+                Obstacle::Undecided => changed.await,
+            }
+        }
+    }
+
+    /// R4: returns when everything a reply observed is committed.
+    async fn wait_observed(&self, observed: Observed) -> Result<()> {
+        if let Some(ticket) = self.commit_of(observed.version) {
+            self.common.wal().committed(ticket).await?;
+        }
+        if let Some(expiry) = observed.expired
+            && let Some(ticket) = self.commit_of_expiry(expiry)?
+        {
+            self.common.wal().committed(ticket).await?;
+        }
+        Ok(())
+    }
+
+    fn search_memtables<R, F>(&self, search: &mut Search<'_, F>) -> Option<(R, Observed)>
+    where
+        F: FnOnce(Option<Row<'_>>) -> R,
+    {
+        let active = self.active.borrow();
+        search.memtable(&active.memtable).or_else(|| {
+            let sealed = self.sealed.borrow();
+            sealed.iter().find_map(|s: &Rc<Sealed>| search.memtable(&s.memtable))
+        })
+    }
+
+    /// Everything a scan of `start..end` merges, newest first.
+    fn sources(&self, levels: &Levels, start: &[u8], end: &[u8]) -> Vec<Source> {
+        let mut sources = vec![Source::from(self.active.borrow().memtable.cursor())];
+        sources.extend(self.sealed.borrow().iter().map(|s| Source::from(s.memtable.cursor())));
+        let runs = levels.runs(start, end);
+        sources.extend(runs.into_iter().map(|run| Source::from(RunCursor::new(run, ReadMode::Cached))));
+        sources
+    }
+
+    /// All range tombstones that reach into `start..end`.
+    fn tombstones_in(&self, levels: &Levels, start: &[u8], end: &[u8]) -> RangeTombstones {
+        let mut all = RangeTombstones::default();
+        let mut add = |tombstones: &RangeTombstones| all.merge_range(tombstones, start, end);
+        add(&self.active.borrow().memtable.tombstones());
+        self.sealed.borrow().iter().for_each(|s| add(&s.memtable.tombstones()));
+        levels.all().for_each(|s| add(s.tombstones()));
+        all
+    }
+}
+
+/// A point read under way.
+struct Search<'a, F> {
+    /// Asked for the time only where a row expires: a look at the clock costs as much as a cached block.
+    partition: &'a Partition,
+    key: &'a [u8],
+    at: Version,
+    /// Newest range tombstone met so far that covers the key.
+    hidden: Version,
+    /// Taken when the answer is known.
+    f: Option<F>,
+}
+
+impl<F> Search<'_, F> {
+    fn memtable<R>(&mut self, memtable: &Memtable) -> Option<(R, Observed)>
+    where
+        F: FnOnce(Option<Row<'_>>) -> R,
+    {
+        self.hide(memtable.tombstones().covering(self.key, self.at));
+        let (key, at) = (self.key, self.at);
+        memtable.get(key, at, |entry| self.answer(Some(entry)))
+    }
+
+    fn hide(&mut self, tombstone: Option<Version>) {
+        self.hidden = self.hidden.max(tombstone.unwrap_or(Version::ZERO));
+    }
+
+    /// The answer, from the newest entry of the row or from there being none.
+    fn answer<R>(&mut self, entry: Option<Entry<'_>>) -> (R, Observed)
+    where
+        F: FnOnce(Option<Row<'_>>) -> R,
+    {
+        let f = self.f.take().unwrap_or_else(|| unreachable!("a search answers once"));
+        let Some(entry) = entry.filter(|e| e.version >= self.hidden) else {
+            return (f(None), Observed { version: self.hidden, expired: None });
+        };
+        let observed = Observed { version: entry.version, expired: None };
+        match entry.kind {
+            Kind::Delete => (f(None), observed),
+            Kind::Put if entry.expiry != Expiry::NEVER && entry.expiry.is_past(self.partition.time_ms()) => {
+                (f(None), Observed { expired: Some(entry.expiry), ..observed })
+            }
+            Kind::Put => {
+                let row = Row { value: entry.value, version: entry.version, expiry: entry.expiry };
+                (f(Some(row)), observed)
+            }
+        }
+    }
+}
+
+fn version_of(row: Option<Row<'_>>) -> Option<Version> {
+    row.map(|r| r.version)
+}
+
+async fn search_segments<R, F>(levels: &Levels, search: &mut Search<'_, F>) -> Result<(R, Observed)>
+where
+    F: FnOnce(Option<Row<'_>>) -> R,
+{
+    let hash = crate::hash::stable(search.key);
+    let key = search.key;
+    for segment in levels.covering(key) {
+        search.hide(segment.tombstones().covering(key, search.at));
+        if let Some(found) = segment.get(key, hash, search.at).await? {
+            let Found { version, kind, expiry, .. } = found;
+            return Ok(search.answer(Some(Entry { key, version, kind, expiry, value: found.value() })));
+        }
+    }
+    Ok(search.answer(None))
+}

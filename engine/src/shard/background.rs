@@ -1,0 +1,281 @@
+//! What a shard does by itself: flushes, compactions, releasing log, watching for room.
+//!
+//! One flush and one compaction at a time; both are tasks like any other and give way between slices. A failure
+//! of the device other than a lack of room ends writing, not reading.
+//!
+//! Invariants:
+//! - log is released only below what every partition has in segments or decided;
+//! - files that an edit dropped are deleted only after a durable log batch carries the edit's number (R2).
+
+use std::rc::Rc;
+
+use super::Shard;
+use super::space::RETRY;
+use crate::error::{Error, Result};
+use crate::ids::{EditNumber, SegmentId};
+use crate::io::runtime::Task;
+use crate::partition::Partition;
+use crate::partition::strategy::Choice;
+
+/// Segments in level 0 at which writers are first slowed, as a multiple of the trigger; and at which they stop.
+const LEVEL0_SLOW: usize = 3;
+const LEVEL0_STOP: usize = 10;
+/// Part of the memtables' memory that may be used before writers are slowed.
+const MEMTABLES_SLOW: f64 = 0.6;
+
+/// Memory a shard keeps for log batches and for what flushes and compactions read ahead and write behind, bytes; less
+/// where a shard has little.
+const BUFFERS_BYTES: usize = 24 << 20;
+
+/// Starts the shard's own tasks; dropping them ends them.
+pub(crate) fn start(shard: &Rc<Shard>) -> Vec<Task<()>> {
+    shard.size_cache();
+    let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()>>>| shard.runtime().spawn(task);
+    vec![
+        spawn(Box::pin(flush_forever(Rc::clone(shard)))),
+        spawn(Box::pin(compact_forever(Rc::clone(shard)))),
+        spawn(Box::pin(watch_log(Rc::clone(shard)))),
+        spawn(Box::pin(tend(Rc::clone(shard)))),
+    ]
+}
+
+async fn flush_forever(shard: Rc<Shard>) {
+    loop {
+        let work = shard.work.changed();
+        let Some(partition) = shard.next_flush() else {
+            work.await;
+            continue;
+        };
+        match partition.flush_oldest().await {
+            Ok(flushed) => {
+                shard.traffic.flushed(flushed);
+                shard.release_log();
+                shard.size_cache();
+                shard.flushed.notify();
+            }
+            Err(e) => shard.background_failed("flush", e).await,
+        }
+        shard.look();
+    }
+}
+
+async fn compact_forever(shard: Rc<Shard>) {
+    loop {
+        let work = shard.work.changed();
+        let Some((partition, choice)) = shard.next_compaction() else {
+            work.await;
+            continue;
+        };
+        match partition.compact(&choice).await {
+            Ok(done) => {
+                shard.traffic.compacted(done.bytes_read, done.bytes_written);
+                shard.size_cache();
+                shard.clean_up(&partition, done.edit, done.obsolete);
+            }
+            Err(e) => shard.background_failed("compaction", e).await,
+        }
+        shard.look();
+    }
+}
+
+/// The log says when it wants its oldest end released.
+async fn watch_log(shard: Rc<Shard>) {
+    loop {
+        shard.common.wal().pressed().await;
+        let flushed = shard.flushed.changed();
+        shard.look();
+        if shard.common.wal().pressure().is_some() {
+            // What pins it has to be flushed first.
+            flushed.await;
+        }
+    }
+}
+
+/// Now and then: room, snapshots nobody holds any more, pressure.
+async fn tend(shard: Rc<Shard>) {
+    loop {
+        shard.runtime().sleep(RETRY).await;
+        shard.release_snapshots();
+        shard.look();
+        let backlog = shard.partitions().any(|p| p.sealed_count() > 0);
+        if shard.space.is_full() && !backlog {
+            if let Err(e) = shard.space.try_resume().await {
+                tracing::error!("cannot look for room: {e}");
+            }
+            shard.relieved.notify();
+        }
+    }
+}
+
+impl Shard {
+    /// Looks at memory, levels and log: seals what should be flushed, and sets how hard writers are held back.
+    #[expect(clippy::cast_precision_loss, reason = "ratios")]
+    pub(crate) fn look(&self) {
+        let before = self.pacing.pressure();
+        let mut memtables: usize = self.partitions().map(|p| p.memtable_bytes()).sum();
+        let max = self.pacing.memtables_bytes_max;
+        let sealed: usize = self.partitions().map(|p| p.memtable_bytes() - p.active_bytes()).sum();
+        if memtables - sealed > max / 2
+            && let Some(largest) = self.partitions().max_by_key(|p| p.active_bytes())
+        {
+            largest.seal();
+        }
+        self.relieve_log();
+        memtables = memtables.min(max);
+        let memory = (memtables as f64 / max as f64 - MEMTABLES_SLOW) / (1.0 - MEMTABLES_SLOW);
+        let trigger = self.common.options.shape.level0_trigger;
+        let level0 = self.partitions().map(|p| p.levels().level(0).len()).max().unwrap_or(0);
+        let (slow, stop) = ((trigger * LEVEL0_SLOW) as f64, (trigger * LEVEL0_STOP) as f64);
+        let level0 = (level0 as f64 - slow) / (stop - slow);
+        let pressure = memory.max(level0).clamp(0.0, 1.0);
+        self.pacing.set(pressure);
+        let debt: u64 = self.partitions().map(|p| p.compaction_debt()).sum();
+        self.common.pace.set_share(0.25 + debt as f64 / (self.common.options.shape.base_bytes * 4) as f64);
+        self.work.notify();
+        if pressure < before {
+            self.relieved.notify();
+        }
+    }
+
+    /// The most urgent compaction of all partitions; none once writing has ended.
+    fn next_compaction(&self) -> Option<(Rc<Partition>, Choice)> {
+        if self.broken.get().is_some() {
+            return None;
+        }
+        let indebted = self.partitions().max_by_key(|p| p.compaction_debt())?;
+        let mut candidates = std::iter::once(indebted).chain(self.partitions());
+        candidates.find_map(|p| p.choose_compaction().map(|choice| (Rc::clone(p), choice)))
+    }
+
+    /// Near the log's cap: seals what pins its oldest end, and has transactions under way rewritten at its head.
+    fn relieve_log(&self) {
+        let Some(upto) = self.common.wal().pressure() else { return };
+        for partition in self.partitions().filter(|p| p.pinned_lsn().is_some_and(|lsn| lsn < upto)) {
+            partition.seal();
+            if let Err(e) = partition.rewrite_below(upto) {
+                tracing::warn!("the log stays pinned: {e}");
+            }
+        }
+        self.release_log();
+    }
+
+    /// The cache gets what memtables, buffers and open segments leave of the shard's memory.
+    fn size_cache(&self) {
+        let options = &self.common.options;
+        let memory = options.memory_bytes / options.shards;
+        let segments: usize =
+            self.partitions().map(|p| p.levels().all().map(|s| s.memory_bytes()).sum::<usize>()).sum();
+        let taken = self.pacing.memtables_bytes_max + BUFFERS_BYTES.min(memory / 8) + segments;
+        self.common.cache.set_bytes_max(memory.saturating_sub(taken) as u64);
+    }
+
+    /// Bytes compaction has yet to move, of all partitions.
+    #[must_use]
+    pub fn compaction_debt(&self) -> u64 {
+        self.partitions().map(|p| p.compaction_debt()).sum()
+    }
+
+    /// Flushes every memtable and returns when nothing is left to flush.
+    ///
+    /// # Errors
+    /// What ended writing.
+    pub async fn flush(&self) -> Result<()> {
+        self.partitions().for_each(|p| p.seal());
+        self.settle(|shard| shard.partitions().all(|p| p.sealed_count() == 0)).await
+    }
+
+    /// Returns when there is nothing to flush and nothing to compact.
+    ///
+    /// # Errors
+    /// What ended writing.
+    pub async fn settled(&self) -> Result<()> {
+        self.settle(|shard| shard.next_flush().is_none() && shard.next_compaction().is_none()).await
+    }
+
+    async fn settle(&self, done: impl Fn(&Self) -> bool) -> Result<()> {
+        self.look();
+        loop {
+            let work = self.work.changed();
+            if let Some(e) = self.broken.get() {
+                return Err(e.clone());
+            }
+            if done(self) {
+                return Ok(());
+            }
+            work.await;
+        }
+    }
+
+    /// The partition whose sealed memtable to flush first: the one that pins the oldest log.
+    fn next_flush(&self) -> Option<Rc<Partition>> {
+        if self.broken.get().is_some() {
+            return None;
+        }
+        let waiting = self.partitions().filter(|p| p.sealed_count() > 0);
+        waiting.min_by_key(|p| p.pinned_lsn()).cloned()
+    }
+
+    /// Tells the log what nobody needs any more, and which edits made it so (R2).
+    fn release_log(&self) {
+        let wal = self.common.wal();
+        let pinned = self.partitions().filter_map(|p| p.pinned_lsn()).min();
+        let upto = pinned.map_or(wal.head_lsn(), |lsn| lsn.min(wal.head_lsn()));
+        if !wal.frees(upto) {
+            // Witnesses take log themselves: all in one batch, once per file.
+            return;
+        }
+        for partition in self.partitions() {
+            if let Err(e) = wal.witness(partition.id, partition.manifest.last()) {
+                tracing::debug!("nothing is released: {e}");
+                return;
+            }
+        }
+        wal.release(upto);
+    }
+
+    /// Deletes what an edit dropped, once the log carries its number.
+    fn clean_up(self: &Rc<Self>, partition: &Rc<Partition>, edit: EditNumber, obsolete: Vec<SegmentId>) {
+        if obsolete.is_empty() {
+            return;
+        }
+        let (shard, partition) = (Rc::clone(self), Rc::clone(partition));
+        let task = self.runtime().spawn(async move {
+            let wal = shard.common.wal();
+            while !wal.has_reserve() {
+                // Flushes, which release log, go first.
+                shard.runtime().sleep(RETRY).await;
+            }
+            let witnessed = match wal.witness(partition.id, edit) {
+                Ok(ticket) => wal.durable(ticket).await,
+                Err(e) => Err(e),
+            };
+            if witnessed.is_err() {
+                // The log has failed: the next opening removes what the manifest does not name.
+                return;
+            }
+            for id in obsolete {
+                partition.remove_segment_file(id).await;
+            }
+            if let Err(e) = partition.manifest.witnessed(edit).await {
+                tracing::warn!("an old manifest stays until the next opening: {e}");
+            }
+        });
+        task.detach();
+    }
+
+    /// No room: gives up the reserve and lets the job try again. Anything else ends writing.
+    async fn background_failed(&self, what: &str, e: Error) {
+        if e.is_no_space() {
+            if !self.space.give_up().await {
+                self.runtime().sleep(RETRY).await;
+            }
+            self.relieved.notify();
+            return;
+        }
+        tracing::error!("{what} failed, the shard takes no more writes: {e}");
+        self.common.wal().refuse(Error::Stopped(e.to_string().into()));
+        let _first = self.broken.set(e);
+        self.relieved.notify();
+        self.work.notify();
+    }
+}

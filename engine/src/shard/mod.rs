@@ -1,0 +1,390 @@
+//! A shard: one core's thread, with a log, a cache and the partitions it owns.
+//!
+//! Everything here is single-threaded. Another core's partition is reached by sending it a job (`link`), never by
+//! sharing state. This file holds the shard's parts and its public operations; `write` admits and applies local
+//! writes, `transact` commits over partitions, `background` flushes and compacts, `space` watches the device, `host`
+//! is the thread itself.
+
+pub(crate) mod background;
+pub(crate) mod host;
+pub(crate) mod link;
+mod meter;
+pub(crate) mod space;
+pub mod stats;
+mod transact;
+mod write;
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+
+use self::link::Link;
+use self::meter::Meter;
+use self::space::Space;
+use self::stats::Traffic;
+use self::write::Pacing;
+use crate::batch::{Op, WriteBatch, check_value};
+use crate::counters::{Counters, Load, PartitionSlot, Tick};
+use crate::entry::Expiry;
+use crate::error::{Error, Result};
+use crate::ids::{Incarnation, ShardId, Version};
+use crate::io::runtime::Runtime;
+use crate::key::{self, RoutingKey};
+use crate::partition::read::{OwnedRow, Page, PageLimit, Row};
+use crate::partition::snapshots::Hold;
+use crate::partition::{Common, Partition};
+use crate::signal::Signal;
+use crate::store::map::{Home, PartitionMap};
+use crate::transaction::Transaction;
+
+/// One core's part of a store, and the way to all of it for code that runs on that core.
+pub struct Shard {
+    id: ShardId,
+    pub(crate) common: Rc<Common>,
+    /// By their place in the map.
+    partitions: Vec<Owned>,
+    map: Arc<PartitionMap>,
+    /// To the other shards, by number; none to itself.
+    links: OnceCell<Vec<Option<Link>>>,
+    counters: RefCell<Counters>,
+    meter: Meter,
+    traffic: Traffic,
+    space: Space,
+    pacing: Pacing,
+    /// Told when there is something to flush or to compact, and when some of that is done.
+    work: Signal,
+    /// Told after each flush, once the log has been released.
+    flushed: Signal,
+    /// Told when writers may go on.
+    relieved: Signal,
+    /// A background failure that ends writing: reads go on.
+    broken: OnceCell<Error>,
+    incarnation: Incarnation,
+    transactions: Cell<u64>,
+    /// Versions held for snapshots, as long as those live.
+    held: RefCell<Vec<(Weak<()>, Vec<Hold>)>>,
+    /// Keys are built here, so that a point operation allocates nothing.
+    scratch: RefCell<Vec<u8>>,
+}
+
+/// A partition and where it is counted.
+#[derive(Debug)]
+pub(crate) struct Owned {
+    pub(crate) partition: Rc<Partition>,
+    pub(crate) slot: PartitionSlot,
+}
+
+/// What a shard is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) partitions: Vec<Owned>,
+    pub(crate) counters: Counters,
+    pub(crate) space: Space,
+}
+
+impl Shard {
+    /// A shard over recovered partitions; it does not serve before [`background::start`].
+    pub(crate) fn new(id: ShardId, common: Rc<Common>, map: Arc<PartitionMap>, parts: Parts) -> Self {
+        let pacing = Pacing::new(&common.options);
+        Self {
+            id,
+            common,
+            partitions: parts.partitions,
+            map,
+            links: OnceCell::new(),
+            counters: RefCell::new(parts.counters),
+            meter: Meter::default(),
+            traffic: Traffic::default(),
+            space: parts.space,
+            pacing,
+            work: Signal::default(),
+            flushed: Signal::default(),
+            relieved: Signal::default(),
+            broken: OnceCell::new(),
+            incarnation: parts.incarnation,
+            transactions: Cell::new(0),
+            held: RefCell::default(),
+            scratch: RefCell::default(),
+        }
+    }
+
+    /// Which shard this is.
+    #[must_use]
+    pub const fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Tasks and time of this core.
+    #[must_use]
+    pub fn runtime(&self) -> &Runtime {
+        &self.common.runtime
+    }
+
+    /// The value of a row, copied out.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for a key over its limits; [`Error::Corrupt`] and [`Error::Io`] from the device;
+    /// [`Error::Stopped`] for a row of a transaction left undecided by a failed log.
+    pub async fn get(self: &Rc<Self>, entity: &[u8], row: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.read(entity, row, |found| found.map(|r| r.value.to_vec())).await
+    }
+
+    /// Calls `f` with a row, without copying it where this shard owns it.
+    ///
+    /// # Errors
+    /// As [`Shard::get`].
+    pub async fn read<R>(
+        self: &Rc<Self>,
+        entity: &[u8],
+        row: &[u8],
+        f: impl FnOnce(Option<Row<'_>>) -> R,
+    ) -> Result<R> {
+        let key = self.storage_key(entity, row)?;
+        let home = self.map.home_of(&key);
+        let Some(owned) = self.local(home) else {
+            let found = self.get_at(key, Version::MAX).await?;
+            return Ok(f(found.as_ref().map(OwnedRow::as_row)));
+        };
+        let mut bytes_out = 0;
+        let counted = |row: Option<Row<'_>>| {
+            bytes_out = row.map_or(0, |r| r.value.len() as u64);
+            f(row)
+        };
+        let work = owned.partition.get(&key, Version::MAX, counted);
+        let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
+        let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
+        self.count(owned, entity, &key, &load, result.is_err());
+        self.give_back(key);
+        result
+    }
+
+    /// Sets a row.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for sizes over their limits; [`Error::Full`] when the device is full; [`Error::Stopped`] once
+    /// the shard's log has failed: whether this write survives is then unknown.
+    pub async fn put(self: &Rc<Self>, entity: &[u8], row: &[u8], value: &[u8]) -> Result<()> {
+        self.put_until(entity, row, value, Expiry::NEVER).await
+    }
+
+    /// Sets a row that is gone from `expiry` on.
+    ///
+    /// # Errors
+    /// As [`Shard::put`].
+    pub async fn put_until(
+        self: &Rc<Self>,
+        entity: &[u8],
+        row: &[u8],
+        value: &[u8],
+        expiry: Expiry,
+    ) -> Result<()> {
+        check_value(value)?;
+        let key = self.storage_key(entity, row)?;
+        let op = Op::Put { key: &key, value, expiry };
+        let result = self.write_one(entity, &op).await;
+        self.give_back(key);
+        result
+    }
+
+    /// Removes a row.
+    ///
+    /// # Errors
+    /// As [`Shard::put`].
+    pub async fn delete(self: &Rc<Self>, entity: &[u8], row: &[u8]) -> Result<()> {
+        let key = self.storage_key(entity, row)?;
+        let result = self.write_one(entity, &Op::Delete { key: &key }).await;
+        self.give_back(key);
+        result
+    }
+
+    /// Applies a batch: all of it or nothing, whatever partitions it touches, also across a crash.
+    ///
+    /// # Errors
+    /// As [`Shard::put`].
+    pub async fn write(self: &Rc<Self>, batch: WriteBatch) -> Result<()> {
+        self.commit(batch.into()).await
+    }
+
+    /// A page of an entity's rows in row order, from `from` (a row key, inclusive).
+    ///
+    /// # Errors
+    /// As [`Shard::get`].
+    pub async fn scan(self: &Rc<Self>, entity: &[u8], from: &[u8], limit: PageLimit) -> Result<Page> {
+        self.scan_at(entity, from, Version::MAX, limit).await
+    }
+
+    /// A row's value as committed by others, remembered in `transaction`.
+    ///
+    /// # Errors
+    /// As [`Shard::get`]; [`Error::Conflict`] when a row read before has changed since.
+    pub async fn get_in(
+        self: &Rc<Self>,
+        transaction: &mut Transaction,
+        entity: &[u8],
+        row: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
+        let mut key = Vec::new();
+        key::encode(entity, row, &mut key)?;
+        let found = self.get_at(key.clone(), Version::MAX).await?;
+        transaction.saw(key, found.as_ref().map(|r| r.version))?;
+        Ok(found.map(|r| r.value))
+    }
+
+    /// What was counted here since the last call; nothing is counted twice or lost.
+    #[must_use]
+    pub fn tick(&self) -> Tick {
+        self.counters.borrow_mut().export()
+    }
+
+    /// A page of an entity's rows as of `at`.
+    pub(crate) async fn scan_at(
+        self: &Rc<Self>,
+        entity: &[u8],
+        from: &[u8],
+        at: Version,
+        limit: PageLimit,
+    ) -> Result<Page> {
+        let mut start = Vec::new();
+        key::encode_entity(entity, &mut start)?;
+        let end = key::prefix_end(&start).ok_or_else(|| Error::misuse("entity prefix without an end"))?;
+        start.extend_from_slice(from);
+        let home = self.map.home_of(&start);
+        let name = entity.to_vec();
+        self.on(home, move |shard| async move {
+            let owned = shard.owned(home)?;
+            let work = owned.partition.scan(&start, &end, at, limit);
+            let (page, service_nanos) = shard.meter.run(shard.runtime(), work).await;
+            let bytes_out = page.as_ref().map_or(0, |p| p.rows.iter().map(|r| r.value.len() as u64).sum());
+            let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
+            shard.count(owned, &name, &start, &load, page.is_err());
+            page
+        })
+        .await
+    }
+
+    /// The row at a storage key as of `at`, wherever it lives.
+    pub(crate) async fn get_at(self: &Rc<Self>, key: Vec<u8>, at: Version) -> Result<Option<OwnedRow>> {
+        let home = self.map.home_of(&key);
+        self.on(home, move |shard| async move {
+            let owned = shard.owned(home)?;
+            let work = owned.partition.get(&key, at, |row| row.map(|r| r.to_owned_at(&key)));
+            let (found, service_nanos) = shard.meter.run(shard.runtime(), work).await;
+            let bytes_out = found.as_ref().map_or(0, |r| r.as_ref().map_or(0, |r| r.value.len() as u64));
+            let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
+            let entity = key::decode(&key).map(|(entity, _)| entity).unwrap_or_default();
+            shard.count(owned, &entity, &key, &load, found.is_err());
+            found
+        })
+        .await
+    }
+
+    /// The newest version given out here.
+    pub(crate) fn version_max(&self) -> Version {
+        self.partitions().map(|p| p.version()).max().unwrap_or_default()
+    }
+
+    /// Keeps what a reader at `version` can see as long as `alive` lives. On return everything at or below it is
+    /// decided, and every later write is newer. False: this shard is past it already, and may have dropped what a
+    /// reader there should see.
+    pub(crate) async fn hold(&self, version: Version, alive: Weak<()>) -> Result<bool> {
+        let mut holds = Vec::new();
+        for partition in self.partitions() {
+            // The version of a long batch being built is given out already.
+            partition.unlocked.until(|| !partition.gate.get()).await;
+            if partition.version() > version {
+                return Ok(false);
+            }
+            partition.lift(version);
+            holds.push(partition.snapshots.hold(version));
+            partition.wait_until_decided(version).await?;
+        }
+        self.held.borrow_mut().push((alive, holds));
+        Ok(true)
+    }
+
+    /// Lets go what no snapshot needs any more.
+    fn release_snapshots(&self) {
+        self.held.borrow_mut().retain(|(alive, _)| alive.strong_count() > 0);
+    }
+
+    /// Bytes of an entity in segments, exact to a block at each end.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for a name over its limit, or one that lives on another shard.
+    pub fn stored_bytes(&self, entity: &[u8]) -> Result<u64> {
+        let mut start = Vec::new();
+        key::encode_entity(entity, &mut start)?;
+        let end = key::prefix_end(&start);
+        let owned = self.owned(self.map.home_of(&start))?;
+        Ok(owned.partition.levels().all().map(|s| s.bytes_between(&start, end.as_deref())).sum())
+    }
+
+    /// Runs `work` on the shard that owns a partition: here, or over a link.
+    pub(crate) async fn on<T, W, F>(self: &Rc<Self>, home: Home, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(Rc<Self>) -> F + Send + 'static,
+        F: Future<Output = Result<T>> + 'static,
+    {
+        if home.shard == self.id {
+            return work(Rc::clone(self)).await;
+        }
+        let links = self.links.get().map(Vec::as_slice).unwrap_or_default();
+        let link = links.get(usize::from(home.shard.0)).and_then(Option::as_ref).ok_or(Error::Closed)?;
+        let origin = self.runtime().unpark_handle();
+        link.call(Some(origin), |host| async move { work(Rc::clone(host.shard()?)).await }).await?
+    }
+
+    pub(crate) fn connect(&self, links: Vec<Option<Link>>) {
+        assert!(self.links.set(links).is_ok(), "a shard is connected once");
+    }
+
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = &Rc<Partition>> {
+        self.partitions.iter().map(|owned| &owned.partition)
+    }
+
+    /// A partition this shard owns.
+    fn partition(&self, home: Home) -> Result<&Rc<Partition>> {
+        self.owned(home).map(|owned| &owned.partition)
+    }
+
+    fn owned(&self, home: Home) -> Result<&Owned> {
+        self.local(home).ok_or_else(|| {
+            Error::misuse(format!("partition {} is not on shard {}", home.partition, self.id.0))
+        })
+    }
+
+    fn local(&self, home: Home) -> Option<&Owned> {
+        if home.shard == self.id { self.partitions.get(home.place) } else { None }
+    }
+
+    fn storage_key(&self, entity: &[u8], row: &[u8]) -> Result<Vec<u8>> {
+        let mut key = std::mem::take(&mut *self.scratch.borrow_mut());
+        key.clear();
+        key::encode(entity, row, &mut key)?;
+        Ok(key)
+    }
+
+    /// Keeps a key's allocation for the next one.
+    fn give_back(&self, key: Vec<u8>) {
+        *self.scratch.borrow_mut() = key;
+    }
+
+    fn count(&self, owned: &Owned, entity: &[u8], key: &[u8], load: &Load, failed: bool) {
+        self.common.pace.operation();
+        let routing = RoutingKey::of_key(key);
+        let mut counters = self.counters.borrow_mut();
+        counters.record(owned.slot, routing, entity, load);
+        if failed {
+            counters.record_error(owned.slot);
+        }
+    }
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard").field("id", &self.id).finish_non_exhaustive()
+    }
+}

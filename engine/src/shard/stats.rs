@@ -1,0 +1,88 @@
+//! What a shard says of itself.
+
+use std::cell::Cell;
+
+use super::Shard;
+use crate::cache::CacheStats;
+use crate::io::turns::TurnStats;
+
+/// Bytes that background work has moved.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    flushed: Cell<u64>,
+    read: Cell<u64>,
+    written: Cell<u64>,
+}
+
+/// A shard at one moment.
+#[derive(Clone, Debug)]
+pub struct ShardStats {
+    /// Lengths of the turns so far.
+    pub turns: TurnStats,
+    /// The block cache.
+    pub cache: CacheStats,
+    /// Bytes in memtables.
+    pub memtable_bytes: usize,
+    /// Memory that open segments hold beside cached blocks, bytes.
+    pub segment_memory_bytes: usize,
+    /// Segments, and their bytes on disk.
+    pub segments: usize,
+    /// Bytes of all segments.
+    pub segment_bytes: u64,
+    /// Segments in level 0 of the partition with the most.
+    pub level0_max: usize,
+    /// Bytes that compaction has yet to move.
+    pub debt_bytes: u64,
+    /// Bytes written to segments by flushes.
+    pub flushed_bytes: u64,
+    /// Bytes read by compaction.
+    pub compaction_read_bytes: u64,
+    /// Bytes written by compaction.
+    pub compaction_written_bytes: u64,
+    /// Bytes of log files in use.
+    pub wal_bytes: u64,
+    /// How hard writers are held back: 0 not at all, 1 stopped.
+    pub pressure: f64,
+    /// Whether writes that add data are refused for lack of room.
+    pub is_full: bool,
+    /// Why the shard takes no writes, if so.
+    pub failure: Option<String>,
+}
+
+impl Traffic {
+    pub(super) fn flushed(&self, bytes: u64) {
+        self.flushed.set(self.flushed.get() + bytes);
+    }
+
+    pub(super) fn compacted(&self, read: u64, written: u64) {
+        self.read.set(self.read.get() + read);
+        self.written.set(self.written.get() + written);
+    }
+}
+
+impl Shard {
+    /// How the shard is doing.
+    #[must_use]
+    pub fn stats(&self) -> ShardStats {
+        let levels: Vec<_> = self.partitions().map(|p| p.levels()).collect();
+        let segments = || levels.iter().flat_map(|l| l.all());
+        let failure = self.broken.get().cloned().or_else(|| self.common.wal().failed());
+        ShardStats {
+            turns: self.runtime().turns(),
+            cache: self.common.cache.stats(),
+            memtable_bytes: self.partitions().map(|p| p.memtable_bytes()).sum(),
+            segment_memory_bytes: segments().map(|s| s.memory_bytes()).sum(),
+            segments: segments().count(),
+            segment_bytes: segments().map(|s| s.meta().bytes).sum(),
+            level0_max: levels.iter().map(|l| l.level(0).len()).max().unwrap_or(0),
+            debt_bytes: self.compaction_debt(),
+            flushed_bytes: self.traffic.flushed.get(),
+            compaction_read_bytes: self.traffic.read.get(),
+            compaction_written_bytes: self.traffic.written.get(),
+            wal_bytes: self.common.wal().used_bytes(),
+            pressure: self.pacing.pressure(),
+            is_full: self.space.is_full(),
+            failure: failure.map(|e| e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Admitting and applying writes to local partitions.
+//!
+//! A write is admitted first: refused when the shard has failed or the device is full, delayed when compaction or
+//! flushes fall behind, so that it is never suddenly stopped. Then it waits for locks, and then goes into log and
+//! memtable in one turn. It is acknowledged when it is committed.
+//!
+//! Invariants:
+//! - nothing is awaited between finding the rows unlocked and applying;
+//! - a batch too long for one turn is built aside, behind the partition's gate, and attached in one step.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Owned, Shard};
+use crate::batch::{Op, WriteBatch};
+use crate::counters::Load;
+use crate::error::{Error, Result};
+use crate::ids::Version;
+use crate::memtable::Memtable;
+use crate::options::Options;
+use crate::partition::locks::{Span, in_doubt};
+use crate::partition::{Partition, insert_into};
+use crate::wal::Ticket;
+
+/// A batch with more rows, or more bytes, is built aside: inserting it in place would take longer than a turn may.
+const ROWS_IN_PLACE_MAX: usize = 128;
+const BYTES_IN_PLACE_MAX: usize = 128 << 10;
+
+/// No single delay is longer: ten of them are the 100 ms that an operator would call a stall.
+const DELAY_MAX: Duration = Duration::from_millis(10);
+/// Delays shorter than this are saved up: a timer costs more.
+const DELAY_MIN: Duration = Duration::from_micros(500);
+/// Delay per byte written at half pressure: 50 MB/s.
+const DELAY_NANOS_PER_BYTE: f64 = 20.0;
+
+/// How hard writers are held back.
+#[derive(Debug)]
+pub(crate) struct Pacing {
+    /// 0: not at all. 1: they wait until something settles.
+    pressure: Cell<f64>,
+    /// Delay saved up by writes too small to sleep for.
+    owed_nanos: Cell<f64>,
+    /// Bytes written since pressure was last looked at.
+    unseen_bytes: Cell<usize>,
+    /// A partition's memtable is sealed at this size.
+    pub(crate) seal_bytes: usize,
+    /// All memtables of the shard together stay below this.
+    pub(crate) memtables_bytes_max: usize,
+}
+
+impl Pacing {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            pressure: Cell::new(0.0),
+            owed_nanos: Cell::new(0.0),
+            unseen_bytes: Cell::new(0),
+            seal_bytes: options.memtable_bytes,
+            memtables_bytes_max: options.memtables_bytes / options.shards,
+        }
+    }
+
+    pub(crate) fn set(&self, pressure: f64) {
+        self.pressure.set(pressure);
+    }
+
+    pub(crate) fn pressure(&self) -> f64 {
+        self.pressure.get()
+    }
+}
+
+impl Shard {
+    /// Writes one row, wherever it lives.
+    pub(crate) async fn write_one(self: &Rc<Self>, entity: &[u8], op: &Op<'_>) -> Result<()> {
+        let home = self.map.home_of(op.key());
+        let Some(owned) = self.local(home) else {
+            let batch = WriteBatch::of(op);
+            let entity = entity.to_vec();
+            let write = move |shard: Rc<Self>| async move {
+                let owned = shard.owned(home)?;
+                match batch.first() {
+                    Some(op) => shard.write_counted(owned, &entity, &op).await,
+                    None => Ok(()),
+                }
+            };
+            return self.on(home, write).await;
+        };
+        self.write_counted(owned, entity, op).await
+    }
+
+    async fn write_counted(&self, owned: &Owned, entity: &[u8], op: &Op<'_>) -> Result<()> {
+        let work = self.write_local(&owned.partition, std::slice::from_ref(op));
+        let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
+        let load = Load { writes: 1, bytes_in: op.payload_bytes(), service_nanos, ..Load::default() };
+        self.count(owned, entity, op.key(), &load, result.is_err());
+        result
+    }
+
+    /// Writes rows of one local partition and waits until they are committed.
+    pub(crate) async fn write_local(&self, partition: &Partition, ops: &[Op<'_>]) -> Result<()> {
+        let ticket = self.apply(partition, ops).await?;
+        self.common.wal().committed(ticket).await
+    }
+
+    /// Admits and applies; the rows are visible here, to be told when the ticket is committed.
+    async fn apply(&self, partition: &Partition, ops: &[Op<'_>]) -> Result<Ticket> {
+        let bytes = ops.iter().map(Op::bytes).sum();
+        let frees = ops.iter().all(|op| !matches!(op, Op::Put { .. }));
+        loop {
+            self.admit(bytes, frees).await?;
+            if partition.is_open() {
+                break;
+            }
+            wait_for_locks(partition, ops).await?;
+            // Others who waited may have taken the room.
+            if self.common.wal().is_ready(bytes)? {
+                break;
+            }
+        }
+        self.apply_unlocked(partition, ops).await
+    }
+
+    /// Applies rows that nobody else can touch.
+    pub(super) async fn apply_unlocked(&self, partition: &Partition, ops: &[Op<'_>]) -> Result<Ticket> {
+        let bytes = ops.iter().map(Op::bytes).sum();
+        let ticket = if ops.len() > ROWS_IN_PLACE_MAX || bytes > BYTES_IN_PLACE_MAX {
+            self.apply_aside(partition, ops).await?
+        } else {
+            partition.write(ops)?
+        };
+        self.wrote(partition, bytes);
+        Ok(ticket)
+    }
+
+    /// Builds a long batch in a memtable of its own, yielding, and attaches it in one step.
+    async fn apply_aside(&self, partition: &Partition, ops: &[Op<'_>]) -> Result<Ticket> {
+        let _gate = Gate::close(partition);
+        let bytes = ops.iter().map(Op::bytes).sum();
+        loop {
+            let version = partition.version().next();
+            let aside = self.build_aside(ops, version).await;
+            self.common.wal().ready(bytes).await?;
+            // No write takes a version behind the gate. Transactions that were prepared before it closed may commit
+            // at a later one; they are few, and none begins.
+            if partition.version().next() == version {
+                return partition.write_aside(ops, version, aside);
+            }
+        }
+    }
+
+    /// A memtable with these rows at `version`, built in slices.
+    pub(crate) async fn build_aside(&self, ops: &[Op<'_>], version: Version) -> Memtable {
+        let aside = Memtable::default();
+        let mut slice = self.runtime().slice();
+        for op in ops {
+            insert_into(&aside, op, version);
+            slice.pause().await;
+        }
+        aside
+    }
+
+    /// Returns when a write of `bytes` may go ahead.
+    pub(crate) async fn admit(&self, bytes: usize, frees: bool) -> Result<()> {
+        loop {
+            let relieved = self.relieved.changed();
+            self.refuse(frees)?;
+            if self.pacing.pressure() < 1.0 {
+                break;
+            }
+            relieved.await;
+        }
+        if self.pacing.pressure() > 0.0 {
+            self.delay(bytes).await;
+        }
+        self.common.wal().ready(bytes).await
+    }
+
+    /// An error when writes cannot be taken at all.
+    fn refuse(&self, frees: bool) -> Result<()> {
+        if let Some(e) = self.common.wal().failed() {
+            return Err(e);
+        }
+        if let Some(e) = self.broken.get() {
+            return Err(Error::Stopped(e.to_string().into()));
+        }
+        if self.space.is_full() && !frees {
+            return Err(self.space.error());
+        }
+        Ok(())
+    }
+
+    /// Holds a write back in proportion to the pressure, never longer than [`DELAY_MAX`] at once.
+    #[expect(clippy::cast_precision_loss, reason = "a delay, in nanoseconds")]
+    async fn delay(&self, bytes: usize) {
+        let pressure = self.pacing.pressure().min(0.99);
+        let delay = bytes as f64 * DELAY_NANOS_PER_BYTE * pressure / (1.0 - pressure);
+        let owed = Duration::from_secs_f64((self.pacing.owed_nanos.get() + delay) * 1e-9);
+        if owed < DELAY_MIN {
+            self.pacing.owed_nanos.set(owed.as_nanos() as f64);
+            return;
+        }
+        self.pacing.owed_nanos.set(0.0);
+        self.runtime().sleep(owed.min(DELAY_MAX)).await;
+    }
+
+    /// After a write: seals what is full, and looks at the pressure now and then.
+    pub(crate) fn wrote(&self, partition: &Partition, bytes: usize) {
+        /// Pressure moves by the memtable; looking every 64 KiB is a thousand times as often.
+        const LOOK_EVERY: usize = 64 << 10;
+        let unseen = self.pacing.unseen_bytes.get() + bytes;
+        let full = partition.active_bytes() >= self.pacing.seal_bytes;
+        if full {
+            partition.seal();
+        }
+        if full || unseen >= LOOK_EVERY {
+            self.pacing.unseen_bytes.set(0);
+            self.look();
+        } else {
+            self.pacing.unseen_bytes.set(unseen);
+        }
+    }
+}
+
+/// Waits until no transaction and no gate stands in the way of these rows.
+async fn wait_for_locks(partition: &Partition, ops: &[Op<'_>]) -> Result<()> {
+    let spans: Vec<Span> = ops.iter().map(Span::of).collect();
+    let mut doubtful = false;
+    partition
+        .unlocked
+        .until(|| {
+            let locks = partition.locks.borrow();
+            doubtful = locks.is_doubtful(&spans);
+            doubtful || !partition.gate.get() && !spans.iter().any(|span| locks.blocks_write(span))
+        })
+        .await;
+    if doubtful { Err(in_doubt()) } else { Ok(()) }
+}
+
+/// Keeps other writers of a partition waiting until dropped.
+struct Gate<'a>(&'a Partition);
+
+impl<'a> Gate<'a> {
+    fn close(partition: &'a Partition) -> Self {
+        assert!(!partition.gate.replace(true), "one long batch at a time");
+        Self(partition)
+    }
+}
+
+impl Drop for Gate<'_> {
+    fn drop(&mut self) {
+        self.0.gate.set(false);
+        self.0.unlocked.notify();
+    }
+}

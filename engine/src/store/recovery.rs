@@ -1,0 +1,207 @@
+//! From the logs of the last opening to partitions that need no log.
+//!
+//! Two passes over every log. The first reads and verifies all of it and changes nothing: only when every chain is
+//! known to be whole (R1, R2) does anything happen. The second replays what is not in segments yet, and flushes it.
+//! Logs are read in parallel by the shards; logs that share a partition are replayed by one.
+//!
+//! Invariants:
+//! - nothing is written before every log has been verified;
+//! - a transaction counts if its decision is in some log; all that knew of it resolve it alike.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::map::PartitionMap;
+use crate::cache::BlockCache;
+use crate::error::{Error, Result};
+use crate::ids::{EditNumber, Lsn, PartitionId, ShardId, Version};
+use crate::options::Options;
+use crate::partition::replay::Replay;
+use crate::partition::{Common, Partition};
+use crate::shard::host::Host;
+use crate::superblock;
+use crate::wal::format::Invalid;
+use crate::wal::{Body, LogId, LogReader, Outcome, TxId};
+
+/// What one log holds, as its first reading tells.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    pub(crate) shard: ShardId,
+    partitions: BTreeSet<PartitionId>,
+    witnesses: BTreeMap<PartitionId, EditNumber>,
+    /// Commits, by their decisions and by resolutions elsewhere.
+    decisions: BTreeMap<TxId, Version>,
+    /// Its files, to be used again.
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) bytes: u64,
+}
+
+/// What all surveys say together.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) witnesses: BTreeMap<PartitionId, EditNumber>,
+    pub(crate) decisions: BTreeMap<TxId, Version>,
+    /// Logs that share no partition with logs of another group.
+    pub(crate) groups: Vec<Vec<ShardId>>,
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) bytes: u64,
+}
+
+/// Reads and verifies one log.
+///
+/// # Errors
+/// [`Error::Corrupt`] by the table of R1 and R2; [`Error::Io`].
+pub(crate) async fn survey(
+    host: &Host,
+    store: &Path,
+    state: &superblock::State,
+    shard: ShardId,
+) -> Result<Survey> {
+    let mut reader = open_log(host, store, state, shard).await?;
+    let mut survey = Survey {
+        shard,
+        partitions: BTreeSet::new(),
+        witnesses: BTreeMap::new(),
+        decisions: BTreeMap::new(),
+        files: Vec::new(),
+        bytes: 0,
+    };
+    let dir = state.wal_dir(store, shard);
+    let mut slice = host.runtime.slice();
+    while let Some(batch) = reader.next_batch().await? {
+        let place = (batch.header().lsn, batch.header().number);
+        for record in batch.records() {
+            let record = record.map_err(|what| damaged(&dir, place, what))?;
+            survey.note(&record.body, record.header.partition);
+        }
+        slice.pause().await;
+    }
+    if let Some(torn) = &reader.end().torn {
+        tracing::warn!(
+            "log {}: the batch at offset {} was being written when the store stopped, and is cut: {}",
+            torn.path.display(),
+            torn.offset,
+            torn.what
+        );
+    }
+    survey.files = reader.files().to_vec();
+    survey.bytes = reader.end().bytes;
+    Ok(survey)
+}
+
+impl Survey {
+    fn note(&mut self, body: &Body<'_>, partition: PartitionId) {
+        match *body {
+            Body::Witness(witnesses) => {
+                for (partition, edit) in witnesses.iter() {
+                    let known = self.witnesses.entry(partition).or_default();
+                    *known = edit.max(*known);
+                }
+                return;
+            }
+            Body::Decide { tx, version, .. } | Body::Resolve { tx, outcome: Outcome::Commit(version) } => {
+                self.decisions.insert(tx, version);
+            }
+            Body::Write(_) | Body::Prepare { .. } | Body::Resolve { .. } | Body::Time => {}
+        }
+        self.partitions.insert(partition);
+    }
+}
+
+impl Findings {
+    /// Puts the surveys of all logs together.
+    pub(crate) fn of(surveys: Vec<Survey>) -> Self {
+        let mut findings = Self::default();
+        let mut groups: Vec<(BTreeSet<PartitionId>, Vec<ShardId>)> = Vec::new();
+        for survey in surveys {
+            for (partition, edit) in survey.witnesses {
+                let known = findings.witnesses.entry(partition).or_default();
+                *known = edit.max(*known);
+            }
+            findings.decisions.extend(survey.decisions);
+            findings.files.extend(survey.files);
+            findings.bytes += survey.bytes;
+            let mut joined = (survey.partitions, vec![survey.shard]);
+            let (shared, apart) = groups.into_iter().partition(|(p, _)| !p.is_disjoint(&joined.0));
+            groups = apart;
+            for (partitions, shards) in Vec::from_iter::<Vec<(BTreeSet<PartitionId>, Vec<ShardId>)>>(shared) {
+                joined.0.extend(partitions);
+                joined.1.extend(shards);
+            }
+            groups.push(joined);
+        }
+        findings.groups = groups.into_iter().map(|(_, shards)| shards).collect();
+        findings
+    }
+}
+
+/// Replays a group of logs into its partitions and makes everything in them durable in segments.
+///
+/// # Errors
+/// [`Error::Corrupt`] for damaged or missing records, manifests or segments; what writing segments says.
+pub(crate) async fn replay(
+    host: &Host,
+    store: &Path,
+    state: &superblock::State,
+    options: &Options,
+    group: Vec<ShardId>,
+    findings: &Findings,
+) -> Result<()> {
+    let seal_bytes = options.memtable_bytes.min(options.memtables_bytes / options.shards);
+    let cache = Rc::new(BlockCache::new(0));
+    let common = Common::new(host.runtime.clone(), Rc::clone(&host.disk), cache, options.clone());
+    let common = Rc::new(common);
+    let mut replays: BTreeMap<PartitionId, Replay> = BTreeMap::new();
+    for shard in group {
+        let mut reader = open_log(host, store, state, shard).await?;
+        let dir = state.wal_dir(store, shard);
+        while let Some(batch) = reader.next_batch().await? {
+            let place = (batch.header().lsn, batch.header().number);
+            for record in batch.records() {
+                let record = record.map_err(|what| damaged(&dir, place, what))?;
+                if matches!(record.body, Body::Witness(_)) {
+                    continue;
+                }
+                let id = record.header.partition;
+                let replay = match replays.entry(id) {
+                    Entry::Occupied(replay) => replay.into_mut(),
+                    Entry::Vacant(place) => {
+                        let witness = findings.witnesses.get(&id).copied().unwrap_or_default();
+                        let partition = Partition::open(Rc::clone(&common), store, id, witness).await?;
+                        place.insert(Replay::new(partition, seal_bytes))
+                    }
+                };
+                replay.record(&record).await?;
+            }
+        }
+    }
+    for replay in replays.into_values() {
+        replay.finish(&findings.decisions).await?;
+    }
+    Ok(())
+}
+
+/// The partitions of a store, by range, over `shards`.
+///
+/// # Errors
+/// [`Error::Corrupt`] when the superblock's ranges leave keys out.
+pub(crate) fn map_of(store: &Path, state: &superblock::State, shards: usize) -> Result<Arc<PartitionMap>> {
+    let mut ranges: Vec<(PartitionId, u64)> = state.partitions.iter().map(|p| (p.id, p.start.0)).collect();
+    ranges.sort_by_key(|r| r.1);
+    let map = PartitionMap::new(&ranges, shards)
+        .map_err(|e| Error::corrupt(store.join(superblock::FILE_NAME), 0, e.to_string()))?;
+    Ok(Arc::new(map))
+}
+
+async fn open_log(host: &Host, store: &Path, state: &superblock::State, shard: ShardId) -> Result<LogReader> {
+    let id = LogId { store: state.store, incarnation: state.incarnation, shard };
+    LogReader::open(&host.disk, &state.wal_dir(store, shard), id, state.wal_file_bytes).await
+}
+
+/// A whole batch holds a record that no writer writes.
+fn damaged(log: &Path, (lsn, number): (Lsn, u64), what: Invalid) -> Error {
+    Error::corrupt(log, lsn.0, format!("batch {number} at log position {lsn}: {what}"))
+}

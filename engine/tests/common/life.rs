@@ -1,0 +1,179 @@
+//! One life of a store: open, verify, work, close; or until the disk stops.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use foreshard_engine::io::disk::Disk;
+use foreshard_engine::io::memory::{CrashMode, MemoryConfig, MemoryDisk};
+use foreshard_engine::io::runtime::Runtime;
+use foreshard_engine::io::virtual_time::VirtualRuntime;
+use foreshard_engine::partition::strategy::Shape;
+use foreshard_engine::{Error, Options, SimulatedStore};
+
+use super::model::Model;
+use super::workload::{Witness, Worker, verify};
+
+pub const DIR: &str = "/store";
+
+/// A store so small that a few hundred operations flush, compact, recycle its log and rotate its manifests.
+pub fn tiny() -> Options {
+    Options {
+        partitions: 4,
+        memory_bytes: 1 << 20,
+        memtable_bytes: 4 << 10,
+        memtables_bytes: 256 << 10,
+        wal_file_bytes: 64 << 10,
+        wal_batch_bytes: 16 << 10,
+        wal_cap_bytes: 256 << 10,
+        manifest_file_bytes: 8 << 10,
+        block_bytes: 512,
+        reserve_bytes: 64 << 10,
+        tracked_entities: 100,
+        shape: Shape { level0_trigger: 2, base_bytes: 16 << 10, fanout: 4, segment_bytes: 8 << 10 },
+        ..Options::default()
+    }
+}
+
+/// How a life goes.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub shards: usize,
+    /// Things each caller does.
+    pub work: usize,
+    /// Boundary at which the disk stops, counted from this life's beginning.
+    pub crash_after: Option<u64>,
+    pub options: Options,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub struct Lived {
+    pub disk: MemoryDisk,
+    /// The disk stopped before the store was closed.
+    pub is_crashed: bool,
+    /// Boundaries when it was open, and at the end.
+    pub opened_at: u64,
+    pub boundaries: u64,
+}
+
+/// The disk a life begins with.
+#[derive(Debug, Clone, Copy)]
+pub enum Birth<'a> {
+    /// A store that does not exist yet.
+    New,
+    /// What a crash left of an earlier life's disk.
+    After(&'a MemoryDisk, CrashMode),
+}
+
+impl Birth<'_> {
+    pub fn disk(self, runtime: &Runtime, seed: u64) -> MemoryDisk {
+        match self {
+            Self::New => {
+                let latency_nanos = if seed.is_multiple_of(3) { 0..1 } else { 5_000..200_000 };
+                MemoryDisk::new(runtime, seed, MemoryConfig { latency_nanos, ..MemoryConfig::default() })
+            }
+            Self::After(disk, mode) => disk.crash(runtime, seed, mode),
+        }
+    }
+}
+
+/// Lives a life that must not meet an error.
+pub fn live(birth: Birth<'_>, model: &Rc<Model>, plan: &Plan) -> Lived {
+    live_watched(birth, model, plan, |_| None)
+}
+
+/// As [`live`], with a look at the disk after each acknowledgement.
+pub fn live_watched(
+    birth: Birth<'_>,
+    model: &Rc<Model>,
+    plan: &Plan,
+    watch: impl FnOnce(&MemoryDisk) -> Option<Witness>,
+) -> Lived {
+    let world = VirtualRuntime::new(plan.seed);
+    let runtimes: Vec<Runtime> = (0..plan.shards).map(|_| world.runtime()).collect();
+    let disk = birth.disk(&runtimes[0], plan.seed);
+    if let Some(boundary) = plan.crash_after {
+        disk.crash_after(boundary);
+    }
+    let witness = watch(&disk);
+    let opened_at = std::cell::Cell::new(u64::MAX);
+    let life = async {
+        let result = whole_life(&runtimes, &disk, model, plan, witness, &opened_at).await;
+        if let Err(e) = result {
+            panic!("{e}");
+        }
+        false
+    };
+    let stop = async {
+        disk.stopped().await;
+        true
+    };
+    let hang = async {
+        // Nothing here takes more than seconds.
+        runtimes[0].sleep(Duration::from_secs(3600)).await;
+        panic!("an hour of virtual time, and the life is not over");
+    };
+    let is_crashed =
+        match world.try_block_on(futures_lite::future::or(life, futures_lite::future::or(stop, hang))) {
+            Ok(is_crashed) => is_crashed,
+            Err(stuck) => panic!("deadlock at {} ns", stuck.at.0),
+        };
+    model.latest_ms.set(runtimes[0].wall_ms().max(model.latest_ms.get()));
+    let boundaries = disk.boundaries();
+    Lived { disk, is_crashed, opened_at: opened_at.get(), boundaries }
+}
+
+async fn whole_life(
+    runtimes: &[Runtime],
+    disk: &MemoryDisk,
+    model: &Rc<Model>,
+    plan: &Plan,
+    witness: Option<Witness>,
+    opened_at: &std::cell::Cell<u64>,
+) -> Result<(), Error> {
+    let shared: Rc<dyn Disk> = Rc::new(disk.clone());
+    let store =
+        SimulatedStore::open(runtimes, shared, Path::new(DIR), plan.options.clone(), plan.seed).await?;
+    opened_at.set(disk.boundaries());
+    let client = store.client()?;
+    verify(&client, model, &runtimes[0]).await?;
+    work(&store, runtimes, model, plan, witness, false).await?;
+    verify(&client, model, &runtimes[0]).await?;
+    drop(client);
+    store.close().await
+}
+
+/// Lets all callers work side by side.
+///
+/// # Errors
+/// That the store is closed.
+pub async fn work(
+    store: &SimulatedStore,
+    runtimes: &[Runtime],
+    model: &Rc<Model>,
+    plan: &Plan,
+    witness: Option<Witness>,
+    is_faulty: bool,
+) -> Result<(), Error> {
+    let mut random = fastrand::Rng::with_seed(plan.seed ^ 0x5eed);
+    let mut tasks = Vec::new();
+    for number in 0..model.callers.len() {
+        let mut worker = Worker {
+            number,
+            client: store.client()?,
+            model: Rc::clone(model),
+            runtime: runtimes[0].clone(),
+            random: random.fork(),
+            witness: witness.clone(),
+            is_faulty,
+        };
+        let count = plan.work;
+        tasks.push(runtimes[0].spawn(async move { worker.work(count).await }));
+    }
+    for task in tasks {
+        task.await;
+    }
+    Ok(())
+}

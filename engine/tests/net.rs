@@ -1,0 +1,176 @@
+//! Sockets through the ring, with and without operations that complete many times.
+#![expect(clippy::unwrap_used, reason = "a test fails by its panic")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::time::Duration;
+
+use foreshard_engine::io::ring::{Connection, RingConfig, RingRuntime, Setup};
+
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// Every way the ring can be set up here.
+fn each_setup(check: impl Fn(&RingRuntime)) {
+    for (setup, multishot) in [(Setup::Deferred, true), (Setup::Deferred, false), (Setup::Plain, true)] {
+        check(&RingRuntime::new(&RingConfig { setup, multishot, ..RingConfig::default() }).unwrap());
+    }
+}
+
+/// Connects; the kernel completes that without the listener's doing.
+fn connect(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).unwrap()
+}
+
+async fn receive_exactly(connection: &Connection, len: usize) -> Vec<u8> {
+    let mut all = Vec::new();
+    while all.len() < len {
+        all.extend_from_slice(&connection.receive().await.unwrap().expect("more is to come"));
+    }
+    all
+}
+
+#[test]
+fn bytes_arrive_are_answered_and_end() {
+    each_setup(|ring| {
+        let listener = ring.net().listen(ANY).unwrap();
+        for round in 0..10u8 {
+            let mut client = connect(listener.address());
+            client.write_all(&[round; 1000]).unwrap();
+            ring.run(async {
+                let connection = listener.accept().await.unwrap();
+                assert_eq!(receive_exactly(&connection, 1000).await, [round; 1000]);
+                let (bytes, sent) = connection.send(vec![round + 1; 5000]).await;
+                sent.unwrap();
+                assert_eq!(bytes.len(), 5000, "the buffer comes back");
+                client.shutdown(std::net::Shutdown::Write).unwrap();
+                assert!(connection.receive().await.unwrap().is_none());
+            });
+            let mut answer = Vec::new();
+            ring.run(ring.runtime().yield_now());
+            ring.run(ring.runtime().sleep(Duration::from_millis(1)));
+            client.read_to_end(&mut answer).unwrap();
+            assert_eq!(answer, [round + 1; 5000]);
+        }
+    });
+}
+
+#[test]
+fn more_than_all_buffers_hold_arrives_in_order() {
+    each_setup(|ring| {
+        let (runtime, listener) = (ring.runtime(), ring.net().listen(ANY).unwrap());
+        let mut client = connect(listener.address());
+        let total = 24 << 20;
+        #[expect(clippy::disallowed_methods, reason = "a client is another process in life")]
+        let sender = std::thread::spawn(move || {
+            let bytes: Vec<u8> = (0..total).map(|n: u32| u8::try_from(n / 1000 % 251).unwrap()).collect();
+            client.write_all(&bytes).unwrap();
+        });
+        ring.run(async {
+            let connection = listener.accept().await.unwrap();
+            let mut held = Vec::new();
+            let mut count = 0u32;
+            while let Some(received) = connection.receive().await.unwrap() {
+                for &byte in received.iter() {
+                    assert_eq!(u32::from(byte), count / 1000 % 251);
+                    count += 1;
+                }
+                // A reader that lags, and holds on to some of what it got.
+                held.push(received);
+                if held.len() == 32 {
+                    runtime.sleep(Duration::from_millis(1)).await;
+                    held.clear();
+                }
+            }
+            assert_eq!(count, total);
+        });
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn all_buffers_held_by_one_reader_stop_the_others_only_until_they_come_back() {
+    let ring = RingRuntime::new(&RingConfig::default()).unwrap();
+    let (runtime, listener) = (ring.runtime(), ring.net().listen(ANY).unwrap());
+    let mut greedy = connect(listener.address());
+    let mut modest = connect(listener.address());
+    ring.run(async {
+        let (first, second) = (listener.accept().await.unwrap(), Rc::new(listener.accept().await.unwrap()));
+        // One buffer for each byte: sent and received one at a time.
+        let mut held = Vec::new();
+        for _ in 0..256 {
+            greedy.write_all(&[1]).unwrap();
+            held.push(first.receive().await.unwrap().unwrap());
+        }
+        modest.write_all(&[2]).unwrap();
+        let waiting = Rc::clone(&second);
+        let received = runtime.spawn(async move { waiting.receive().await.unwrap().unwrap().to_vec() });
+        runtime.sleep(Duration::from_millis(5)).await;
+        assert!(!received.is_finished(), "there is no buffer to receive into");
+        held.pop();
+        assert_eq!(received.await, [2]);
+        drop(held);
+    });
+}
+
+#[test]
+fn a_hundred_connections_are_served_at_once_and_closed() {
+    each_setup(|ring| {
+        let (runtime, listener) = (ring.runtime(), ring.net().listen(ANY).unwrap());
+        let mut clients: Vec<TcpStream> = (0..100).map(|_| connect(listener.address())).collect();
+        for (number, client) in (0u8..).zip(&mut clients) {
+            client.write_all(&[number; 100]).unwrap();
+        }
+        ring.run(async {
+            let mut served = Vec::new();
+            for _ in 0..100 {
+                let connection = listener.accept().await.unwrap();
+                served.push(runtime.spawn(async move {
+                    let bytes = receive_exactly(&connection, 100).await;
+                    connection.send(bytes).await.1.unwrap();
+                }));
+            }
+            for task in served {
+                task.await;
+            }
+            runtime.sleep(Duration::from_millis(1)).await;
+        });
+        for (number, client) in (0u8..).zip(&mut clients) {
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).unwrap();
+            assert_eq!(answer, [number; 100]);
+        }
+    });
+}
+
+#[test]
+fn shutdown_wakes_the_receiver_and_dropping_the_runtime_ends_everything() {
+    each_setup(|ring| {
+        let (runtime, listener) = (ring.runtime(), Rc::new(ring.net().listen(ANY).unwrap()));
+        let client = connect(listener.address());
+        ring.run(async {
+            let connection = Rc::new(listener.accept().await.unwrap());
+            let waiting = Rc::clone(&connection);
+            let received = runtime.spawn(async move { waiting.receive().await.unwrap().is_none() });
+            runtime.sleep(Duration::from_millis(1)).await;
+            connection.shutdown();
+            assert!(received.await);
+        });
+        // Left in flight when the runtime is dropped: an accept and a receive.
+        let endless = Rc::clone(&listener);
+        runtime
+            .spawn(async move { endless.accept().await.unwrap().receive().await.unwrap().is_some() })
+            .detach();
+        let _second = connect(listener.address());
+        ring.run(runtime.sleep(Duration::from_millis(1)));
+        drop(client);
+    });
+}
+
+#[test]
+fn two_shards_listen_at_one_address() {
+    let ring = RingRuntime::new(&RingConfig::default()).unwrap();
+    let first = ring.net().listen(ANY).unwrap();
+    let second = ring.net().listen(first.address()).unwrap();
+    assert_eq!(first.address(), second.address());
+}

@@ -1,0 +1,357 @@
+//! A store through its public interface, on a real disk and in virtual time.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use foreshard_engine::io::disk::Disk;
+use foreshard_engine::io::memory::{CrashMode, MemoryConfig, MemoryDisk};
+use foreshard_engine::io::virtual_time::VirtualRuntime;
+use foreshard_engine::{
+    Client, Error, Options, PageLimit, SimulatedStore, Store, Transaction, WriteBatch, block_on,
+};
+
+const PAGE: PageLimit = PageLimit { rows: 100, bytes: 1 << 20 };
+
+fn small() -> Options {
+    let mut options = Options {
+        partitions: 4,
+        memory_bytes: 4 << 20,
+        memtables_bytes: 1 << 20,
+        memtable_bytes: 64 << 10,
+        wal_file_bytes: 256 << 10,
+        wal_cap_bytes: 2 << 20,
+        reserve_bytes: 1 << 20,
+        ..Options::default()
+    };
+    options.shape.base_bytes = 256 << 10;
+    options.shape.segment_bytes = 64 << 10;
+    options
+}
+
+fn entity(n: u32) -> Vec<u8> {
+    format!("customer:{n}").into_bytes()
+}
+
+async fn fill(client: &Client, rows: u32) {
+    for n in 0..rows {
+        let value = format!("value {n}").repeat(20);
+        client.put(&entity(n % 97), &n.to_be_bytes(), value.as_bytes()).await.unwrap();
+    }
+}
+
+async fn check(client: &Client, rows: u32) {
+    for n in 0..rows {
+        let value = format!("value {n}").repeat(20);
+        let got = client.get(&entity(n % 97), &n.to_be_bytes()).await.unwrap();
+        assert_eq!(got.as_deref(), Some(value.as_bytes()), "row {n}");
+    }
+}
+
+#[test]
+fn rows_survive_reopening_with_other_numbers_of_shards() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    for (round, shards) in [1, 2, 1].into_iter().enumerate() {
+        let store = Store::open(dir.path(), Options { shards, ..small() }).unwrap();
+        let client = store.client().unwrap();
+        block_on(async {
+            if round == 0 {
+                fill(&client, 3000).await;
+            }
+            check(&client, 3000).await;
+            client.delete(&entity(5), &5_u32.to_be_bytes()).await.unwrap();
+            assert_eq!(client.get(&entity(5), &5_u32.to_be_bytes()).await.unwrap(), None);
+            client.put(&entity(5), &5_u32.to_be_bytes(), "value 5".repeat(20).as_bytes()).await.unwrap();
+        });
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_directory_is_open_once() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let store = Store::open(dir.path(), small()).unwrap();
+    let error = Store::open(dir.path(), small()).unwrap_err();
+    assert!(matches!(&error, Error::Misuse(what) if what.contains("another process")), "{error}");
+    store.close().unwrap();
+}
+
+fn simulated<T>(seed: u64, shards: usize, run: impl AsyncFnOnce(&SimulatedStore, &Client) -> T) -> T {
+    let world = VirtualRuntime::new(seed);
+    let runtimes: Vec<_> = (0..shards).map(|_| world.runtime()).collect();
+    let disk: Rc<dyn Disk> = Rc::new(MemoryDisk::new(&runtimes[0], seed, MemoryConfig::default()));
+    let life = async {
+        let store = SimulatedStore::open(&runtimes, disk, Path::new("/store"), small(), seed).await.unwrap();
+        let client = store.client().unwrap();
+        let result = run(&store, &client).await;
+        drop(client);
+        store.close().await.unwrap();
+        result
+    };
+    let hang = async {
+        // Nothing here takes more than seconds.
+        runtimes[0].sleep(Duration::from_secs(3600)).await;
+        panic!("an hour of virtual time, and the test is not over");
+    };
+    world.block_on(futures_lite::future::or(life, hang))
+}
+
+#[test]
+fn rows_are_found_while_they_are_flushed_and_compacted() {
+    simulated(1, 2, async |store, client| {
+        fill(client, 12_000).await;
+        check(client, 12_000).await;
+        let segments: usize = (0..2).map(|n| store.shard(n).unwrap().stats().segments).sum();
+        assert!(segments > 0, "this must have been flushed");
+        let compacted: u64 = (0..2).map(|n| store.shard(n).unwrap().stats().compaction_written_bytes).sum();
+        assert!(compacted > 0, "and compacted");
+    });
+}
+
+#[test]
+fn an_entity_is_scanned_in_row_order_page_by_page() {
+    simulated(2, 2, async |_, client| {
+        fill(client, 3000).await;
+        let expected: Vec<u32> = (0..3000).filter(|n| n % 97 == 11).collect();
+        let mut rows = Vec::new();
+        let mut from = Vec::new();
+        loop {
+            let limit = PageLimit { rows: 7, ..PAGE };
+            let page = client.scan(&entity(11), &from, limit).await.unwrap();
+            assert!(page.rows.len() <= 7);
+            rows.extend(page.rows.iter().map(|r| {
+                let (_, row) = foreshard_engine::key::decode(&r.key).unwrap();
+                u32::from_be_bytes(row.try_into().unwrap())
+            }));
+            let Some(resume) = page.resume else { break };
+            from = foreshard_engine::key::decode(&resume).unwrap().1.to_vec();
+        }
+        assert_eq!(rows, expected);
+    });
+}
+
+#[test]
+fn a_batch_over_partitions_is_all_or_nothing_for_readers() {
+    simulated(3, 3, async |store, client| {
+        let names: Vec<Vec<u8>> = (0..8).map(entity).collect();
+        let write = async |round: u32| {
+            let mut batch = WriteBatch::new();
+            for name in &names {
+                batch.put(name, b"row", &round.to_be_bytes()).unwrap();
+            }
+            client.write(batch).await.unwrap();
+        };
+        write(0).await;
+        let reader = store.client().unwrap();
+        let writes = async {
+            for round in 1..50 {
+                write(round).await;
+            }
+        };
+        let reads = async {
+            for _ in 0..50 {
+                let snapshot = reader.snapshot().await.unwrap();
+                let mut seen = Vec::new();
+                for name in &names {
+                    seen.push(reader.get_at(&snapshot, name, b"row").await.unwrap().unwrap());
+                }
+                assert!(seen.iter().all(|s| s == &seen[0]), "{seen:?}");
+            }
+        };
+        futures_lite::future::zip(writes, reads).await;
+    });
+}
+
+#[test]
+fn a_scan_that_waits_for_a_transaction_shows_it() {
+    simulated(9, 3, async |_, client| {
+        // Partitions whose versions are far apart: a transaction commits above all that the lower ones gave out.
+        for round in 0..20_u32 {
+            for n in 0..round {
+                client.put(&entity(n), b"other", b"1").await.unwrap();
+            }
+            let mut batch = WriteBatch::new();
+            (0..8).for_each(|n| batch.put(&entity(n), b"row", &round.to_be_bytes()).unwrap());
+            client.write(batch).await.unwrap();
+            // It stands, and its partitions are told of it while they are scanned.
+            for n in (0..8).rev() {
+                let page = client.scan(&entity(n), b"row", PAGE).await.unwrap();
+                let value = page.rows.first().map(|row| row.value.clone());
+                assert_eq!(value, Some(round.to_be_bytes().to_vec()), "entity {n}, round {round}");
+            }
+        }
+    });
+}
+
+#[test]
+fn room_promised_to_transactions_is_given_back_whether_they_commit_or_not() {
+    simulated(10, 2, async |_, client| {
+        // What all of them together are promised is many times the log.
+        let value = vec![7; 8 << 10];
+        for round in 0..300_u32 {
+            let mut transaction = Transaction::new();
+            client.get_in(&mut transaction, &entity(7), b"row").await.unwrap();
+            for n in 0..8 {
+                transaction.put(&entity(n), b"row", &value).unwrap();
+            }
+            let conflicts = round % 2 == 1;
+            if conflicts {
+                client.put(&entity(7), b"row", &round.to_be_bytes()).await.unwrap();
+            }
+            let result = client.commit(transaction).await;
+            assert_eq!(matches!(result, Err(Error::Conflict)), conflicts, "{result:?}");
+        }
+    });
+}
+
+#[test]
+fn a_new_store_survives_a_crash_with_its_directory() {
+    let world = VirtualRuntime::new(11);
+    let runtimes = [world.runtime()];
+    let disk = MemoryDisk::new(&runtimes[0], 11, MemoryConfig::default());
+    world.block_on(async {
+        let shared: Rc<dyn Disk> = Rc::new(disk.clone());
+        let dir = Path::new("/store");
+        let store = SimulatedStore::open(&runtimes, shared, dir, small(), 11).await.unwrap();
+        store.client().unwrap().put(b"entity", b"row", b"kept").await.unwrap();
+        // Nothing but what was flushed, names included.
+        let left: Rc<dyn Disk> = Rc::new(disk.crash(&runtimes[0], 11, CrashMode::Lose));
+        let store = SimulatedStore::open(&runtimes, left, dir, small(), 11).await.unwrap();
+        let got = store.client().unwrap().get(b"entity", b"row").await.unwrap();
+        assert_eq!(got.as_deref(), Some(&b"kept"[..]));
+    });
+}
+
+#[test]
+fn of_two_transactions_over_the_same_rows_one_conflicts() {
+    simulated(4, 2, async |_, client| {
+        client.put(b"a", b"balance", b"10").await.unwrap();
+        client.put(b"b", b"balance", b"0").await.unwrap();
+        let mut first = Transaction::new();
+        let mut second = Transaction::new();
+        for transaction in [&mut first, &mut second] {
+            assert_eq!(
+                client.get_in(transaction, b"a", b"balance").await.unwrap().as_deref(),
+                Some(&b"10"[..])
+            );
+            transaction.put(b"a", b"balance", b"0").unwrap();
+            transaction.put(b"b", b"balance", b"10").unwrap();
+        }
+        client.commit(first).await.unwrap();
+        assert!(matches!(client.commit(second).await, Err(Error::Conflict)));
+        assert_eq!(client.get(b"b", b"balance").await.unwrap().as_deref(), Some(&b"10"[..]));
+    });
+}
+
+#[test]
+fn an_entity_is_deleted_with_all_its_rows_and_can_be_filled_again() {
+    simulated(5, 2, async |_, client| {
+        fill(client, 2000).await;
+        let mut batch = WriteBatch::new();
+        batch.delete_entity(&entity(3)).unwrap();
+        batch.put(&entity(3), b"again", b"1").unwrap();
+        client.write(batch).await.unwrap();
+        client.flush().await.unwrap();
+        let page = client.scan(&entity(3), b"", PAGE).await.unwrap();
+        assert_eq!(page.rows.len(), 1);
+        assert_eq!(client.scan(&entity(4), b"", PAGE).await.unwrap().rows.len(), 21);
+    });
+}
+
+#[test]
+fn a_batch_too_long_for_a_turn_is_applied_whole() {
+    simulated(6, 2, async |_, client| {
+        let mut batch = WriteBatch::new();
+        for n in 0..400_u32 {
+            batch.put(b"one", &n.to_be_bytes(), &[7; 100]).unwrap();
+            batch.put(b"two", &n.to_be_bytes(), &[7; 100]).unwrap();
+        }
+        client.write(batch).await.unwrap();
+        let limit = PageLimit { rows: 1000, bytes: 1 << 20 };
+        assert_eq!(client.scan(b"one", b"", limit).await.unwrap().rows.len(), 400);
+        assert_eq!(client.scan(b"two", b"", limit).await.unwrap().rows.len(), 400);
+    });
+}
+
+#[test]
+fn a_caller_that_goes_away_in_the_middle_of_a_transaction_leaves_no_locks() {
+    simulated(7, 2, async |store, client| {
+        let batch = |round: u8| {
+            let mut batch = WriteBatch::new();
+            (0..8).for_each(|n| batch.put(&entity(n), b"row", &[round]).unwrap());
+            batch
+        };
+        for polls in 0..40 {
+            let shard = store.shard(0).unwrap();
+            let mut abandoned = Box::pin(async move { shard.write(batch(1)).await });
+            for _ in 0..polls {
+                let _unfinished = futures_lite::future::poll_once(&mut abandoned).await;
+                futures_lite::future::yield_now().await;
+            }
+            drop(abandoned);
+            client.write(batch(2)).await.unwrap();
+            assert_eq!(client.get(&entity(3), b"row").await.unwrap(), Some(vec![2]));
+        }
+    });
+}
+
+#[test]
+fn counters_are_exact_for_partitions_and_name_entities_written_together() {
+    simulated(8, 2, async |_, client| {
+        client.ticks().await.unwrap();
+        fill(client, 500).await;
+        check(client, 200).await;
+        let mut batch = WriteBatch::new();
+        batch.put(&entity(1), b"x", b"1").unwrap();
+        batch.put(&entity(2), b"x", b"1").unwrap();
+        for _ in 0..30 {
+            client.write(batch.clone()).await.unwrap();
+        }
+        // Rows of a transaction are counted when it is resolved, which its caller does not wait for.
+        client.get(&entity(1), b"x").await.unwrap();
+        client.get(&entity(2), b"x").await.unwrap();
+        let ticks = client.ticks().await.unwrap();
+        let partitions = || ticks.iter().flat_map(|t| &t.partitions).map(|(_, load)| load);
+        assert_eq!(partitions().map(|p| p.load.writes).sum::<u64>(), 500 + 60);
+        assert_eq!(partitions().map(|p| p.load.reads).sum::<u64>(), 200 + 2);
+        let together: u64 = ticks.iter().flat_map(|t| t.pairs()).map(|pair| pair.count.upper).sum();
+        assert_eq!(together, 30);
+    });
+}
+
+#[test]
+fn a_store_that_stopped_on_a_full_device_opens_on_it_and_its_reserves_follow_its_shards() {
+    let seed = 9;
+    let world = VirtualRuntime::new(seed);
+    let runtimes: Vec<_> = (0..2).map(|_| world.runtime()).collect();
+    let config = MemoryConfig { capacity_bytes: 14 << 20, ..MemoryConfig::default() };
+    let memory = MemoryDisk::new(&runtimes[0], seed, config);
+    let disk: Rc<dyn Disk> = Rc::new(memory.clone());
+    let dir = Path::new("/store");
+    let value = |n: u32| [n.to_le_bytes(); 64].concat();
+    world.block_on(async {
+        let store = SimulatedStore::open(&runtimes, Rc::clone(&disk), dir, small(), seed).await.unwrap();
+        let client = store.client().unwrap();
+        let mut written = 0;
+        while written < 100_000 {
+            match client.put(&entity(written), b"row", &value(written)).await {
+                Ok(()) => written += 1,
+                Err(Error::Full(_)) => break,
+                Err(e) => panic!("after {written} rows: {e}"),
+            }
+        }
+        assert!((1000..100_000).contains(&written), "{written} rows fill the device");
+        drop(client);
+        drop(store);
+        let store = SimulatedStore::open(&runtimes[..1], disk, dir, small(), seed).await.unwrap();
+        let client = store.client().unwrap();
+        for n in 0..written {
+            assert_eq!(client.get(&entity(n), b"row").await.unwrap(), Some(value(n)), "row {n}");
+        }
+        assert!(!memory.files().iter().any(|path| path.ends_with("reserve-1")));
+        drop(client);
+        store.close().await.unwrap();
+    });
+}
