@@ -1,0 +1,65 @@
+//! The `foreshard` program: looks into a store that is not open, and salvages a damaged one.
+//!
+//! Every command reads through [`read_only::ReadOnly`], which refuses whatever changes a file, and holds the store's
+//! lock while it reads. Exit status: 0 sound (or nothing lost), 1 damaged (or something lost), 2 it could not be told.
+
+mod cli;
+mod finding;
+mod inspect;
+mod lock;
+mod mapped;
+mod output;
+mod progress;
+mod read_only;
+mod repair;
+mod shell;
+mod survey;
+mod text;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::shell::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = if cli.verbose { tracing::Level::DEBUG } else { tracing::Level::WARN };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false).init();
+    let result = match cli.command {
+        Command::Inspect { what } => inspect::run(&what),
+        Command::Repair(request) => repair::run(&request),
+    };
+    match result {
+        Ok(verdict) => ExitCode::from(verdict.status()),
+        Err(Failure::Closed) => ExitCode::from(2),
+        Err(Failure::Told(what)) => {
+            // Nothing is left to tell it to when stderr is closed too.
+            let _unheard = writeln!(std::io::stderr(), "foreshard: {what}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What a command found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    /// Everything is as it was written; or all of it was salvaged.
+    Sound,
+    /// Something is damaged; or something was lost.
+    Damaged,
+    /// Something could not be read, so that nobody knows.
+    Unreadable,
+}
+
+impl Verdict {
+    const fn status(self) -> u8 {
+        match self {
+            Self::Sound => 0,
+            Self::Damaged => 1,
+            Self::Unreadable => 2,
+        }
+    }
+}
