@@ -1,0 +1,158 @@
+//! Writes the seed corpora: pieces of a real store's files, and operation lists of fixed seeds.
+//!
+//! `cargo run --bin seeds` from the folder of this package. The same run writes the same bytes.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use foreshard_engine::io::disk::Disk;
+use foreshard_engine::io::memory::{MemoryConfig, MemoryDisk};
+use foreshard_engine::io::virtual_time::VirtualRuntime;
+use foreshard_engine::segment::footer::Footer;
+use foreshard_engine::segment::index::Index;
+use foreshard_engine::wal::Batch;
+use foreshard_engine::wal::format::BATCH_HEADER_BYTES;
+use foreshard_engine::{Options, SimulatedStore, WriteBatch};
+
+const PAGE: usize = 4096;
+/// Per target: enough kinds of structures, few KiB.
+const SEEDS_MAX: usize = 6;
+const SEED_BYTES_MAX: usize = 1500;
+
+fn main() {
+    let disk = store();
+    for path in disk.files() {
+        let bytes = disk.contents(&path).unwrap_or_default();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name == "SUPER" {
+            let used = 64 + 20 * u32::from_le_bytes(bytes[56..60].try_into().expect("four bytes")) as usize;
+            seed("superblock", &bytes[..used]);
+        } else if name.ends_with(".wal") {
+            log(&bytes);
+        } else if name.ends_with(".seg") {
+            segment(&bytes);
+        } else if name.starts_with("manifest") {
+            manifest(&bytes);
+        }
+    }
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    for target in foreshard_fuzz::TARGETS.iter().filter(|target| !target.decodes) {
+        for bytes in [40, 200, 600, 1200] {
+            let list: Vec<u8> = (0..bytes)
+                .map(|_| {
+                    // Xorshift (Marsaglia, "Xorshift RNGs", 2003).
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    random.to_le_bytes()[7]
+                })
+                .collect();
+            seed(target.name, &list);
+        }
+    }
+}
+
+/// A store that has flushed, compacted, deleted an entity, and written over several partitions.
+fn store() -> MemoryDisk {
+    let world = VirtualRuntime::new(1);
+    let runtimes = [world.runtime(), world.runtime()];
+    let disk = MemoryDisk::new(&runtimes[0], 1, MemoryConfig::default());
+    let shared: Rc<dyn Disk> = Rc::new(disk.clone());
+    let mut options = Options {
+        partitions: 3,
+        memory_bytes: 4 << 20,
+        memtable_bytes: 64 << 10,
+        wal_file_bytes: 256 << 10,
+        wal_cap_bytes: 2 << 20,
+        reserve_bytes: 1 << 20,
+        block_bytes: 512,
+        ..Options::default()
+    };
+    options.shape.base_bytes = 256 << 10;
+    options.shape.segment_bytes = 64 << 10;
+    world.block_on(async {
+        let store =
+            SimulatedStore::open(&runtimes, shared, Path::new("/s"), options, 1).await.expect("opens");
+        let client = store.client().expect("open");
+        for round in 0..3_u8 {
+            for n in 0..12_u8 {
+                let entity = [b'e', n % 5];
+                client.put(&entity, &[n, round], &vec![n; 20 + usize::from(n)]).await.expect("writes");
+            }
+            let mut batch = WriteBatch::new();
+            for n in 0..5 {
+                batch.put(&[b'e', n], b"batch", &[round; 9]).expect("small");
+            }
+            batch.delete(b"e\x01", &[1, 0]).expect("small");
+            batch.delete_entity(b"e\x03").expect("small");
+            client.write(batch).await.expect("writes");
+            client.flush().await.expect("flushes");
+        }
+        drop(client);
+        store.close().await.expect("closes");
+    });
+    disk
+}
+
+fn log(bytes: &[u8]) {
+    seed("wal_slot", &bytes[..96]);
+    let mut at = PAGE;
+    while let Some(Ok(batch)) = bytes.get(at..).map(Batch::decode) {
+        let used = BATCH_HEADER_BYTES + batch.header().payload_bytes as usize;
+        seed("wal_batch", &bytes[at..at + used]);
+        seed("wal_record", &bytes[at + BATCH_HEADER_BYTES..at + used]);
+        at += batch.header().batch_bytes();
+    }
+}
+
+fn segment(bytes: &[u8]) {
+    let page = &bytes[bytes.len() - PAGE..];
+    let footer = Footer::decode(page, bytes.len() as u64).expect("written by the engine");
+    seed("footer", &page[..120]);
+    let part = |offset: u64, length: u64| {
+        let offset = usize::try_from(offset).expect("in memory");
+        &bytes[offset..offset + usize::try_from(length).expect("in memory")]
+    };
+    let [index, filter, tombstones, properties] =
+        footer.sections().map(|section| part(section.offset.get(), section.bytes.get()));
+    seed("index", index);
+    seed("filter", &[&[7; 8], filter].concat());
+    seed("properties", tombstones);
+    seed("properties", properties);
+    let index = Index::parse(index).expect("written by the engine");
+    for n in 0..index.block_count() {
+        let place = index.place(n);
+        let frame = part(place.offset, u64::from(place.bytes));
+        seed("frame", frame);
+        if frame[12] == 0 {
+            seed("block", &frame[16..]);
+        } else {
+            let raw = u32::from_le_bytes(frame[8..12].try_into().expect("four bytes")) as usize;
+            seed("block", &lz4_flex::block::decompress(&frame[16..], raw).expect("written by the engine"));
+        }
+    }
+}
+
+/// The edits without the padding after them.
+fn manifest(mut bytes: &[u8]) {
+    let mut edits = Vec::new();
+    while let Some(head) = bytes.first_chunk::<32>().filter(|head| head[..4] == *b"FSMF") {
+        let used = 32 + u32::from_le_bytes(head[12..16].try_into().expect("four bytes")) as usize;
+        seed("manifest", &bytes[32..used]);
+        edits.extend_from_slice(&bytes[..used]);
+        bytes = &bytes[used.next_multiple_of(PAGE)..];
+    }
+    seed("manifest", &edits);
+}
+
+/// Keeps `bytes` as a seed of `target`, unless it has enough, or they are many.
+fn seed(target: &str, bytes: &[u8]) {
+    let dir = PathBuf::from("corpus").join(target);
+    std::fs::create_dir_all(&dir).expect("a writable folder");
+    let name = format!("{:08x}", crc32fast::hash(bytes));
+    let count = std::fs::read_dir(&dir).expect("made above").count();
+    if bytes.is_empty() || bytes.len() > SEED_BYTES_MAX || count >= SEEDS_MAX {
+        return;
+    }
+    std::fs::write(dir.join(name), bytes).expect("a writable folder");
+}
