@@ -12,8 +12,10 @@ mod report;
 mod scenario;
 mod workload;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -21,6 +23,13 @@ use disk::{Pattern, measure};
 use peer::Engine;
 use report::Report;
 use scenario::{CALLERS, Numbers, Scenario, Size};
+
+/// A run of one scenario that takes longer has hung: ten times what the slowest engine took.
+const RUN_MAX: Duration = Duration::from_secs(3600);
+/// The same of a smoke run.
+const SMOKE_RUN_MAX: Duration = Duration::from_secs(120);
+/// Runs of an engine that may hang before that ends the comparison: fjall was seen to hang once in some hundred runs.
+const HANGS_MAX: u32 = 2;
 
 /// What may go wrong here is only told, never handled.
 pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -134,27 +143,52 @@ fn compare(arguments: &Arguments, scenarios: &[Scenario]) -> Result<()> {
     Ok(())
 }
 
-/// In a process of its own: its memory, threads and written bytes are the engine's alone.
+/// In a process of its own: its memory, threads and written bytes are the engine's alone. One that hangs is killed,
+/// told, and run again.
 fn run_apart(arguments: &Arguments, engine: Engine, scenario: Scenario) -> Result<Numbers> {
     let (common, size) = (&arguments.common, &arguments.size);
-    let dir = empty(&common.dir)?;
-    let output = Command::new(std::env::current_exe()?)
-        .args(["one", &said(engine), &said(scenario)])
-        .args(["--core", &common.core.unwrap_or(0).to_string(), "--dir"])
-        .arg(dir)
-        .args(["--rows", &size.rows.to_string()])
-        .args(["--warm-reads", &size.warm_reads.to_string()])
-        .args(["--durable-writes", &size.durable_writes.to_string()])
-        .args(["--deep-reads", &size.deep_reads.to_string()])
-        .args(["--memtable-bytes", &size.memtable_bytes.to_string()])
-        .args(["--seed", &size.seed.to_string()])
-        .stderr(Stdio::inherit())
-        .output()?;
-    std::fs::remove_dir_all(dir)?;
-    if !output.status.success() {
-        return Err(format!("{} failed at {scenario:?}", engine.name()).into());
+    let limit = if common.smoke { SMOKE_RUN_MAX } else { RUN_MAX };
+    for _ in 0..HANGS_MAX {
+        let dir = empty(&common.dir)?;
+        let child = Command::new(std::env::current_exe()?)
+            .args(["one", &said(engine), &said(scenario)])
+            .args(["--core", &common.core.unwrap_or(0).to_string(), "--dir"])
+            .arg(dir)
+            .args(["--rows", &size.rows.to_string()])
+            .args(["--warm-reads", &size.warm_reads.to_string()])
+            .args(["--durable-writes", &size.durable_writes.to_string()])
+            .args(["--deep-reads", &size.deep_reads.to_string()])
+            .args(["--memtable-bytes", &size.memtable_bytes.to_string()])
+            .args(["--seed", &size.seed.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let ended = wait(child, limit)?;
+        std::fs::remove_dir_all(dir)?;
+        match ended {
+            Some((status, output)) if status.success() => return Ok(serde_json::from_str(&output)?),
+            Some(_) => return Err(format!("{} failed at {scenario:?}", engine.name()).into()),
+            None => eprintln!("{} did not end at {scenario:?} within {limit:?}: killed", engine.name()),
+        }
     }
-    Ok(serde_json::from_slice(&output.stdout)?)
+    Err(format!("{} hung at {scenario:?} {HANGS_MAX} times", engine.name()).into())
+}
+
+/// How a child ended, and its one line of output, which fits a pipe; None if it had to be killed at the limit.
+fn wait(mut child: Child, limit: Duration) -> Result<Option<(ExitStatus, String)>> {
+    let begin = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            let mut output = String::new();
+            child.stdout.take().ok_or("its output is piped")?.read_to_string(&mut output)?;
+            return Ok(Some((status, output)));
+        }
+        if begin.elapsed() > limit {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// The disk's part: what an engine of 64 callers could reach at best, were each sync theirs alone.

@@ -89,8 +89,12 @@ pub fn run(engine: Engine, scenario: Scenario, dir: &Path, size: &Size) -> Resul
 
 fn fill(engine: Engine, dir: &Path, size: &Size) -> Result<Numbers> {
     let workload = size.workload(size.rows);
-    let config =
-        PeerConfig { memtable_bytes: size.memtable_bytes, cache_bytes: size.cache_bytes(), is_durable: false, is_direct: false };
+    let config = PeerConfig {
+        memtable_bytes: size.memtable_bytes,
+        cache_bytes: size.cache_bytes(),
+        is_durable: false,
+        is_direct: false,
+    };
     let mut peer = engine.open(dir, &config)?;
     let (io, begin) = (Io::of_this_process()?, Instant::now());
     let phase = peer.fill(&workload)?;
@@ -121,7 +125,12 @@ fn fill(engine: Engine, dir: &Path, size: &Size) -> Result<Numbers> {
 
 fn durable(engine: Engine, dir: &Path, size: &Size) -> Result<Numbers> {
     let writes = size.durable_writes / CALLERS * CALLERS;
-    let config = PeerConfig { memtable_bytes: size.memtable_bytes, cache_bytes: 64 << 20, is_durable: true, is_direct: false };
+    let config = PeerConfig {
+        memtable_bytes: size.memtable_bytes,
+        cache_bytes: 64 << 20,
+        is_durable: true,
+        is_direct: false,
+    };
     let mut peer = engine.open(dir, &config)?;
     let cpu = machine::cpu_seconds()?;
     let phase = peer.write_durably(&size.workload(writes), writes, CALLERS)?;
