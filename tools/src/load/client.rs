@@ -28,6 +28,8 @@ use super::violation::Violations;
 
 /// Refused reads of a read-back are asked again; not at once, because a server that loads its data refuses all.
 const REFUSED_PAUSE: Nanos = SECOND / 20;
+/// After the end of an open loop, what was due before it is still sent for so long.
+const OVERDUE_PATIENCE: Nanos = SECOND;
 
 /// What all connections have in common.
 #[derive(Debug)]
@@ -143,6 +145,10 @@ impl Client {
             let mut due = now;
             if let Some(schedule) = &mut self.schedule {
                 due = schedule.due();
+                if self.common.end.is_some_and(|end| due >= end) {
+                    self.is_exhausted = true;
+                    break;
+                }
                 if due > now {
                     return Some(due);
                 }
@@ -156,9 +162,10 @@ impl Client {
         None
     }
 
-    /// Nothing is begun at the end, whoever waits for it.
+    /// Nothing is begun at the end; what was due before and had to wait, a little later.
     pub(crate) fn stop_at_end(&mut self, now: Nanos) {
-        self.is_exhausted |= self.common.end.is_some_and(|end| now >= end);
+        let patience = if self.schedule.is_some() { OVERDUE_PATIENCE } else { 0 };
+        self.is_exhausted |= self.common.end.is_some_and(|end| now >= end + patience);
     }
 
     /// Since when every read of a read-back is refused.

@@ -202,7 +202,7 @@ mod tests {
         let mut bytes = Vec::new();
         put_records(&[record(3, 1, 2)], &mut bytes);
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "01000000010000003d01c84503000000000000000100000002000000");
+        assert_eq!(hex, "0100000001000000a6e8e80803000000000000000100000002000000");
     }
 
     /// The model is the list of records: a journal cut anywhere knows those whose frames are whole.

@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_latest_are_those_inserted_and_what_is_read_was_there() {
-        let work = mixed("read=50,insert=50", Distribution::Latest { theta: 0.99 }, false, Some(3000));
+        let work = mixed("read=50,insert=50", Distribution::Latest { theta: 0.99 }, false, Some(9000));
         let mut there: BTreeSet<u64> = (0..layout().cells()).collect();
         let mut newest_read = 0;
         let mut newest = 39;
@@ -253,6 +253,6 @@ mod tests {
             }
         }
         // Of 40 ranks at theta 0.99 the first has 23 %.
-        assert!((290..420).contains(&newest_read), "of about 500 reads of the newest: {newest_read}");
+        assert!((290..420).contains(&newest_read), "of about 1500 reads: {newest_read}");
     }
 }

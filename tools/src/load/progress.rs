@@ -50,7 +50,8 @@ impl Progress {
         *threads += 1;
         all.add(measure);
         while let Some(first) = self.open.first_entry() {
-            if first.get().0 < self.threads {
+            // A thread that is done tells nothing any more; one that is two seconds behind hardly does either.
+            if first.get().0 < self.threads && *first.key() + 2 > second {
                 break;
             }
             let (second, (_, measure)) = first.remove_entry();
@@ -58,12 +59,11 @@ impl Progress {
         }
     }
 
-    /// No thread tells of anything any more.
+    /// No thread tells of anything any more. The last second was not a whole one, and its rate would mislead.
     pub(crate) fn end(&mut self) {
+        self.open.pop_last();
         for (second, (_, measure)) in std::mem::take(&mut self.open) {
-            if measure.operations + measure.failed > 0 {
-                self.tell(second, &measure);
-            }
+            self.tell(second, &measure);
         }
         if self.is_terminal && !self.is_quiet && !self.seconds.is_empty() {
             let _unheard = writeln!(std::io::stderr());
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_is_told_when_all_threads_told_it_or_at_the_end() {
+    fn a_second_is_told_once_when_all_threads_told_it_or_are_beyond_it() {
         let mut progress = Progress::new("run", 2, true);
         let mut measure = SecondMeasure::new();
         measure.operations = 10;
@@ -120,9 +120,16 @@ mod tests {
         progress.add(1, &measure);
         assert!(progress.seconds.is_empty());
         progress.add(0, &measure);
-        assert_eq!(progress.seconds.iter().map(|s| (s.second, s.operations)).collect::<Vec<_>>(), [(0, 20)]);
+        let told = |progress: &Progress| -> Vec<(u64, u64)> {
+            progress.seconds.iter().map(|s| (s.second, s.operations)).collect()
+        };
+        assert_eq!(told(&progress), [(0, 20)]);
+        progress.add(2, &measure);
+        assert_eq!(told(&progress), [(0, 20)]);
+        progress.add(3, &measure);
+        assert_eq!(told(&progress), [(0, 20), (1, 10)]);
         progress.end();
-        assert_eq!(progress.seconds.len(), 2);
+        assert_eq!(told(&progress), [(0, 20), (1, 10), (2, 10)], "the last one was not whole");
         assert!((progress.seconds[1].latency_us_max - 5000.0).abs() < 50.0);
     }
 }

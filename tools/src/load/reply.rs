@@ -12,7 +12,7 @@ use std::fmt;
 const LINE_BYTES_MAX: usize = 64 << 10;
 /// As Redis: no value is longer.
 const BULK_BYTES_MAX: u64 = 512 << 20;
-/// In all levels together. A scan of 100 rows has 203.
+/// That are still to come, of all levels together. A scan of 100 rows has 203.
 const ITEMS_MAX: u64 = 1 << 20;
 
 /// One reply.
@@ -316,7 +316,7 @@ mod tests {
             (b"*99999999999999999999\r\n", "a length"),
             (b"$2\r\nabc\r\n", "without its line end"),
             (b":1.5\r\n", "an integer"),
-            (b"*1048576\r\n*1\r\n", "more items"),
+            (b"*1048576\r\n*2\r\n", "more items"),
             (&line, "a line without an end"),
         ];
         for (bytes, expected) in cases {
