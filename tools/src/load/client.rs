@@ -9,7 +9,7 @@
 //! - a write without an answer, or with a refusal, stays unknown until a later write of its cell is acknowledged;
 //! - nothing is allocated per operation.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::clock::{Nanos, SECOND};
@@ -19,7 +19,7 @@ use super::ledger::{Ledger, Window, Wrong, judge};
 use super::measure::{Measure, Times};
 use super::mix::Kind;
 use super::plan::{Operation, Plan};
-use super::reply::{Items, Reply};
+use super::reply::{Items, Reply, is_for_now};
 use super::request::{command, decimal, word, word_by, words};
 use super::schedule::Schedule;
 use super::sizes::Sizes;
@@ -71,6 +71,8 @@ pub(crate) struct Client {
     refused_since: Option<Nanos>,
     is_exhausted: bool,
     name: Vec<u8>,
+    /// Cells found wrong: told once, and judged again after their next acknowledged write.
+    accused: BTreeSet<u64>,
     pub(crate) violations: Violations,
 }
 
@@ -91,6 +93,8 @@ struct Pending {
     sequence: u32,
     answers_left: u32,
     is_refused: bool,
+    /// Refused, and may be granted later.
+    is_for_now: bool,
     due: Nanos,
     sent: Nanos,
     /// When this step was put into the buffer.
@@ -124,6 +128,7 @@ impl Client {
             refused_since: None,
             is_exhausted: false,
             name: Vec::new(),
+            accused: BTreeSet::new(),
             violations: Violations::default(),
         }
     }
@@ -241,6 +246,7 @@ impl Client {
             sequence,
             answers_left,
             is_refused: false,
+            is_for_now: false,
             due,
             sent,
             asked,
@@ -357,6 +363,7 @@ impl Client {
             // One refusal counts once, however many answers tell it.
             if let Some(text) = refusal.filter(|_| !pending.is_refused) {
                 pending.is_refused = true;
+                pending.is_for_now = is_for_now(text);
                 measure.failed(pending.operation.kind, text);
             }
             return Ok(());
@@ -366,7 +373,7 @@ impl Client {
         let kind = pending.operation.kind;
         let times = Times { due: pending.due, sent: pending.sent, done: now };
         match self.outcome(&pending, reply) {
-            Outcome::Done { .. } if pending.is_refused => self.refused(pending.operation, now),
+            Outcome::Done { .. } if pending.is_refused => {}
             Outcome::Done { .. } if pending.step == Step::Read && kind == Kind::ReadModifyWrite => {
                 self.ask(pending.operation, Step::Write, times, out);
             }
@@ -378,18 +385,14 @@ impl Client {
                 if !pending.is_refused {
                     measure.failed(kind, text);
                 }
-                self.refused(pending.operation, now);
+                if matches!(self.books, Books::All(_)) && (pending.is_for_now || is_for_now(text)) {
+                    self.again.push(pending.operation);
+                    self.resume_at = now + REFUSED_PAUSE;
+                    self.refused_since.get_or_insert(now);
+                }
             }
         }
         Ok(())
-    }
-
-    fn refused(&mut self, operation: Operation, now: Nanos) {
-        if matches!(self.books, Books::All(_)) {
-            self.again.push(operation);
-            self.resume_at = now + REFUSED_PAUSE;
-            self.refused_since.get_or_insert(now);
-        }
     }
 
     /// The connection is gone: what is on its way is unknown.
@@ -459,6 +462,7 @@ impl Client {
     fn acknowledge(&mut self, pending: &Pending) {
         if let Books::Own { ledger, untold } = &mut self.books {
             let cell = pending.operation.cell;
+            self.accused.remove(&cell);
             let (_, local) = self.common.layout.owner(cell);
             ledger.acknowledge(local, pending.sequence);
             let window = Window { acknowledged: pending.sequence, sent: pending.sequence };
@@ -503,13 +507,11 @@ impl Client {
 
     #[cold]
     fn report(&mut self, wrong: Wrong, cell: u64, window: Window, found: impl Iterator<Item = Found>) {
-        let layout = &self.common.layout;
-        self.violations.add(wrong, || {
-            let found: Vec<String> = found.map(|found| found.to_string()).collect();
-            [layout.name(cell, 0), window.to_string(), found.join("; ")]
-        });
-        if let Books::Own { ledger, .. } = &mut self.books {
-            ledger.forgive(layout.owner(cell).1);
+        if self.accused.insert(cell) {
+            self.violations.add(wrong, || {
+                let found: Vec<String> = found.map(|found| found.to_string()).collect();
+                [self.common.layout.name(cell, 0), window.to_string(), found.join("; ")]
+            });
         }
     }
 }

@@ -18,7 +18,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, 
 use super::client::Client;
 use super::clock::{Nanos, SECOND};
 use super::measure::Measure;
-use super::reply::{Parsed, Reply, parse};
+use super::reply::{Parsed, Reply, is_for_now, parse};
 use super::request::command;
 
 /// Two of the largest segments that loopback passes at once.
@@ -307,13 +307,8 @@ impl Connection {
 
 fn greeted(reply: Reply<'_>, since: Nanos, left: u32, must: u32) -> Result<State, Trouble> {
     if let (Reply::Error(text), true) = (reply, must > 0) {
-        let text = String::from_utf8_lossy(text).into_owned();
-        let later = ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"];
-        return Err(if later.iter().any(|code| text.starts_with(code)) {
-            Trouble::Lost(text)
-        } else {
-            Trouble::Refused(text)
-        });
+        let told = String::from_utf8_lossy(text).into_owned();
+        return Err(if is_for_now(text) { Trouble::Lost(told) } else { Trouble::Refused(told) });
     }
     let left = left - 1;
     Ok(if left == 0 { State::Up } else { State::Greeting { since, left, must: must.saturating_sub(1) } })

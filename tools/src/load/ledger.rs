@@ -81,11 +81,6 @@ impl Ledger {
         window.sent = window.sent.max(known.sent).max(window.acknowledged);
     }
 
-    /// From here on anything that was ever sent may be found: what is lost is reported once.
-    pub(crate) fn forgive(&mut self, cell: u64) {
-        self.at(cell).acknowledged = 0;
-    }
-
     /// Widens every window by writes that may have been sent without anybody's knowing.
     pub(crate) fn widen(&mut self, writes: u32) {
         for window in &mut self.cells {

@@ -11,6 +11,8 @@
 //! - the exit status is 1 if and only if an answer contradicts what was acknowledged or sent.
 
 mod client;
+#[cfg(test)]
+mod client_tests;
 mod clock;
 mod connection;
 mod hgrm;

@@ -63,6 +63,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed<'_>, Malformed> {
     }
 }
 
+/// Whether a refusal says that the same may be granted later.
+pub(crate) fn is_for_now(refusal: &[u8]) -> bool {
+    const CODES: [&[u8]; 5] = [b"LOADING", b"TRYAGAIN", b"BUSY", b"CLUSTERDOWN", b"MASTERDOWN"];
+    CODES.iter().any(|code| refusal.starts_with(code))
+}
+
 /// How far the first reply reaches.
 enum Extent {
     Whole(usize),
