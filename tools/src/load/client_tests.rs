@@ -59,12 +59,8 @@ impl Server {
         let Ok(Parsed::Whole { reply: Reply::Array(words), bytes: length }) = parse(bytes) else {
             panic!("no command: {}", bytes.escape_ascii())
         };
-        let words: Vec<Vec<u8>> = words
-            .map(|word| match word {
-                Reply::Bulk(bytes) => bytes.to_vec(),
-                other => panic!("{other:?}"),
-            })
-            .collect();
+        let word = |word| if let Reply::Bulk(bytes) = word { bytes.to_vec() } else { panic!("{word:?}") };
+        let words: Vec<Vec<u8>> = words.map(word).collect();
         match (&words[0][..], self.queued.take()) {
             (b"MULTI", None) => {
                 self.queued = Some(Vec::new());
@@ -147,7 +143,7 @@ impl Server {
         }
     }
 
-    fn scan(&mut self, key: &[u8], out: &mut Vec<u8>) {
+    fn scan(&self, key: &[u8], out: &mut Vec<u8>) {
         let prefix = [key, b" "].concat();
         let found: Vec<_> = self.rows.iter().filter(|(row, _)| row.starts_with(&prefix)).collect();
         out.extend(format!("*2\r\n$1\r\n0\r\n*{}\r\n", found.len() * 2).bytes());

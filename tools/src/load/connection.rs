@@ -281,7 +281,7 @@ impl Connection {
             self.lost_address = socket.local_addr().ok();
         }
         self.socket = None;
-        if self.state == State::Up || !self.ever_up {
+        if self.state == State::Up {
             self.down_since = now;
         }
         self.client.lost(why, measure);

@@ -191,7 +191,7 @@ fn listen(
 ) -> Result<(), String> {
     while let Ok(message) = receiver.recv() {
         match message {
-            Message::Second { second, measure } => progress.add(second, &measure),
+            Message::Second { second, is_whole, measure } => progress.add(second, is_whole, &measure),
             Message::Acknowledged(records) => {
                 if let Some(journal) = &mut journal {
                     journal.append(&records)?;

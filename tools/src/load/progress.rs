@@ -23,7 +23,7 @@ pub(crate) struct Second {
 pub(crate) struct Progress {
     phase: &'static str,
     threads: u32,
-    /// Seconds that not all threads have told of.
+    /// Seconds that not all threads have worked through: by how many they are whole, and what was done.
     open: BTreeMap<u64, (u32, SecondMeasure)>,
     pub(crate) seconds: Vec<Second>,
     is_quiet: bool,
@@ -44,10 +44,10 @@ impl Progress {
         }
     }
 
-    /// A thread's second.
-    pub(crate) fn add(&mut self, second: u64, measure: &SecondMeasure) {
+    /// A thread's second; its last one is not whole.
+    pub(crate) fn add(&mut self, second: u64, is_whole: bool, measure: &SecondMeasure) {
         let (threads, all) = self.open.entry(second).or_insert_with(|| (0, SecondMeasure::new()));
-        *threads += 1;
+        *threads += u32::from(is_whole);
         all.add(measure);
         while let Some(first) = self.open.first_entry() {
             // A thread that is done tells nothing any more; one that is two seconds behind hardly does either.
@@ -59,11 +59,12 @@ impl Progress {
         }
     }
 
-    /// No thread tells of anything any more. The last second was not a whole one, and its rate would mislead.
+    /// No thread tells of anything any more. A second that is whole for none would mislead about the rate.
     pub(crate) fn end(&mut self) {
-        self.open.pop_last();
-        for (second, (_, measure)) in std::mem::take(&mut self.open) {
-            self.tell(second, &measure);
+        for (second, (threads, measure)) in std::mem::take(&mut self.open) {
+            if threads > 0 {
+                self.tell(second, &measure);
+            }
         }
         if self.is_terminal && !self.is_quiet && !self.seconds.is_empty() {
             let _unheard = writeln!(std::io::stderr());
@@ -116,20 +117,21 @@ mod tests {
         let mut measure = SecondMeasure::new();
         measure.operations = 10;
         measure.latency.record(5_000_000).unwrap();
-        progress.add(0, &measure);
-        progress.add(1, &measure);
+        progress.add(0, true, &measure);
+        progress.add(1, true, &measure);
         assert!(progress.seconds.is_empty());
-        progress.add(0, &measure);
+        progress.add(0, true, &measure);
         let told = |progress: &Progress| -> Vec<(u64, u64)> {
             progress.seconds.iter().map(|s| (s.second, s.operations)).collect()
         };
         assert_eq!(told(&progress), [(0, 20)]);
-        progress.add(2, &measure);
+        progress.add(2, true, &measure);
         assert_eq!(told(&progress), [(0, 20)]);
-        progress.add(3, &measure);
+        progress.add(3, true, &measure);
         assert_eq!(told(&progress), [(0, 20), (1, 10)]);
+        progress.add(4, false, &measure);
         progress.end();
-        assert_eq!(told(&progress), [(0, 20), (1, 10), (2, 10)], "the last one was not whole");
+        assert_eq!(told(&progress), [(0, 20), (1, 10), (2, 10), (3, 10)], "the last one was not whole");
         assert!((progress.seconds[1].latency_us_max - 5000.0).abs() < 50.0);
     }
 }

@@ -36,7 +36,7 @@ const EVENTS_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) enum Message {
     /// Of one second, counted from the beginning.
-    Second { second: u64, measure: Box<SecondMeasure> },
+    Second { second: u64, is_whole: bool, measure: Box<SecondMeasure> },
     /// Writes that were acknowledged.
     Acknowledged(Vec<Record>),
 }
@@ -185,7 +185,7 @@ impl<'a> Worker<'a> {
             while now >= next_second {
                 let second = next_second / SECOND - 1;
                 let measure = Box::new(self.measure.take_second());
-                self.tell(Message::Second { second, measure });
+                self.tell(Message::Second { second, is_whole: true, measure });
                 next_second += SECOND;
             }
             if self.is_failed() {
@@ -196,7 +196,7 @@ impl<'a> Worker<'a> {
         }
         let second = next_second / SECOND - 1;
         let measure = Box::new(self.measure.take_second());
-        self.tell(Message::Second { second, measure });
+        self.tell(Message::Second { second, is_whole: false, measure });
         Ok(())
     }
 
