@@ -13,6 +13,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::clock::{Nanos, SECOND};
+use super::command::Commands;
 use super::journal::Record;
 use super::layout::{Data, Layout};
 use super::ledger::{Ledger, Window, Wrong, judge};
@@ -20,13 +21,13 @@ use super::measure::{Measure, Times};
 use super::mix::Kind;
 use super::plan::{Operation, Plan};
 use super::reply::{Items, Reply, is_for_now};
-use super::request::{command, decimal, word, word_by, words};
+use super::request::word_by;
 use super::schedule::Schedule;
 use super::sizes::Sizes;
 use super::value::{self, Filling, Found, Stamp};
 use super::violation::Violations;
 
-/// Refused reads of a read-back are asked again; not at once, because a server that loads its data refuses all.
+/// What was refused for a while is asked again; not at once, because a server that loads its data refuses all.
 const REFUSED_PAUSE: Nanos = SECOND / 20;
 /// After the end of an open loop, what was due before it is still sent for so long.
 const OVERDUE_PATIENCE: Nanos = SECOND;
@@ -65,12 +66,13 @@ pub(crate) struct Client {
     schedule: Option<Schedule>,
     books: Books,
     in_flight: VecDeque<Pending>,
-    /// Reads of a read-back that were refused or lost.
+    /// Every operation is done in the end: those that were lost, or refused for a while, are done again.
+    repeats: bool,
     again: Vec<Operation>,
     resume_at: Nanos,
     refused_since: Option<Nanos>,
     is_exhausted: bool,
-    name: Vec<u8>,
+    commands: Commands,
     /// Cells found wrong: told once, and judged again after their next acknowledged write.
     accused: BTreeSet<u64>,
     pub(crate) violations: Violations,
@@ -116,6 +118,8 @@ impl Client {
         books: Books,
     ) -> Self {
         let in_flight = VecDeque::with_capacity(common.depth);
+        let commands = Commands::new(common.layout.clone());
+        let repeats = plan.is_exhaustive();
         Self {
             common,
             connection,
@@ -123,11 +127,12 @@ impl Client {
             schedule,
             books,
             in_flight,
+            repeats,
             again: Vec::new(),
             resume_at: 0,
             refused_since: None,
             is_exhausted: false,
-            name: Vec::new(),
+            commands,
             accused: BTreeSet::new(),
             violations: Violations::default(),
         }
@@ -173,7 +178,7 @@ impl Client {
         self.is_exhausted |= self.common.end.is_some_and(|end| now >= end + patience);
     }
 
-    /// Since when every read of a read-back is refused.
+    /// Since when everything that has to be done in the end is refused.
     pub(crate) const fn refused_since(&self) -> Option<Nanos> {
         self.refused_since
     }
@@ -233,12 +238,11 @@ impl Client {
             }
         }
         match step {
-            Step::Read => self.put_read(operation.cell, out),
+            Step::Read => self.commands.read(operation.cell, out),
             Step::Write => self.put_write(operation.cell, sequence, out),
-            Step::Scan => self.put_scan(operation, out),
+            Step::Scan => self.commands.scan(operation.cell, operation.rows, out),
         }
-        let is_transaction = self.common.layout.data == Data::Transactions && step != Step::Scan;
-        let answers_left = if is_transaction { u32::from(self.common.layout.members) + 2 } else { 1 };
+        let answers_left = if step == Step::Scan { 1 } else { self.commands.answers() };
         let Times { due, sent, done: asked } = times;
         self.in_flight.push_back(Pending {
             operation,
@@ -253,95 +257,21 @@ impl Client {
         });
     }
 
-    fn put_name(&mut self, cell: u64, member: u16, out: &mut Vec<u8>) {
-        self.name.clear();
-        self.common.layout.put_key(cell, member, &mut self.name);
-        word(out, &self.name);
-    }
-
-    fn put_field(&mut self, cell: u64, out: &mut Vec<u8>) {
-        self.name.clear();
-        self.common.layout.put_field(cell, &mut self.name);
-        word(out, &self.name);
-    }
-
-    fn put_read(&mut self, cell: u64, out: &mut Vec<u8>) {
-        match self.common.layout.data {
-            Data::Strings => {
-                words(out, 2);
-                word(out, b"GET");
-                self.put_name(cell, 0, out);
-            }
-            Data::Hashes => {
-                words(out, 3);
-                word(out, b"HGET");
-                self.put_name(cell, 0, out);
-                self.put_field(cell, out);
-            }
-            Data::Transactions => {
-                command(out, &[b"MULTI"]);
-                for member in 0..self.common.layout.members {
-                    words(out, 2);
-                    word(out, b"GET");
-                    self.put_name(cell, member, out);
-                }
-                command(out, &[b"EXEC"]);
-            }
-        }
-    }
-
     fn put_write(&mut self, cell: u64, sequence: u32, out: &mut Vec<u8>) {
-        match self.common.layout.data {
-            Data::Strings => {
-                words(out, 3);
-                word(out, b"SET");
-                self.put_name(cell, 0, out);
-                self.put_value(cell, 0, sequence, out);
-            }
-            Data::Hashes => {
-                words(out, 4);
-                word(out, b"HSET");
-                self.put_name(cell, 0, out);
-                self.put_field(cell, out);
-                self.put_value(cell, 0, sequence, out);
-            }
-            Data::Transactions => {
-                command(out, &[b"MULTI"]);
-                for member in 0..self.common.layout.members {
-                    words(out, 3);
-                    word(out, b"SET");
-                    self.put_name(cell, member, out);
-                    self.put_value(cell, member, sequence, out);
+        let Self { common, connection, plan, books, commands, .. } = self;
+        let (run, connection, filling) = (common.run, *connection, &common.filling);
+        let random = plan.random();
+        commands.write(cell, out, |member, out| {
+            let length = common.sizes.pick(random);
+            let bytes = usize::try_from(length).expect("32 bits");
+            match books {
+                Books::None => word_by(out, bytes, |out| filling.put(bytes, random.u64(..), out)),
+                Books::Own { .. } | Books::All(_) => {
+                    let stamp = Stamp { run, cell, connection, sequence, member };
+                    word_by(out, bytes, |out| value::put(stamp, length, filling, out));
                 }
-                command(out, &[b"EXEC"]);
             }
-        }
-    }
-
-    fn put_value(&mut self, cell: u64, member: u16, sequence: u32, out: &mut Vec<u8>) {
-        let random = self.plan.random();
-        let length = self.common.sizes.pick(random);
-        let bytes = usize::try_from(length).expect("32 bits");
-        let filling = &self.common.filling;
-        match &self.books {
-            Books::None => word_by(out, bytes, |out| filling.put(bytes, random.u64(..), out)),
-            Books::Own { .. } | Books::All(_) => {
-                let (run, connection) = (self.common.run, self.connection);
-                let stamp = Stamp { run, cell, connection, sequence, member };
-                word_by(out, bytes, |out| value::put(stamp, length, filling, out));
-            }
-        }
-    }
-
-    fn put_scan(&mut self, operation: Operation, out: &mut Vec<u8>) {
-        words(out, 5);
-        word(out, b"HSCAN");
-        self.put_name(operation.cell, 0, out);
-        word(out, b"0");
-        word(out, b"COUNT");
-        self.name.clear();
-        decimal(&mut self.name, u64::from(operation.rows), 1);
-        word(out, &self.name);
+        });
     }
 
     /// Takes the next answer; an error when nothing was asked.
@@ -385,7 +315,7 @@ impl Client {
                 if !pending.is_refused {
                     measure.failed(kind, text);
                 }
-                if matches!(self.books, Books::All(_)) && (pending.is_for_now || is_for_now(text)) {
+                if self.repeats && (pending.is_for_now || is_for_now(text)) {
                     self.again.push(pending.operation);
                     self.resume_at = now + REFUSED_PAUSE;
                     self.refused_since.get_or_insert(now);
@@ -399,7 +329,7 @@ impl Client {
     pub(crate) fn lost(&mut self, why: &str, measure: &mut Measure) {
         while let Some(pending) = self.in_flight.pop_front() {
             measure.failed(pending.operation.kind, why.as_bytes());
-            if matches!(self.books, Books::All(_)) {
+            if self.repeats {
                 self.again.push(pending.operation);
             }
         }

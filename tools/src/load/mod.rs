@@ -1,7 +1,7 @@
 //! `foreshard load`: puts load on a Redis-compatible server, measures it, and checks what it acknowledged.
 //!
 //! What is done and what an answer means is decided without I/O: `plan` and `schedule` say what comes next and when, `client`
-//! is one connection's conversation, `reply` and `request` its language, `value`, `ledger` and `journal` what verification
+//! is one connection's conversation, `command`, `request` and `reply` its language, `value`, `ledger` and `journal` what verification
 //! knows. `connection` has a socket, `worker` a thread with many of them, `phase` the threads of one stretch, `session`
 //! the order: fill, run, read back.
 //!
@@ -14,6 +14,7 @@ mod client;
 #[cfg(test)]
 mod client_tests;
 mod clock;
+mod command;
 mod connection;
 mod hgrm;
 mod journal;

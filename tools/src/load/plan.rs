@@ -143,6 +143,14 @@ impl Plan {
         self.layout.owned(self.connection) + n % inserts_max
     }
 
+    /// Whether each operation has to be done in the end, and not just as many as time allows.
+    pub(crate) const fn is_exhaustive(&self) -> bool {
+        match self.work {
+            Work::Fill | Work::ReadBack(_) => true,
+            Work::Mixed { .. } => false,
+        }
+    }
+
     /// Randomness for what belongs to an operation.
     pub(crate) fn random(&mut self) -> &mut Rng {
         &mut self.random

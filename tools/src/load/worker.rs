@@ -64,7 +64,7 @@ pub(crate) struct Manner {
     pub(crate) timeout: Nanos,
     /// Lost connections are made again.
     pub(crate) reconnects: bool,
-    /// After so long without a working connection, or of refused reads, it is no use.
+    /// After so long without a working connection, or of refusals, it is no use.
     pub(crate) give_up: Nanos,
     pub(crate) journals: bool,
 }
@@ -266,7 +266,7 @@ impl<'a> Worker<'a> {
             if let Some(since) = connection.client.refused_since()
                 && now >= since + self.manner.give_up
             {
-                return Err(format!("{}: reads are refused: {}", connection.address(), self.errors()));
+                return Err(format!("{}: refused all the time: {}", connection.address(), self.errors()));
             }
             let is_retried = matches!(connection.state, State::Down { retry_at } if now >= retry_at);
             let attempt = if is_retried { connection.connect(&self.epoll, now) } else { Ok(()) };

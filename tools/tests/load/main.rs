@@ -128,10 +128,29 @@ fn verification_outlives_cut_connections_and_a_server_that_loads() {
         );
         let (status, report) = report(&server, &arguments);
         assert_eq!(status, 0, "{report}");
-        assert!(phase(&report, "run")["reconnects"].as_u64().unwrap() > 5, "{report}");
+        let run = phase(&report, "run");
+        assert_eq!(
+            run["kinds"]["read"]["misses"], 0,
+            "what was lost of the fill was written again: {report}"
+        );
+        assert!(run["reconnects"].as_u64().unwrap() > 5, "{report}");
         let verify = &report["verify"];
         assert_eq!((&verify["violations"], &verify["was_read_back"]), (&0.into(), &true.into()), "{report}");
     }
+}
+
+#[test]
+fn a_request_that_is_not_answered_in_time_costs_its_connection_and_the_server_is_told_to_close_it() {
+    let manners = Manners { hang: Some(100), logs: true, ..Manners::default() };
+    let server = Server::start(manners, Rows::new());
+    let arguments = "--keys 20 --connections 2 --requests 200 --verify --reconnect --timeout-ms 300";
+    let (status, report) = report(&server, arguments);
+    assert_eq!(status, 0, "{report}");
+    let run = phase(&report, "run");
+    assert_eq!((&run["reconnects"], &run["errors"]["timed out after 300 ms"]), (&1.into(), &1.into()));
+    let kills =
+        server.log().into_iter().filter(|line| line.starts_with(b"CLIENT KILL ADDR 127.0.0.1:")).count();
+    assert_eq!(kills, 1, "before its place is taken");
 }
 
 #[test]

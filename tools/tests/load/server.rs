@@ -20,6 +20,8 @@ pub(crate) struct Manners {
     pub(crate) forget_every: Option<u64>,
     /// Before this command it sleeps.
     pub(crate) stall: Option<(u64, Duration)>,
+    /// This command is never answered, nor any later one of its connection.
+    pub(crate) hang: Option<u64>,
     /// Commands are logged.
     pub(crate) logs: bool,
     /// The first connections that greet are told that data is being loaded.
@@ -86,6 +88,9 @@ fn serve(state: &State, socket: TcpStream) {
         let number = state.commands.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some((_, pause)) = state.manners.stall.filter(|(at, _)| *at == number) {
             std::thread::sleep(pause);
+        }
+        while state.manners.hang == Some(number) {
+            std::thread::park();
         }
         if state.manners.logs {
             lock(&state.log).push(command.join(&b' '));
