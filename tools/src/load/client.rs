@@ -5,7 +5,7 @@
 //! acknowledged up to then and what was sent before the read.
 //!
 //! Invariants:
-//! - at most `depth` operations are on their way; each has its answers counted, so that answers and requests cannot shift;
+//! - at most `depth` operations are on their way; each has its answers counted, so that answers stay with their requests;
 //! - a write without an answer, or with a refusal, stays unknown until a later write of its cell is acknowledged;
 //! - nothing is allocated per operation.
 

@@ -95,7 +95,7 @@ pub(crate) enum Trouble {
 
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
-        Self::Lost(format!("connection lost: {}", error.kind()))
+        Self::Lost(format!("connection lost: {error}"))
     }
 }
 

@@ -6,6 +6,8 @@ use hdrhistogram::Histogram;
 
 /// Lines for every halving of the distance to 100 %.
 const TICKS_PER_HALVING: u32 = 5;
+/// What three digits need.
+const SUB_BUCKETS: u32 = 2048;
 const NANOS_PER_MICRO: f64 = 1000.0;
 
 /// The text.
@@ -33,7 +35,7 @@ pub(crate) fn text(histogram: &Histogram<u64>) -> String {
         micros(histogram.max() as f64),
         histogram.len(),
         histogram.buckets(),
-        2048
+        SUB_BUCKETS
     );
     out
 }

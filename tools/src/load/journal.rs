@@ -1,12 +1,12 @@
 //! What was acknowledged, as bytes, so that another process can check it later. No I/O.
 //!
 //! Little-endian. A header: magic (8 bytes), length of the description (4), CRC-32 of the description (4), the
-//! description (JSON: run, layout). Then frames: kind (4), count of records (4), CRC-32 of kind, count and records (4), records
-//! of 16 bytes: cell (8), last acknowledged write (4), last sent write (4). A frame of kind CLOSED is the last: the
-//! writer ended in order, and every write it ever sent is told.
+//! description (JSON: run, layout). Then frames: kind (4), count of records (4), CRC-32 of kind, count and records (4),
+//! records of 16 bytes: cell (8), last acknowledged write (4), last sent write (4). A frame of kind CLOSED is the last:
+//! the writer ended in order, and every write it ever sent is told.
 //!
-//! A process that was killed leaves a beginning: frames up to the last whole one. What it says was acknowledged was; what
-//! was sent after it is unknown, but bounded (`UNTOLD_WRITES_MAX`).
+//! A process that was killed leaves a beginning: frames up to the last whole one. What it says was acknowledged was;
+//! what was sent after it is unknown, but bounded (`UNTOLD_WRITES_MAX`).
 //!
 //! Invariants:
 //! - reading what `Journal` wrote, cut anywhere after its header, gives a state that was true once;
@@ -25,9 +25,10 @@ const KIND_RECORDS: u32 = 1;
 const KIND_CLOSED: u32 = 2;
 /// Large enough to be written with one call in a while, small enough to be told soon.
 pub(crate) const FRAME_RECORDS_MAX: usize = 4096;
-/// How many writes of one cell may have been sent after the last one a killed process told of: what is in its frames on
-/// the way to the file and in the pipelines of its connections, with much to spare.
-pub(crate) const UNTOLD_WRITES_MAX: u32 = 1 << 24;
+/// How many writes of one cell may have been sent after the last one that a killed process told of: 64 messages on the
+/// way to the file, each with a frame and what one receive of 128 KiB can acknowledge beyond it, and the longest pipeline
+/// come to 2.1 million. Every resumption of such a journal skips as many numbers, of 32 bits: a thousand are possible.
+pub(crate) const UNTOLD_WRITES_MAX: u32 = 1 << 22;
 
 /// What does not change while a journal is written.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! The journal's file: appended to while a run goes on, written anew when it is mostly past.
 //!
-//! It is for a server that dies, and for this process dying; it is not synced, and a crash of this machine is not covered.
+//! It is for a server that dies, and for this process dying; it is not synced: a crash of this machine is not covered.
 //!
 //! Invariants:
 //! - under its name there is always a journal that can be read: it is replaced by renaming;

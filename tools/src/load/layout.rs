@@ -4,7 +4,7 @@
 //! written together. Cells are numbered. Those of one hash follow each other, and so belong to one connection.
 //!
 //! Invariants:
-//! - a cell has one owner, the only connection that writes it where that matters, so that a cell's writes have an order;
+//! - a cell has one owner, the only connection that writes it where that matters, so that its writes have an order;
 //! - an owner numbers its cells 0, 1, 2 ..: first those that were there, then those it inserts.
 
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,9 @@
 //! What was written, what of it was acknowledged, and whether what is read fits. No I/O.
 //!
 //! A cell's writes are numbered from 1 and sent by one connection, whose answers keep their order. So two numbers are
-//! enough for a cell: the last write that was acknowledged, and the last that was sent. A write in between was refused, cut
-//! off or not answered in time: whether it happened is unknown, and a read may find it or not. What a read may never
-//! find is a write before the last acknowledged one, or one that was never sent.
+//! enough for a cell: the last write that was acknowledged, and the last that was sent. A write in between was refused,
+//! cut off or not answered in time: whether it happened is unknown, and a read may find it or not. What a read may
+//! never find is a write before the last acknowledged one, or one that was never sent.
 //!
 //! Invariants:
 //! - acknowledged <= sent, of every cell;

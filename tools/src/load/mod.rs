@@ -1,9 +1,9 @@
 //! `foreshard load`: puts load on a Redis-compatible server, measures it, and checks what it acknowledged.
 //!
-//! What is done and what an answer means is decided without I/O: `plan` and `schedule` say what comes next and when, `client`
-//! is one connection's conversation, `command`, `request` and `reply` its language, `value`, `ledger` and `journal` what verification
-//! knows. `connection` has a socket, `worker` a thread with many of them, `phase` the threads of one stretch, `session`
-//! the order: fill, run, read back.
+//! What is done and what an answer means is decided without I/O: `plan` and `schedule` say what comes next and when,
+//! `client` is one connection's conversation, `command`, `request` and `reply` its language, `value`, `ledger` and
+//! `journal` what verification knows. `connection` has a socket, `worker` a thread with many of them, `phase` the threads
+//! of one stretch, `session` the order: fill, run, read back.
 //!
 //! Invariants:
 //! - a clock is read in `clock.rs` only, files are touched in `journal_file.rs` and `session.rs` only;

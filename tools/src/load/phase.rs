@@ -1,4 +1,4 @@
-//! One stretch of a run: fill, the run itself, or reading back. Starts the threads, listens to them, gathers what they leave.
+//! One stretch of a run: fill, the run itself, or reading back. Starts the threads, listens, gathers what they leave.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -1,7 +1,8 @@
 //! When operations are due: fixed ahead, whatever the server does. No clock; randomness is an argument.
 //!
-//! Every connection has its own sequence of due times; together they have the wanted rate. An operation's latency counts
-//! from when it was due, so that a server that stalls is charged for what was due meanwhile (coordinated omission).
+//! Every connection has its own sequence of due times; together they have the wanted rate. An operation's latency
+//! counts from when it was due, so that a server that stalls is charged for what was due meanwhile (coordinated
+//! omission).
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,7 +1,7 @@
 //! One thread: an epoll loop over its connections.
 //!
-//! Closed loop: an answer makes room for the next request. Open loop: requests wait for their time in a heap, which holds
-//! each connection once at most.
+//! Closed loop: an answer makes room for the next request. Open loop: requests wait for their time in a heap, which
+//! holds each connection once at most.
 //!
 //! Invariants:
 //! - nothing in the loop blocks but the wait for events (and a journal that cannot be written as fast, by intention);
