@@ -11,7 +11,8 @@ use super::phase::Outcome;
 use super::progress::microseconds;
 use super::violation::Violations;
 
-/// Above it a thread of this program had no time left, and the server may have been faster than it looks.
+/// Above it a thread of this program had no time left, and the server may have been faster than it looks. Not told of
+/// less than a second, which says little.
 const BUSY: f64 = 0.9;
 const QUANTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99_9", 0.999), ("p99_99", 0.9999)];
@@ -185,7 +186,11 @@ fn phase_text(phase: &Outcome, out: &mut String) {
         seconds(phase.process_cpu),
         mean * 100.0,
         max * 100.0,
-        if max > BUSY { ": the client may be what limits (--threads)" } else { "" }
+        if max > BUSY && phase.elapsed >= SECOND {
+            ": the client may be what limits (--threads)"
+        } else {
+            ""
+        }
     );
 }
 
