@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Looks into foreshard stores, and salvages damaged ones.
+use crate::load::Load;
+
+/// Looks into foreshard stores, salvages damaged ones, and puts load on servers.
 #[derive(Parser, Debug)]
 #[command(name = "foreshard", version, arg_required_else_help = true)]
 #[command(after_help = "Example: foreshard inspect store /var/lib/foreshard")]
@@ -29,6 +31,8 @@ pub(crate) enum Command {
     },
     /// Salvage what is whole of a damaged store into a new one, and say what was lost.
     Repair(Repair),
+    /// Put load on a Redis-compatible server, measure it, and check what it acknowledged.
+    Load(Box<Load>),
 }
 
 /// What to look at.

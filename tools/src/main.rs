@@ -1,11 +1,12 @@
-//! The `foreshard` program: looks into a store that is not open, and salvages a damaged one.
+//! The `foreshard` program: looks into a store that is not open, salvages a damaged one, and puts load on a server.
 //!
-//! Every command reads through [`read_only::ReadOnly`], which refuses whatever changes a file, and holds the store's
+//! Every command on a store reads through [`read_only::ReadOnly`], which refuses whatever changes a file, and holds the store's
 //! lock while it reads. Exit status: 0 sound (or nothing lost), 1 damaged (or something lost), 2 it could not be told.
 
 mod cli;
 mod finding;
 mod inspect;
+mod load;
 mod lock;
 mod mapped;
 mod output;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Inspect { what } => inspect::run(&what),
         Command::Repair(request) => repair::run(&request),
+        Command::Load(options) => load::run(&options),
     };
     match result {
         Ok(verdict) => ExitCode::from(verdict.status()),

@@ -19,6 +19,7 @@ fn every_command_has_help_with_an_example() {
         &["inspect", "manifest", "--help"],
         &["inspect", "store", "--help"],
         &["repair", "--help"],
+        &["load", "--help"],
     ] {
         let output = run(command);
         assert_eq!(output.status.code(), Some(0), "{command:?}");
