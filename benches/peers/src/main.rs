@@ -6,6 +6,7 @@ mod rocks;
 mod disk;
 mod fjall_store;
 mod foreshard_store;
+mod log;
 mod machine;
 mod peer;
 mod report;
@@ -55,6 +56,8 @@ enum Run {
     Durable,
     /// Point reads with data ten times the cache, beside fio's 4 KiB random reads.
     Deep,
+    /// The log takes full batches, and a store comes back from a full log.
+    Log,
     /// fio alone.
     Disk,
     /// One scenario once, in this process; the others use it.
@@ -99,10 +102,11 @@ fn main() -> Result<()> {
         arguments.size = arguments.size.smoke();
     }
     let scenarios: &[Scenario] = match arguments.command {
-        Run::All => &[Scenario::Fill, Scenario::Durable, Scenario::Deep],
+        Run::All => &[Scenario::Fill, Scenario::Durable, Scenario::Deep, Scenario::Log, Scenario::Recovery],
         Run::Fill => &[Scenario::Fill],
         Run::Durable => &[Scenario::Durable],
         Run::Deep => &[Scenario::Deep],
+        Run::Log => &[Scenario::Log, Scenario::Recovery],
         Run::Disk => &[],
         Run::One { engine, scenario } => {
             let numbers = scenario::run(engine, scenario, &arguments.common.dir, &arguments.size)?;
@@ -121,7 +125,7 @@ fn compare(arguments: &Arguments, scenarios: &[Scenario]) -> Result<()> {
     for run in 0..common.runs {
         for &scenario in scenarios {
             // Every other run goes through the engines backwards, so that none always has the disk's better hour.
-            let mut order = engines.to_vec();
+            let mut order = if scenario.is_for_all() { engines.to_vec() } else { vec![Engine::Foreshard] };
             if run % 2 == 1 {
                 order.reverse();
             }
@@ -158,6 +162,8 @@ fn run_apart(arguments: &Arguments, engine: Engine, scenario: Scenario) -> Resul
             .args(["--warm-reads", &size.warm_reads.to_string()])
             .args(["--durable-writes", &size.durable_writes.to_string()])
             .args(["--deep-reads", &size.deep_reads.to_string()])
+            .args(["--log-bytes", &size.log_bytes.to_string()])
+            .args(["--log-seconds", &size.log_seconds.to_string()])
             .args(["--memtable-bytes", &size.memtable_bytes.to_string()])
             .args(["--seed", &size.seed.to_string()])
             .stdout(Stdio::piped())

@@ -41,6 +41,10 @@ pub const METRICS: &[Metric] = &[
     metric("deep_device_bytes_per_read", "device bytes per read", 1.0, None),
     metric("deep_core_busy", "core busy meanwhile", 1.0, None),
     metric("log_bytes_per_s", "64 KiB synced log writes, MB/s", 1e6, Some(true)),
+    metric("recovery_s", "opening after a crash, s", 1.0, None),
+    metric("recovery_log_bytes", "  from a log of, MB", 1e6, None),
+    metric("recovery_rows", "  with rows, k", 1e3, None),
+    metric("recovery_core_busy", "  core busy meanwhile", 1.0, None),
     metric("resident_bytes_max", "peak resident, MB", 1e6, None),
 ];
 

@@ -20,6 +20,13 @@ pub enum Scenario {
     Durable,
     /// Point reads from 64 callers with data ten times the cache.
     Deep,
+    /// The log alone takes full batches. Only foreshard's.
+    Log,
+    /// Opening a store that died with a full log. Only foreshard's.
+    Recovery,
+    /// Leaves such a store behind, and dies.
+    #[value(name = "recovery-fill", hide = true)]
+    RecoveryFill,
 }
 
 /// How much of everything.
@@ -37,6 +44,12 @@ pub struct Size {
     /// Point reads beyond the cache.
     #[arg(long, global = true, default_value_t = 1_000_000)]
     pub deep_reads: u64,
+    /// Log that is recovered.
+    #[arg(long, global = true, default_value_t = 1 << 30)]
+    pub log_bytes: u64,
+    /// Seconds for which the log takes batches.
+    #[arg(long, global = true, default_value_t = 10)]
+    pub log_seconds: u64,
     /// Memtable of every engine.
     #[arg(long, global = true, default_value_t = 64 << 20)]
     pub memtable_bytes: u64,
@@ -50,6 +63,13 @@ pub const CALLERS: u64 = 64;
 /// Data is so many times the cache in the deep scenario.
 const DEEP_FACTOR: u64 = 10;
 
+impl Scenario {
+    /// Whether it is a comparison of engines; otherwise only foreshard runs it.
+    pub const fn is_for_all(self) -> bool {
+        matches!(self, Self::Fill | Self::Durable | Self::Deep)
+    }
+}
+
 impl Size {
     /// Seconds instead of minutes.
     pub fn smoke(self) -> Self {
@@ -58,6 +78,8 @@ impl Size {
             warm_reads: 100_000,
             durable_writes: 2_000,
             deep_reads: 20_000,
+            log_bytes: 32 << 20,
+            log_seconds: 1,
             memtable_bytes: 4 << 20,
             ..self
         }
@@ -82,6 +104,9 @@ pub fn run(engine: Engine, scenario: Scenario, dir: &Path, size: &Size) -> Resul
         Scenario::Fill => fill(engine, dir, size),
         Scenario::Durable => durable(engine, dir, size),
         Scenario::Deep => deep(engine, dir, size),
+        Scenario::Log => crate::log::bandwidth(dir, size),
+        Scenario::Recovery => crate::log::recovery(dir, size),
+        Scenario::RecoveryFill => crate::log::fill_and_die(dir, size),
     }?;
     numbers.insert("resident_bytes_max".into(), machine::resident_bytes_max()? as f64);
     Ok(numbers)
