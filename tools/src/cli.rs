@@ -4,10 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Looks into foreshard stores, and salvages damaged ones.
+use crate::node::Arguments;
+
+/// A durable store that speaks the Redis protocol: serves it, looks into it, salvages it.
 #[derive(Parser, Debug)]
 #[command(name = "foreshard", version, arg_required_else_help = true)]
-#[command(after_help = "Example: foreshard inspect store /var/lib/foreshard")]
+#[command(
+    after_help = "Examples:\n  foreshard node --data /var/lib/foreshard\n  foreshard inspect store /var/lib/foreshard"
+)]
 pub(crate) struct Cli {
     /// Say more about what is done, on stderr.
     #[arg(long, short, global = true)]
@@ -27,6 +31,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Inspect,
     },
+    /// Serve a store to Redis clients.
+    Node(Arguments),
     /// Salvage what is whole of a damaged store into a new one, and say what was lost.
     Repair(Repair),
 }

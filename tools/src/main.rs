@@ -8,6 +8,7 @@ mod finding;
 mod inspect;
 mod lock;
 mod mapped;
+mod node;
 mod output;
 mod progress;
 mod read_only;
@@ -26,11 +27,16 @@ use crate::shell::Failure;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let level = if cli.verbose { tracing::Level::DEBUG } else { tracing::Level::WARN };
+    let usual = match cli.command {
+        Command::Node(_) => tracing::Level::INFO,
+        Command::Inspect { .. } | Command::Repair(_) => tracing::Level::WARN,
+    };
+    let level = if cli.verbose { tracing::Level::DEBUG } else { usual };
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false).init();
     let result = match cli.command {
         Command::Inspect { what } => inspect::run(&what),
         Command::Repair(request) => repair::run(&request),
+        Command::Node(arguments) => node::run(&arguments).map(|()| Verdict::Sound),
     };
     match result {
         Ok(verdict) => ExitCode::from(verdict.status()),

@@ -288,6 +288,14 @@ impl Shard {
         .await
     }
 
+    /// The row at a storage key, wherever it lives, once it may be told.
+    ///
+    /// # Errors
+    /// As [`Shard::get`].
+    pub async fn fetch(self: &Rc<Self>, key: &[u8]) -> Result<Option<OwnedRow>> {
+        self.get_at(key.to_vec(), Version::MAX).await
+    }
+
     /// The newest version given out here.
     pub(crate) fn version_max(&self) -> Version {
         self.partitions().map(|p| p.version()).max().unwrap_or_default()

@@ -1,0 +1,17 @@
+//! The Redis protocol in front of foreshard's shards.
+//!
+//! The map of the crate, from the outside in:
+//! - [`server`]: listening on every shard's ring, connections, what the server knows of itself;
+//! - `command`: the table of commands, and a file per family of them;
+//! - `data`: what a Redis key is in rows of the engine, and how a command reads and changes rows;
+//! - [`resp`]: the protocol's bytes.
+//!
+//! `net/FORMAT.md` owns the layout of keys in rows.
+
+mod command;
+pub mod data;
+pub mod resp;
+pub mod server;
+
+pub use server::Server;
+pub use server::config::Config;
