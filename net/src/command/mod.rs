@@ -8,8 +8,17 @@ pub(crate) mod rows;
 pub(crate) mod session;
 pub(crate) mod table;
 
+mod bitfield;
+mod bits;
+mod expiry;
+mod hash_walks;
+mod hashes;
 mod keys;
+mod lcs;
+mod numbers;
+mod ranges;
 mod strings;
+pub(crate) mod walks;
 
 use std::rc::Rc;
 
@@ -17,7 +26,7 @@ use foreshard_engine::entry::Expiry;
 use foreshard_engine::{Shard, Ticket};
 
 use self::table::{Command, Group, Id};
-use crate::data::fault::{Fault, Result};
+use crate::data::fault::{Fault, NOT_AN_INTEGER, Result};
 use crate::data::layout::Path;
 use crate::data::tx::{Held, Tx, later};
 use crate::data::value::{Value, string_row};
@@ -31,6 +40,8 @@ pub(crate) struct Context<'a> {
     pub(crate) now_ms: u64,
     /// Bytes a string may have.
     pub(crate) string_bytes_max: usize,
+    /// For what is to be picked at random.
+    pub(crate) random: fastrand::Rng,
 }
 
 /// A string where it lies, if there is one.
@@ -55,7 +66,7 @@ impl Command {
 
 /// How often a command that lost to others is run again before its client is told. Each loss means that somebody else's
 /// write went through.
-const CONFLICTS_MAX: usize = 1000;
+pub(crate) const CONFLICTS_MAX: usize = 1000;
 
 /// Runs a data command by itself. What must be committed before its reply, which is appended to `out`, may be told.
 pub(crate) async fn run_alone(
@@ -96,8 +107,10 @@ pub(crate) async fn run_alone(
 pub(crate) async fn run(id: Id, context: &mut Context<'_>, args: Args<'_>) -> Result<()> {
     match table_group(id) {
         Group::String => strings::run(id, context, args).await,
+        Group::Bitmap => bits::run(id, context, args).await,
+        Group::Hash => hashes::run(id, context, args).await,
         Group::Generic | Group::Server => keys::run(id, context, args).await,
-        _ => Err(Fault::text("ERR unknown command")),
+        Group::Connection | Group::Transactions => Err(Fault::text("ERR unknown command")),
     }
 }
 
@@ -108,8 +121,9 @@ fn table_group(id: Id) -> Group {
 impl<'a> Context<'a> {
     /// At this moment.
     pub(crate) fn new(tx: &'a mut Tx, reply: Reply<'a>) -> Self {
-        let now_ms = tx.shard().runtime().wall_ms();
-        Self { tx, reply, now_ms, string_bytes_max: STRING_BYTES_MAX }
+        let runtime = tx.shard().runtime();
+        let (now_ms, random) = (runtime.wall_ms(), fastrand::Rng::with_seed(runtime.now().0));
+        Self { tx, reply, now_ms, string_bytes_max: STRING_BYTES_MAX, random }
     }
 
     /// A key's meta row.
@@ -166,3 +180,13 @@ impl<'a> Context<'a> {
 
 /// A string is one row, whose first byte says that it is one.
 pub(crate) const STRING_BYTES_MAX: usize = foreshard_engine::limits::VALUE_BYTES_MAX - 1;
+
+/// Whether an argument is this word, in any case.
+pub(crate) fn is(arg: &[u8], word: &str) -> bool {
+    arg.eq_ignore_ascii_case(word.as_bytes())
+}
+
+/// An argument that is an integer.
+pub(crate) fn integer(arg: &[u8]) -> Result<i64> {
+    crate::data::number::parse_integer(arg).ok_or(NOT_AN_INTEGER)
+}

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use foreshard_engine::hash::Map;
 
 use super::rows::COMMANDS;
-use crate::resp::Args;
+use crate::resp::{Args, Reply};
 
 /// One command, or one subcommand, whose name is then `parent|child`.
 #[derive(Debug)]
@@ -309,6 +309,18 @@ pub(crate) fn find_called(args: Args<'_>) -> Option<&'static Command> {
         return Some(command);
     };
     find(&[command.name.as_bytes(), b"|", second].concat())
+}
+
+/// Answers what the subcommands of `command` are.
+pub(crate) fn help(reply: &mut Reply<'_>, command: &str) {
+    let Some(command) = find(command.as_bytes()) else { return };
+    reply.array(1 + 2 * command.subcommands().count());
+    let name = command.name.to_ascii_uppercase();
+    reply.status(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    for sub in command.subcommands() {
+        reply.status(&sub.own_name().to_ascii_uppercase());
+        reply.status(&format!("    {}.", sub.summary));
+    }
 }
 
 /// Commands that are not subcommands.

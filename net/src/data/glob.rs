@@ -4,7 +4,7 @@
 
 /// Whether `text` matches.
 #[must_use]
-pub fn matches(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
+pub(crate) fn matches(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
     let (mut pattern_at, mut text_at) = (0, 0);
     // Where to go on when a match fails: behind the last star, one byte of text later.
     let mut star: Option<(usize, usize)> = None;

@@ -4,6 +4,8 @@
 
 pub(crate) mod fault;
 pub(crate) mod glob;
+pub(crate) mod hash;
+pub(crate) mod keyspace;
 pub(crate) mod layout;
 pub mod number;
 pub(crate) mod tx;

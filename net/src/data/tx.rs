@@ -46,7 +46,22 @@ pub(crate) struct Tx {
     /// Ranges that are gone, before any of the writes.
     dropped: Vec<(Vec<u8>, Vec<u8>)>,
     ticket: Option<Ticket>,
+    /// What writes replaced since the first savepoint, newest last; none was asked for: none.
+    undo: Option<Vec<Undo>>,
 }
+
+/// How a write is taken back.
+#[derive(Debug)]
+enum Undo {
+    /// What was written at a key before, if anything.
+    Row(Vec<u8>, Option<Option<Held>>),
+    /// A range was dropped.
+    Range,
+}
+
+/// A place to go back to; see [`Tx::savepoint`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Savepoint(usize);
 
 impl Tx {
     /// Nothing read, nothing written.
@@ -60,6 +75,7 @@ impl Tx {
             writes: BTreeMap::new(),
             dropped: Vec::new(),
             ticket: None,
+            undo: None,
         }
     }
 
@@ -188,12 +204,12 @@ impl Tx {
 
     /// Sets a row.
     pub(crate) fn put(&mut self, key: Vec<u8>, value: Vec<u8>, expiry: Expiry) {
-        self.writes.insert(key, Some(Held { value, expiry }));
+        self.write(key, Some(Some(Held { value, expiry })));
     }
 
     /// Removes a row.
     pub(crate) fn delete(&mut self, key: Vec<u8>) {
-        self.writes.insert(key, None);
+        self.write(key, Some(None));
     }
 
     /// Removes all rows of a range, which lies in one partition.
@@ -201,9 +217,12 @@ impl Tx {
         let gone: Vec<Vec<u8>> =
             self.writes.range(start.clone()..end.clone()).map(|(k, _)| k.clone()).collect();
         for key in gone {
-            self.writes.remove(&key);
+            self.write(key, None);
         }
         self.dropped.push((start, end));
+        if let Some(undo) = &mut self.undo {
+            undo.push(Undo::Range);
+        }
     }
 
     /// A key gets another kind of value or is gone: fields written here before do not come back with it.
@@ -211,7 +230,36 @@ impl Tx {
         let after = (Bound::Excluded(meta.to_vec()), Bound::Excluded(layout::end_of(meta)));
         let gone: Vec<Vec<u8>> = self.writes.range(after).map(|(k, _)| k.clone()).collect();
         for key in gone {
-            self.writes.remove(&key);
+            self.write(key, None);
+        }
+    }
+
+    /// From here on writes can be taken back.
+    pub(crate) fn savepoint(&mut self) -> Savepoint {
+        Savepoint(self.undo.get_or_insert_default().len())
+    }
+
+    /// Takes back what was written since.
+    pub(crate) fn undo(&mut self, to: Savepoint) {
+        let since = self.undo.as_mut().map(|undo| undo.split_off(to.0)).unwrap_or_default();
+        for step in since.into_iter().rev() {
+            match step {
+                Undo::Row(key, Some(before)) => drop(self.writes.insert(key, before)),
+                Undo::Row(key, None) => drop(self.writes.remove(&key)),
+                Undo::Range => drop(self.dropped.pop()),
+            }
+        }
+    }
+
+    /// Writes a row, a deletion, or, with none, nothing in place of what was written here.
+    fn write(&mut self, key: Vec<u8>, what: Option<Option<Held>>) {
+        let name = self.undo.is_some().then(|| key.clone());
+        let before = match what {
+            Some(held) => self.writes.insert(key, held),
+            None => self.writes.remove(&key),
+        };
+        if let (Some(undo), Some(name)) = (&mut self.undo, name) {
+            undo.push(Undo::Row(name, before));
         }
     }
 

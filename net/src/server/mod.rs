@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foreshard_engine::ids::ShardId;
 use foreshard_engine::{Error, Result, Shard, Store};
 
 use self::config::Config;
@@ -86,6 +87,25 @@ fn with_front(shard: &Rc<Shard>, f: impl FnOnce(&Front)) {
     if let Some(front) = shard.attached::<Front>() {
         f(&front);
     }
+}
+
+/// Asks every shard's front, in their order.
+///
+/// # Errors
+/// When a shard is not served any more.
+pub(crate) async fn on_all<T: Send + 'static>(
+    shard: &Rc<Shard>,
+    front: &Front,
+    ask: impl Fn(&Rc<Shard>, &Front) -> T + Clone + Send + 'static,
+) -> Result<Vec<T>> {
+    let mut answers = Vec::with_capacity(front.shared.shards);
+    for n in 0..front.shared.shards {
+        let ask = ask.clone();
+        let work = move |shard: Rc<Shard>| async move { Ok(ask(&shard, &*front_of(&shard)?)) };
+        let id = ShardId(u16::try_from(n).unwrap_or(u16::MAX));
+        answers.push(shard.on_shard(id, work).await?);
+    }
+    Ok(answers)
 }
 
 /// The front of this shard.

@@ -14,6 +14,7 @@ use super::clients::Client;
 use super::front::Front;
 use super::route;
 use super::stats::{Slow, add};
+use crate::command::session::transactions::{Multi, Watched};
 use crate::command::table::{self, Command, Id, flag};
 use crate::command::{self, STRING_BYTES_MAX};
 use crate::data::fault::{Fault, Result};
@@ -36,9 +37,27 @@ pub(crate) struct Session {
     elsewhere: Vec<(ShardId, Ticket)>,
     /// Replies gathered and not sent.
     replies: usize,
+    answers: Replies,
+    /// What MULTI has begun.
+    pub(crate) multi: Option<Multi>,
+    /// What WATCH remembers.
+    pub(crate) watched: Vec<Watched>,
     /// Storage keys and rows are built here, so that GET and SET allocate nothing.
     scratch_key: Vec<u8>,
     scratch_row: Vec<u8>,
+}
+
+/// Whether the client wants replies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Replies {
+    /// To everything.
+    On,
+    /// To nothing.
+    Off,
+    /// After CLIENT REPLY SKIP, which has none itself.
+    SkipThisAndNext,
+    /// Not to the next command.
+    SkipNext,
 }
 
 impl Session {
@@ -55,6 +74,9 @@ impl Session {
             ticket: None,
             elsewhere: Vec::new(),
             replies: 0,
+            answers: Replies::On,
+            multi: None,
+            watched: Vec::new(),
             scratch_key: Vec::new(),
             scratch_row: Vec::new(),
         }
@@ -65,6 +87,7 @@ impl Session {
         let mark = out.len();
         let began = self.shard.runtime().now();
         let result = match self.admit(args) {
+            Ok(command) if self.is_queued(command) => self.queue(command, args, out),
             Ok(command) => {
                 self.client.command.set(command.name);
                 let result = match command.id {
@@ -77,6 +100,9 @@ impl Session {
             }
             Err(fault) => {
                 add(&self.front.stats.errors, 1);
+                if let Some(multi) = &mut self.multi {
+                    multi.break_off();
+                }
                 Err(fault)
             }
         };
@@ -84,9 +110,36 @@ impl Session {
             out.truncate(mark);
             self.reply(out).error(&fault.reply());
         }
+        match self.answers {
+            Replies::On => {}
+            Replies::Off => out.truncate(mark),
+            Replies::SkipThisAndNext => {
+                out.truncate(mark);
+                self.answers = Replies::SkipNext;
+            }
+            Replies::SkipNext => {
+                out.truncate(mark);
+                self.answers = Replies::On;
+            }
+        }
         if out.len() > mark {
             self.replied();
         }
+    }
+
+    /// Whether a command waits for EXEC.
+    const fn is_queued(&self, command: &Command) -> bool {
+        self.multi.is_some()
+            && !matches!(command.id, Id::Exec | Id::Discard | Id::Multi | Id::Watch | Id::Quit | Id::Reset)
+    }
+
+    fn queue(&mut self, command: &'static Command, args: Args<'_>, out: &mut Vec<u8>) -> Result<()> {
+        if let Some(multi) = &mut self.multi {
+            multi.queue(command, args)?;
+            self.client.queued.set(Some(multi.len()));
+        }
+        self.reply(out).status("QUEUED");
+        Ok(())
     }
 
     /// Returns when everything that `out` tells is committed. Where that cannot be, every reply becomes an error: what
@@ -257,6 +310,33 @@ impl Session {
         }
     }
 
+    /// Commands are queued from here on.
+    pub(crate) fn begin_multi(&mut self) {
+        self.multi = Some(Multi::default());
+        self.client.queued.set(Some(0));
+    }
+
+    /// Ends what MULTI began; none where it did not.
+    pub(crate) fn end_multi(&mut self) -> Option<Multi> {
+        self.client.queued.set(None);
+        self.multi.take()
+    }
+
+    /// The replies gathered depend on this too.
+    pub(crate) fn depends_on(&mut self, ticket: Option<Ticket>) {
+        self.ticket = later(self.ticket, ticket);
+    }
+
+    /// Which replies the client wants.
+    pub(crate) const fn replies_are(&mut self, answers: Replies) {
+        self.answers = answers;
+    }
+
+    /// The shard that the client is connected to.
+    pub(crate) const fn shard(&self) -> &Rc<Shard> {
+        &self.shard
+    }
+
     /// The server's part on this shard.
     pub(crate) const fn front(&self) -> &Rc<Front> {
         &self.front
@@ -302,6 +382,9 @@ impl Session {
     pub(crate) fn reset(&mut self) {
         self.set_protocol(Protocol::Resp2);
         self.is_authenticated = self.front.config.borrow().requirepass.is_empty();
+        self.end_multi();
+        self.watched.clear();
+        self.answers = Replies::On;
         let _named = self.client.set_name(b"");
         self.client.no_evict.set(false);
         self.client.no_touch.set(false);

@@ -44,6 +44,22 @@ pub(crate) struct Slow {
     pub(crate) name: String,
 }
 
+/// All counts at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Counted {
+    pub(crate) connections: u64,
+    pub(crate) rejected_connections: u64,
+    pub(crate) commands: u64,
+    pub(crate) errors: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    pub(crate) forwarded: u64,
+    /// In the order of the table.
+    pub(crate) calls: Vec<Calls>,
+}
+
 /// LATENCY keeps so many spikes of an event, as Redis does.
 const WAITS_MAX: usize = 160;
 
@@ -83,9 +99,20 @@ impl Stats {
         calls.set(Calls { count: count + 1, nanos: before + nanos, failed: failures + u64::from(failed) });
     }
 
-    /// All commands' calls, in the order of the table.
-    pub(crate) fn calls(&self) -> Vec<Calls> {
-        self.calls.iter().map(Cell::get).collect()
+    /// The counts so far.
+    pub(crate) fn counted(&self) -> Counted {
+        Counted {
+            connections: self.connections.get(),
+            rejected_connections: self.rejected_connections.get(),
+            commands: self.commands.get(),
+            errors: self.errors.get(),
+            bytes_in: self.bytes_in.get(),
+            bytes_out: self.bytes_out.get(),
+            hits: self.hits.get(),
+            misses: self.misses.get(),
+            forwarded: self.forwarded.get(),
+            calls: self.calls.iter().map(Cell::get).collect(),
+        }
     }
 
     /// Begins anew, slow log and latency aside.
