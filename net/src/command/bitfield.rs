@@ -82,10 +82,11 @@ fn parse(args: Args<'_>, string_bytes_max: usize) -> Result<Vec<Operation>> {
         }
         let kind = Type::parse(rest.next().unwrap_or_default())?;
         let offset = parse_offset(rest.next().unwrap_or_default(), kind.bits, string_bytes_max)?;
-        let action = match rest.next().filter(|_| !get) {
-            Some(number) if set => Action::Set(integer(number)?),
-            Some(number) => Action::Add(integer(number)?),
-            None => Action::Get,
+        let action = if get {
+            Action::Get
+        } else {
+            let number = integer(rest.next().unwrap_or_default())?;
+            if set { Action::Set(number) } else { Action::Add(number) }
         };
         operations.push(Operation { kind, offset, action, overflow });
     }

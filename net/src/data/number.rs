@@ -44,7 +44,7 @@ pub enum Decimal {
 const DECIMALS: i32 = 17;
 const ONE: i128 = 100_000_000_000_000_000;
 /// Larger numbers are kept as floats: below, sums cannot overflow.
-const FIXED_MAX: f64 = 1e20;
+const FIXED_MAX: f64 = 8e20;
 
 impl Decimal {
     /// Reads a number.

@@ -20,13 +20,10 @@ pub(super) fn run(id: Id, session: &mut Session, args: Args<'_>, out: &mut Vec<u
         Id::Echo => session.reply(out).bulk(&args[1]),
         Id::Hello => return hello(session, args, out),
         Id::Auth => return auth(session, args, out),
-        Id::Select => {
-            let index = crate::data::number::parse_integer(&args[1]);
-            match index.ok_or(Fault::text("ERR invalid DB index"))? {
-                0 => session.reply(out).ok(),
-                _ => return Err(Fault::text("ERR DB index is out of range")),
-            }
-        }
+        Id::Select => match crate::command::integer(&args[1])? {
+            0 => session.reply(out).ok(),
+            _ => return Err(Fault::text("ERR DB index is out of range")),
+        },
         Id::Quit => {
             session.reply(out).ok();
             session.close();
