@@ -142,7 +142,7 @@ async fn add_float(cx: &mut Context<'_>, args: Args<'_>) -> Result<()> {
     let before = hash.get(cx.tx, &args[2]).await?;
     let before = Decimal::parse(before.as_deref().unwrap_or(b"0"));
     let before = before.ok_or(Fault::text("ERR hash value is not a float"))?;
-    let sum = before.add(amount).ok_or(Fault::text("ERR increment would produce NaN or Infinity"))?;
+    let sum = before.plus(amount).ok_or(Fault::text("ERR increment would produce NaN or Infinity"))?;
     let text = sum.to_string();
     hash.set(cx.tx, &args[2], text.as_bytes()).await?;
     hash.write(cx.tx);

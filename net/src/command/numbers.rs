@@ -37,7 +37,7 @@ async fn add_float(cx: &mut Context<'_>, args: Args<'_>) -> Result<()> {
     let StringAt { path, bytes, expiry } = cx.string(&args[1]).await?;
     let before = Decimal::parse(bytes.as_deref().unwrap_or(b"0")).ok_or(NOT_A_FLOAT)?;
     let amount = Decimal::parse(&args[2]).ok_or(NOT_A_FLOAT)?;
-    let sum = before.add(amount).ok_or(Fault::text("ERR increment would produce NaN or Infinity"))?;
+    let sum = before.plus(amount).ok_or(Fault::text("ERR increment would produce NaN or Infinity"))?;
     let text = sum.to_string();
     cx.reply.bulk(text.as_bytes());
     cx.set_string(path, text.as_bytes(), expiry)

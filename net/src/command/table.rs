@@ -72,6 +72,7 @@ pub(crate) enum Group {
 
 /// Which command.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[expect(clippy::enum_variant_names, reason = "named after the commands")]
 pub(crate) enum Id {
     Get,
     Set,
@@ -304,7 +305,8 @@ pub(crate) fn find(name: &[u8]) -> Option<&'static Command> {
 
 /// The command that `args` call: a subcommand where there is one of that name.
 pub(crate) fn find_called(args: Args<'_>) -> Option<&'static Command> {
-    let command = find(args.get(0)?)?;
+    // Only this function puts a parent's name before its child's.
+    let command = find(args.get(0)?).filter(|command| command.parent().is_none())?;
     let Some(second) = args.get(1).filter(|_| command.subcommands().next().is_some()) else {
         return Some(command);
     };

@@ -59,7 +59,7 @@ impl Decimal {
 
     /// The sum; none when it is not a finite number.
     #[must_use]
-    pub fn add(self, other: Self) -> Option<Self> {
+    pub fn plus(self, other: Self) -> Option<Self> {
         if let (Self::Fixed(a), Self::Fixed(b)) = (self, other) {
             return Some(Self::Fixed(a + b));
         }
@@ -163,7 +163,7 @@ mod tests {
         ];
         for (a, b, sum) in cases {
             let (a, b) = (Decimal::parse(a.as_bytes()).unwrap(), Decimal::parse(b.as_bytes()).unwrap());
-            assert_eq!(a.add(b).unwrap().to_string(), sum);
+            assert_eq!(a.plus(b).unwrap().to_string(), sum);
         }
     }
 
@@ -173,7 +173,7 @@ mod tests {
             assert!(Decimal::parse(text.as_bytes()).is_none(), "{text:?}");
         }
         let huge = Decimal::parse(b"1.7e308").unwrap();
-        assert!(huge.add(huge).is_none());
+        assert!(huge.plus(huge).is_none());
         assert_eq!(Decimal::parse(b"1e25").unwrap().to_string(), "10000000000000000000000000");
     }
 }

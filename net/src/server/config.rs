@@ -62,8 +62,11 @@ pub(crate) struct Parameter {
     pub(crate) name: &'static str,
     pub(crate) get: fn(&Config) -> String,
     /// None: it is fixed.
-    pub(crate) set: Option<fn(&mut Config, &str) -> Result<(), String>>,
+    pub(crate) set: Option<Set>,
 }
+
+/// Sets a parameter from its text, or says why not.
+type Set = fn(&mut Config, &str) -> Result<(), String>;
 
 /// All of them, by name.
 pub(crate) const PARAMETERS: &[Parameter] = &[

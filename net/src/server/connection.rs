@@ -36,11 +36,8 @@ pub(crate) async fn serve(place: Place, shard: Rc<Shard>, connection: Rc<Connect
         output: Vec::new(),
     };
     loop {
-        let received = match loops.connection.receive().await {
-            Ok(Some(received)) => received,
-            // The client has gone, in one way or the other: nobody is there to be told.
-            Ok(None) | Err(_) => break,
-        };
+        // Otherwise the client has gone, in one way or the other: nobody is there to be told.
+        let Ok(Some(received)) = loops.connection.receive().await else { break };
         add(&front.stats.bytes_in, received.len() as u64);
         loops.input.extend_from_slice(&received);
         drop(received);

@@ -90,10 +90,12 @@ impl Session {
             Ok(command) if self.is_queued(command) => self.queue(command, args, out),
             Ok(command) => {
                 self.client.command.set(command.name);
-                let result = match command.id {
-                    Id::Get => self.get(args, is_last, out).await,
-                    Id::Set if args.len() == 3 => self.set(args, is_last, out).await,
-                    _ => Box::pin(self.run(command, args, is_last, out)).await,
+                let result = if command.id == Id::Get {
+                    self.get(args, is_last, out).await
+                } else if command.id == Id::Set && args.len() == 3 {
+                    self.set(args, is_last, out).await
+                } else {
+                    Box::pin(self.run(command, args, is_last, out)).await
                 };
                 self.ran(command, args, began, out.get(mark) == Some(&b'-') || result.is_err());
                 result
@@ -166,12 +168,9 @@ impl Session {
     }
 
     /// Whether a command may run, and which it is.
-    fn admit(&mut self, args: Args<'_>) -> Result<&'static Command> {
-        let name = args.get(0).unwrap_or_default();
+    fn admit(&self, args: Args<'_>) -> Result<&'static Command> {
         let command = table::find_called(args).ok_or_else(|| unknown(args))?;
-        if !command.admits(args.len())
-            || command.name.len() > name.len() && command.subcommands().next().is_some()
-        {
+        if !command.admits(args.len()) {
             let name = command.name;
             return Err(Fault::told(format!("ERR wrong number of arguments for '{name}' command")));
         }

@@ -15,7 +15,7 @@ use crate::server::stats::Slow;
 const WAIT_EVENT: &str = "commit-wait";
 
 /// Runs one of them.
-pub(super) async fn run(id: Id, session: &mut Session, args: Args<'_>, out: &mut Vec<u8>) -> Result<()> {
+pub(super) async fn run(id: Id, session: &Session, args: Args<'_>, out: &mut Vec<u8>) -> Result<()> {
     match id {
         Id::ConfigGet => get(session, args, out),
         Id::ConfigSet => return set(session, args, out).await,

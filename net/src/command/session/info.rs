@@ -26,8 +26,11 @@ struct Told {
     uptime_secs: u64,
 }
 
+/// Writes a line: a name and a value.
+type Line<'a> = dyn FnMut(&str, &dyn std::fmt::Display) + 'a;
+
 /// Runs it.
-pub(super) async fn run(session: &mut Session, args: Args<'_>, out: &mut Vec<u8>) -> Result<()> {
+pub(super) async fn run(session: &Session, args: Args<'_>, out: &mut Vec<u8>) -> Result<()> {
     let mut wanted: Vec<String> = Vec::new();
     for arg in args.from(1) {
         let section = String::from_utf8_lossy(arg).to_ascii_lowercase();
@@ -117,17 +120,7 @@ fn show(section: &str, session: &Session, told: &[Told], text: &mut String) {
             line("segment_bytes", &sum(|t| t.stats.segment_bytes));
             line("compaction_debt_bytes", &sum(|t| t.stats.debt_bytes));
         }
-        "stats" => {
-            line("total_connections_received", &sum(|t| t.counted.connections));
-            line("total_commands_processed", &sum(|t| t.counted.commands));
-            line("total_net_input_bytes", &sum(|t| t.counted.bytes_in));
-            line("total_net_output_bytes", &sum(|t| t.counted.bytes_out));
-            line("rejected_connections", &sum(|t| t.counted.rejected_connections));
-            line("total_error_replies", &sum(|t| t.counted.errors));
-            line("keyspace_hits", &sum(|t| t.counted.hits));
-            line("keyspace_misses", &sum(|t| t.counted.misses));
-            line("forwarded_commands", &sum(|t| t.counted.forwarded));
-        }
+        "stats" => traffic(told, &mut line),
         "replication" => {
             line("role", &"master");
             line("connected_slaves", &0);
@@ -142,13 +135,26 @@ fn show(section: &str, session: &Session, told: &[Told], text: &mut String) {
     }
 }
 
-fn command_stats(told: &[Told], line: &mut impl FnMut(&str, &dyn std::fmt::Display)) {
+fn traffic(told: &[Told], line: &mut Line<'_>) {
+    let sum = |f: fn(&Told) -> u64| told.iter().map(f).sum::<u64>();
+    line("total_connections_received", &sum(|t| t.counted.connections));
+    line("total_commands_processed", &sum(|t| t.counted.commands));
+    line("total_net_input_bytes", &sum(|t| t.counted.bytes_in));
+    line("total_net_output_bytes", &sum(|t| t.counted.bytes_out));
+    line("rejected_connections", &sum(|t| t.counted.rejected_connections));
+    line("total_error_replies", &sum(|t| t.counted.errors));
+    line("keyspace_hits", &sum(|t| t.counted.hits));
+    line("keyspace_misses", &sum(|t| t.counted.misses));
+    line("forwarded_commands", &sum(|t| t.counted.forwarded));
+}
+
+fn command_stats(told: &[Told], line: &mut Line<'_>) {
     for (n, command) in COMMANDS.iter().enumerate() {
         let calls = || told.iter().filter_map(|t| t.counted.calls.get(n));
         let (count, nanos) = (calls().map(|c| c.count).sum::<u64>(), calls().map(|c| c.nanos).sum::<u64>());
         let failed: u64 = calls().map(|c| c.failed).sum();
-        if count > 0 {
-            let (micros, per_call) = (nanos / 1000, nanos / count);
+        if let Some(per_call) = nanos.checked_div(count) {
+            let micros = nanos / 1000;
             let value = format!(
                 "calls={count},usec={micros},usec_per_call={}.{:02},rejected_calls=0,failed_calls={failed}",
                 per_call / 1000,

@@ -6,7 +6,7 @@ use crate::resp::{Args, Reply};
 use crate::server::session::Session;
 
 /// Runs one of them.
-pub(super) fn run(id: Id, session: &mut Session, args: Args<'_>, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn run(id: Id, session: &Session, args: Args<'_>, out: &mut Vec<u8>) -> Result<()> {
     let mut reply = session.reply(out);
     match id {
         Id::Command => {
