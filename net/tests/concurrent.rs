@@ -1,5 +1,4 @@
 //! Many clients at once: what each command and each EXEC does is done whole, and nothing is lost.
-#![expect(clippy::unwrap_used, reason = "a test fails by its panic")]
 
 mod common;
 

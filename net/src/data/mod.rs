@@ -8,5 +8,6 @@ pub(crate) mod hash;
 pub(crate) mod keyspace;
 pub(crate) mod layout;
 pub mod number;
+pub(crate) mod sweep;
 pub(crate) mod tx;
 pub(crate) mod value;

@@ -30,6 +30,8 @@ pub struct Config {
     pub slowlog_max_len: usize,
     /// Waits for the log of so many milliseconds are events of LATENCY; 0: none.
     pub latency_monitor_threshold: u64,
+    /// Seconds in which all rows are looked at once for fields that no hash has any more.
+    pub sweep_secs: u64,
     /// What operators are told about durability: as the store was opened.
     pub durability: String,
 }
@@ -46,6 +48,8 @@ impl Default for Config {
             slowlog_log_slower_than: 10_000,
             slowlog_max_len: 128,
             latency_monitor_threshold: 0,
+            // A day: looking at a terabyte in that time takes 12 MB/s.
+            sweep_secs: 24 * 3600,
             durability: "always".to_owned(),
         }
     }

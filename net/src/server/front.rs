@@ -15,8 +15,8 @@ use foreshard_engine::{Result, Shard};
 
 use super::clients::Client;
 use super::config::Config;
-use super::connection;
 use super::stats::{Stats, add};
+use super::{connection, sweeper};
 
 /// What all shards of a server share.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(crate) struct Front {
 }
 
 /// Idle connections are looked for this often: a timeout is given in seconds.
-const SWEEP: Duration = Duration::from_secs(1);
+const SILENCE_LOOK: Duration = Duration::from_secs(1);
 /// Out of descriptors: some come back when clients leave.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -69,8 +69,10 @@ impl Front {
             tasks: RefCell::default(),
         });
         let accepting = shard.runtime().spawn(accept(Rc::clone(&front), Rc::clone(shard), listener));
-        let sweeping = shard.runtime().spawn(sweep(Rc::downgrade(&front), shard.runtime().clone()));
-        *front.tasks.borrow_mut() = vec![accepting, sweeping];
+        let watching = shard.runtime().spawn(end_silence(Rc::downgrade(&front), shard.runtime().clone()));
+        let reclaiming = sweeper::run(Rc::downgrade(&front), Rc::downgrade(shard));
+        let reclaiming = shard.runtime().spawn(reclaiming);
+        *front.tasks.borrow_mut() = vec![accepting, watching, reclaiming];
         shard.attach(Some(front));
         Ok(address)
     }
@@ -171,9 +173,9 @@ async fn accept(front: Rc<Front>, shard: Rc<Shard>, listener: Listener) {
 }
 
 /// Closes connections that were silent for too long.
-async fn sweep(front: std::rc::Weak<Front>, runtime: Runtime) {
+async fn end_silence(front: std::rc::Weak<Front>, runtime: Runtime) {
     loop {
-        runtime.sleep(SWEEP).await;
+        runtime.sleep(SILENCE_LOOK).await;
         let Some(front) = front.upgrade() else { return };
         let timeout = front.config.borrow().timeout;
         if timeout > 0 {

@@ -8,9 +8,11 @@ pub(crate) mod clients;
 pub mod config;
 pub(crate) mod connection;
 pub(crate) mod front;
+pub(crate) mod report;
 pub(crate) mod route;
 pub(crate) mod session;
 pub(crate) mod stats;
+mod sweeper;
 
 use std::net::SocketAddr;
 use std::rc::Rc;

@@ -18,6 +18,8 @@ pub(crate) struct Stats {
     pub(crate) hits: Cell<u64>,
     pub(crate) misses: Cell<u64>,
     pub(crate) forwarded: Cell<u64>,
+    /// Generations of hashes that nobody could reach, deleted.
+    pub(crate) swept: Cell<u64>,
     calls: Vec<Cell<Calls>>,
     slow: RefCell<VecDeque<Slow>>,
     slow_id: Cell<u64>,
@@ -56,6 +58,7 @@ pub(crate) struct Counted {
     pub(crate) hits: u64,
     pub(crate) misses: u64,
     pub(crate) forwarded: u64,
+    pub(crate) swept: u64,
     /// In the order of the table.
     pub(crate) calls: Vec<Calls>,
 }
@@ -75,6 +78,7 @@ impl Default for Stats {
             hits: Cell::default(),
             misses: Cell::default(),
             forwarded: Cell::default(),
+            swept: Cell::default(),
             calls: vec![Cell::default(); COMMANDS.len()],
             slow: RefCell::default(),
             slow_id: Cell::default(),
@@ -111,6 +115,7 @@ impl Stats {
             hits: self.hits.get(),
             misses: self.misses.get(),
             forwarded: self.forwarded.get(),
+            swept: self.swept.get(),
             calls: self.calls.iter().map(Cell::get).collect(),
         }
     }
@@ -127,6 +132,7 @@ impl Stats {
             &self.hits,
             &self.misses,
             &self.forwarded,
+            &self.swept,
         ] {
             count.set(0);
         }

@@ -147,24 +147,19 @@ impl Reply {
     }
 
     pub(crate) fn integer(&self) -> i64 {
-        match self {
-            Self::Line(text) => text.strip_prefix(':').unwrap_or_else(|| panic!("{text}")).parse().unwrap(),
-            other => panic!("{other:?}"),
-        }
+        self.text().strip_prefix(':').unwrap_or_else(|| panic!("{self:?}")).parse().unwrap()
     }
 
     pub(crate) fn elements(&self) -> &[Self] {
-        match self {
-            Self::Many(_, elements) => elements,
-            other => panic!("{other:?}"),
-        }
+        let Self::Many(_, elements) = self else { panic!("{self:?}") };
+        elements
     }
 
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Bulk(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             Self::Line(text) => text.clone(),
-            other => panic!("{other:?}"),
+            Self::Null | Self::Many(..) => panic!("{self:?}"),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use foreshard_engine::Store;
-use foreshard_net::Server;
+use foreshard_net::{Admin, Server};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -39,9 +39,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let store = Store::open(&settings.data, options).map_err(|e| told(&e))?;
     let server = Server::start(&store, shards, settings.server()).map_err(|e| told(&e))?;
     tracing::info!("serving Redis clients at {}", server.address());
+    let admin = Admin::start(&store, settings.admin).map_err(|e| told(&e))?;
+    tracing::info!("metrics and health at http://{}", admin.address());
     let signal = signals.forever().next();
     tracing::info!("stopping: signal {}", signal.unwrap_or_default());
     server.stop(&store, DRAIN).map_err(|e| told(&e))?;
+    drop(admin);
     store.close().map_err(|e| told(&e))?;
     tracing::info!("stopped; everything acknowledged is durable");
     Ok(())

@@ -77,6 +77,8 @@ pub(crate) struct Settings {
     slowlog_log_slower_than: i64,
     slowlog_max_len: usize,
     latency_monitor_threshold: u64,
+    /// Seconds for one pass of the background sweep.
+    sweep_secs: u64,
 }
 
 impl Default for Settings {
@@ -104,6 +106,7 @@ impl Default for Settings {
             slowlog_log_slower_than: server.slowlog_log_slower_than,
             slowlog_max_len: server.slowlog_max_len,
             latency_monitor_threshold: server.latency_monitor_threshold,
+            sweep_secs: server.sweep_secs,
         }
     }
 }
@@ -168,6 +171,7 @@ impl Settings {
             slowlog_log_slower_than: self.slowlog_log_slower_than,
             slowlog_max_len: self.slowlog_max_len,
             latency_monitor_threshold: self.latency_monitor_threshold,
+            sweep_secs: self.sweep_secs,
             durability: self.durability.clone(),
         }
     }

@@ -2,29 +2,19 @@
 
 use std::fmt::Write;
 
-use foreshard_engine::shard::stats::ShardStats;
-
 use crate::command::rows::COMMANDS;
 use crate::command::{Context, walks};
 use crate::data::fault::Result;
 use crate::data::tx::Tx;
 use crate::resp::{Args, Protocol, Reply};
+use crate::server::report::Report;
 use crate::server::session::Session;
-use crate::server::stats::Counted;
 use crate::server::{REDIS_VERSION, on_all};
 
 /// Sections that INFO shows unasked.
 const USUAL: &[&str] = &["server", "clients", "memory", "persistence", "stats", "replication", "cpu"];
 /// What INFO ALL adds. Counting keys walks all of them: whoever wants that asks.
 const MORE: &[&str] = &["commandstats", "keyspace"];
-
-/// What a shard tells.
-struct Told {
-    counted: Counted,
-    clients: usize,
-    stats: ShardStats,
-    uptime_secs: u64,
-}
 
 /// Writes a line: a name and a value.
 type Line<'a> = dyn FnMut(&str, &dyn std::fmt::Display) + 'a;
@@ -43,12 +33,7 @@ pub(super) async fn run(session: &Session, args: Args<'_>, out: &mut Vec<u8>) ->
     if args.len() == 1 {
         wanted.extend(USUAL.iter().map(|&s| s.to_owned()));
     }
-    let told = on_all(session.shard(), session.front(), |shard, front| Told {
-        counted: front.stats.counted(),
-        clients: front.clients.borrow().len(),
-        stats: shard.stats(),
-        uptime_secs: shard.runtime().now().0 / 1_000_000_000,
-    });
+    let told = on_all(session.shard(), session.front(), Report::of);
     let told = told.await?;
     let mut text = String::new();
     for section in USUAL.iter().chain(MORE).filter(|&&section| wanted.iter().any(|w| w == section)) {
@@ -68,12 +53,12 @@ pub(super) async fn run(session: &Session, args: Args<'_>, out: &mut Vec<u8>) ->
     Ok(())
 }
 
-fn show(section: &str, session: &Session, told: &[Told], text: &mut String) {
+fn show(section: &str, session: &Session, told: &[Report], text: &mut String) {
     let mut line = |name: &str, value: &dyn std::fmt::Display| {
         // Writing to a string does not fail.
         let _ = write!(text, "{name}:{value}\r\n");
     };
-    let sum = |f: fn(&Told) -> u64| told.iter().map(f).sum::<u64>();
+    let sum = |f: fn(&Report) -> u64| told.iter().map(f).sum::<u64>();
     let config = session.front().config.borrow();
     match section {
         "server" => {
@@ -99,13 +84,13 @@ fn show(section: &str, session: &Session, told: &[Told], text: &mut String) {
             let resident = resident_bytes();
             line("used_memory", &resident);
             line("used_memory_rss", &resident);
-            line("used_memory_memtables", &sum(|t| t.stats.memtable_bytes as u64));
-            line("used_memory_segments", &sum(|t| t.stats.segment_memory_bytes as u64));
+            line("used_memory_memtables", &sum(|t| t.engine.memtable_bytes as u64));
+            line("used_memory_segments", &sum(|t| t.engine.segment_memory_bytes as u64));
             line("maxmemory", &0);
             line("maxmemory_policy", &"noeviction");
         }
         "persistence" => {
-            let failure = told.iter().find_map(|t| t.stats.failure.clone());
+            let failure = told.iter().find_map(|t| t.engine.failure.clone());
             line("loading", &0);
             line("aof_enabled", &1);
             line("aof_last_write_status", &if failure.is_some() { "err" } else { "ok" });
@@ -114,11 +99,11 @@ fn show(section: &str, session: &Session, told: &[Told], text: &mut String) {
             if let Some(failure) = failure {
                 line("failure", &failure);
             }
-            line("is_full", &u8::from(told.iter().any(|t| t.stats.is_full)));
-            line("wal_bytes", &sum(|t| t.stats.wal_bytes));
-            line("segments", &sum(|t| t.stats.segments as u64));
-            line("segment_bytes", &sum(|t| t.stats.segment_bytes));
-            line("compaction_debt_bytes", &sum(|t| t.stats.debt_bytes));
+            line("is_full", &u8::from(told.iter().any(|t| t.engine.is_full)));
+            line("wal_bytes", &sum(|t| t.engine.wal_bytes));
+            line("segments", &sum(|t| t.engine.segments as u64));
+            line("segment_bytes", &sum(|t| t.engine.segment_bytes));
+            line("compaction_debt_bytes", &sum(|t| t.engine.debt_bytes));
         }
         "stats" => traffic(told, &mut line),
         "replication" => {
@@ -135,8 +120,8 @@ fn show(section: &str, session: &Session, told: &[Told], text: &mut String) {
     }
 }
 
-fn traffic(told: &[Told], line: &mut Line<'_>) {
-    let sum = |f: fn(&Told) -> u64| told.iter().map(f).sum::<u64>();
+fn traffic(told: &[Report], line: &mut Line<'_>) {
+    let sum = |f: fn(&Report) -> u64| told.iter().map(f).sum::<u64>();
     line("total_connections_received", &sum(|t| t.counted.connections));
     line("total_commands_processed", &sum(|t| t.counted.commands));
     line("total_net_input_bytes", &sum(|t| t.counted.bytes_in));
@@ -146,9 +131,10 @@ fn traffic(told: &[Told], line: &mut Line<'_>) {
     line("keyspace_hits", &sum(|t| t.counted.hits));
     line("keyspace_misses", &sum(|t| t.counted.misses));
     line("forwarded_commands", &sum(|t| t.counted.forwarded));
+    line("swept_generations", &sum(|t| t.counted.swept));
 }
 
-fn command_stats(told: &[Told], line: &mut Line<'_>) {
+fn command_stats(told: &[Report], line: &mut Line<'_>) {
     for (n, command) in COMMANDS.iter().enumerate() {
         let calls = || told.iter().filter_map(|t| t.counted.calls.get(n));
         let (count, nanos) = (calls().map(|c| c.count).sum::<u64>(), calls().map(|c| c.nanos).sum::<u64>());
