@@ -300,17 +300,22 @@ pub(crate) fn find(name: &[u8]) -> Option<&'static Command> {
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
-    BY_NAME.get(&*lower).copied()
+    BY_NAME.get(&*lower).map(|named| named.command)
 }
 
 /// The command that `args` call: a subcommand where there is one of that name.
 pub(crate) fn find_called(args: Args<'_>) -> Option<&'static Command> {
+    let name = args.get(0)?;
+    let mut lower = [0; NAME_BYTES_MAX];
+    let lower = lower.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
     // Only this function puts a parent's name before its child's.
-    let command = find(args.get(0)?).filter(|command| command.parent().is_none())?;
-    let Some(second) = args.get(1).filter(|_| command.subcommands().next().is_some()) else {
-        return Some(command);
-    };
-    find(&[command.name.as_bytes(), b"|", second].concat())
+    let named = BY_NAME.get(&*lower).filter(|named| !named.is_child)?;
+    match args.get(1) {
+        Some(second) if named.is_parent => find(&[named.command.name.as_bytes(), b"|", second].concat()),
+        _ => Some(named.command),
+    }
 }
 
 /// Answers what the subcommands of `command` are.
@@ -330,8 +335,22 @@ pub(crate) fn top_level() -> impl ExactSizeIterator<Item = &'static Command> + C
     TOP_LEVEL.iter().copied()
 }
 
-static BY_NAME: LazyLock<Map<&'static [u8], &'static Command>> =
-    LazyLock::new(|| COMMANDS.iter().map(|command| (command.name.as_bytes(), command)).collect());
+/// A command, and what every call of it asks.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    command: &'static Command,
+    is_parent: bool,
+    is_child: bool,
+}
+
+static BY_NAME: LazyLock<Map<&'static [u8], Named>> = LazyLock::new(|| {
+    let named = |command: &'static Command| Named {
+        command,
+        is_parent: command.subcommands().next().is_some(),
+        is_child: command.parent().is_some(),
+    };
+    COMMANDS.iter().map(|command| (command.name.as_bytes(), named(command))).collect()
+});
 static TOP_LEVEL: LazyLock<Vec<&'static Command>> =
     LazyLock::new(|| COMMANDS.iter().filter(|c| c.parent().is_none()).collect());
 
