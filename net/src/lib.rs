@@ -13,9 +13,11 @@ pub mod admin;
 #[expect(clippy::wildcard_enum_match_arm, reason = "each family runs its own of a hundred commands")]
 mod command;
 pub mod data;
+mod execute;
 pub mod resp;
 pub mod server;
 
 pub use admin::Admin;
+pub use execute::execute;
 pub use server::Server;
 pub use server::config::Config;
