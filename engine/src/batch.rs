@@ -8,7 +8,7 @@
 use crate::entry::Expiry;
 use crate::error::{Error, Result};
 use crate::key;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, VALUE_BYTES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, STORAGE_KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// One operation, by storage key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +52,31 @@ impl<'a> Op<'a> {
             Self::Put { key, value, .. } => (key.len() + value.len()) as u64,
             Self::Delete { key } => key.len() as u64,
             Self::DeleteRange { .. } => 0,
+        }
+    }
+
+    /// Refuses what is over its limit.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] naming the limit.
+    pub fn check(&self) -> Result<()> {
+        if self.key().len() > STORAGE_KEY_BYTES_MAX {
+            return Err(Error::misuse(format!(
+                "storage key of {} bytes: at most {STORAGE_KEY_BYTES_MAX}",
+                self.key().len()
+            )));
+        }
+        match self {
+            Self::Put { value, .. } => check_value(value),
+            Self::Delete { .. } | Self::DeleteRange { .. } => Ok(()),
+        }
+    }
+
+    const fn stored(&self) -> (StoredKind, &'a [u8]) {
+        match *self {
+            Self::Put { value, expiry, .. } => (StoredKind::Put(expiry), value),
+            Self::Delete { .. } => (StoredKind::Delete, b""),
+            Self::DeleteRange { end, .. } => (StoredKind::DeleteRange, end),
         }
     }
 
@@ -149,6 +174,19 @@ impl WriteBatch {
         })
     }
 
+    /// Adds an operation by storage key.
+    ///
+    /// # Errors
+    /// As [`WriteBatch::put`].
+    pub fn push_checked(&mut self, op: &Op<'_>) -> Result<()> {
+        op.check()?;
+        let (kind, tail) = op.stored();
+        self.push(kind, tail, |out| {
+            out.extend_from_slice(op.key());
+            Ok(())
+        })
+    }
+
     /// A batch of one operation, whose sizes were checked.
     pub(crate) fn of(op: &Op<'_>) -> Self {
         let mut batch = Self::new();
@@ -158,11 +196,7 @@ impl WriteBatch {
 
     /// Adds an operation whose sizes were checked.
     pub(crate) fn push_op(&mut self, op: &Op<'_>) {
-        let (kind, tail) = match *op {
-            Op::Put { value, expiry, .. } => (StoredKind::Put(expiry), value),
-            Op::Delete { .. } => (StoredKind::Delete, &b""[..]),
-            Op::DeleteRange { end, .. } => (StoredKind::DeleteRange, end),
-        };
+        let (kind, tail) = op.stored();
         let start = self.bytes.len();
         self.bytes.extend_from_slice(op.key());
         let key_end = self.bytes.len();

@@ -39,7 +39,7 @@ pub mod transaction;
 pub mod visible;
 pub mod wal;
 
-pub use batch::WriteBatch;
+pub use batch::{Op, WriteBatch};
 pub use error::{Error, Result};
 pub use futures_lite::future::block_on;
 pub use options::Options;
@@ -49,4 +49,4 @@ pub use store::Store;
 pub use store::client::{Client, Snapshot};
 pub use store::simulated::SimulatedStore;
 pub use transaction::Transaction;
-pub use wal::Durability;
+pub use wal::{Durability, Ticket};

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::ids::Version;
 
 /// What was seen of a row: its version, or that there was none.
-pub(crate) type Seen = Option<Version>;
+pub type Seen = Option<Version>;
 
 /// Reads to validate and rows to write. Filled through `get_in` of a client or shard and the methods here, committed
 /// through `commit`; dropped without that, it never was.
@@ -52,11 +52,25 @@ impl Transaction {
         self.batch.delete(entity, row)
     }
 
-    /// Remembers what a read saw.
+    /// An operation by storage key, done at the commit.
+    ///
+    /// # Errors
+    /// As [`WriteBatch::put`].
+    pub fn push(&mut self, op: &Op<'_>) -> Result<()> {
+        self.batch.push_checked(op)
+    }
+
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub const fn is_read_only(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// Remembers what a read of a storage key saw: the row's version, or none where there was no row.
     ///
     /// # Errors
     /// [`Error::Conflict`] when the same row was seen otherwise before.
-    pub(crate) fn saw(&mut self, key: Vec<u8>, seen: Seen) -> Result<()> {
+    pub fn saw(&mut self, key: Vec<u8>, seen: Seen) -> Result<()> {
         if *self.reads.entry(key).or_insert(seen) == seen { Ok(()) } else { Err(Error::Conflict) }
     }
 

@@ -31,7 +31,7 @@ const fn operations(name: &'static str, run: fn(&[u8])) -> Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 17] = [
     decoder("wal_record", decoders::wal::record),
     decoder("wal_batch", decoders::wal::batch),
     decoder("wal_slot", decoders::wal::slot),
@@ -43,10 +43,12 @@ pub const TARGETS: [Target; 15] = [
     decoder("footer", decoders::segment::footer),
     decoder("properties", decoders::segment::properties),
     decoder("manifest", decoders::manifest::chain),
+    decoder("resp", decoders::resp::commands),
     operations("memtable", operations::memtable::run),
     operations("segment", operations::segment::run),
     operations("retention", operations::retention::run),
     operations("engine", operations::engine::run),
+    operations("commands", operations::commands::run),
 ];
 
 /// The target of this name.

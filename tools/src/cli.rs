@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::load::Load;
+use crate::node::Arguments;
 
-/// Looks into foreshard stores, salvages damaged ones, and puts load on servers.
+/// A durable store that speaks the Redis protocol: serves it, puts load on it, looks into it, salvages it.
 #[derive(Parser, Debug)]
 #[command(name = "foreshard", version, arg_required_else_help = true)]
-#[command(after_help = "Example: foreshard inspect store /var/lib/foreshard")]
+#[command(
+    after_help = "Examples:\n  foreshard node --data /var/lib/foreshard\n  foreshard inspect store /var/lib/foreshard"
+)]
 pub(crate) struct Cli {
     /// Say more about what is done, on stderr.
     #[arg(long, short, global = true)]
@@ -29,6 +32,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Inspect,
     },
+    /// Serve a store to Redis clients.
+    Node(Arguments),
     /// Salvage what is whole of a damaged store into a new one, and say what was lost.
     Repair(Repair),
     /// Put load on a Redis-compatible server, measure it, and check what it acknowledged.

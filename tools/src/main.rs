@@ -1,7 +1,8 @@
-//! The `foreshard` program: looks into a store that is not open, salvages a damaged one, and puts load on a server.
+//! The `foreshard` program: serves a store, puts load on a server, looks into a store that is not open, and salvages a
+//! damaged one.
 //!
-//! Every command on a store reads through [`read_only::ReadOnly`], which refuses whatever changes a file, and holds the store's
-//! lock while it reads. Exit status: 0 sound (or nothing lost), 1 damaged (or something lost), 2 it could not be told.
+//! Every command on a store that is not open reads through [`read_only::ReadOnly`], which refuses whatever changes a
+//! file, and holds the store's lock while it reads. Exit status: 0 sound (or nothing lost), 1 damaged (or something lost), 2 it could not be told.
 
 mod cli;
 mod finding;
@@ -9,6 +10,7 @@ mod inspect;
 mod load;
 mod lock;
 mod mapped;
+mod node;
 mod output;
 mod progress;
 mod read_only;
@@ -27,12 +29,17 @@ use crate::shell::Failure;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let level = if cli.verbose { tracing::Level::DEBUG } else { tracing::Level::WARN };
+    let usual = match cli.command {
+        Command::Node(_) => tracing::Level::INFO,
+        Command::Inspect { .. } | Command::Repair(_) => tracing::Level::WARN,
+    };
+    let level = if cli.verbose { tracing::Level::DEBUG } else { usual };
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false).init();
     let result = match cli.command {
         Command::Inspect { what } => inspect::run(&what),
         Command::Repair(request) => repair::run(&request),
         Command::Load(options) => load::run(&options),
+        Command::Node(arguments) => node::run(&arguments).map(|()| Verdict::Sound),
     };
     match result {
         Ok(verdict) => ExitCode::from(verdict.status()),

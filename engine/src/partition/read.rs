@@ -17,6 +17,7 @@ use crate::merge::{Merge, Source};
 use crate::segment::{Found, ReadMode, RunCursor};
 use crate::tombstones::RangeTombstones;
 use crate::visible::{View, Visible};
+use crate::wal::Ticket;
 
 /// A live row, borrowed from where it is stored.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +92,19 @@ impl Partition {
         at: Version,
         f: impl FnOnce(Option<Row<'_>>) -> R,
     ) -> Result<R> {
+        let (result, ticket) = self.observe(key, at, f).await?;
+        self.told(ticket).await?;
+        Ok(result)
+    }
+
+    /// As [`Partition::get`], without the wait: what must be committed before the result may be told (R4); none if it
+    /// is.
+    pub(crate) async fn observe<R>(
+        &self,
+        key: &[u8],
+        at: Version,
+        f: impl FnOnce(Option<Row<'_>>) -> R,
+    ) -> Result<(R, Option<Ticket>)> {
         let at = self.readable(at);
         self.wait_for_transactions(key, None, at).await?;
         let mut search = Search { partition: self, key, at, hidden: Version::ZERO, f: Some(f) };
@@ -98,12 +112,24 @@ impl Partition {
             Some(found) => found,
             None => search_segments(&self.levels(), &mut search).await?,
         };
-        self.wait_observed(observed).await?;
-        Ok(result)
+        Ok((result, self.commit_of_observed(observed)?))
     }
 
-    /// The rows of `start..end` as of `at`, as many as `limit` admits.
+    /// The rows of `start..end` as of `at`, as many as `limit` admits, once they may be told.
     pub(crate) async fn scan(&self, start: &[u8], end: &[u8], at: Version, limit: PageLimit) -> Result<Page> {
+        let (page, ticket) = self.scan_observe(start, end, at, limit).await?;
+        self.told(ticket).await?;
+        Ok(page)
+    }
+
+    /// As [`Partition::scan`], without the wait: what must be committed before the page may be told (R4).
+    pub(crate) async fn scan_observe(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        at: Version,
+        limit: PageLimit,
+    ) -> Result<(Page, Option<Ticket>)> {
         self.wait_for_transactions(start, Some(end), self.readable(at)).await?;
         // A page is one moment: writes that come while it is read are after it. The moment is now, not before the
         // wait: a transaction waited for may have committed above every version given out until then.
@@ -132,8 +158,8 @@ impl Partition {
             slice.pause().await;
         }
         // Everything at or below `at` may have shaped the page, absences included.
-        self.wait_observed(Observed { version: at, expired: visible.expired() }).await?;
-        Ok(page)
+        let ticket = self.commit_of_observed(Observed { version: at, expired: visible.expired() })?;
+        Ok((page, ticket))
     }
 
     /// The version of the newest write of a row; none if there is no row. For validation: the caller holds its lock.
@@ -187,17 +213,22 @@ impl Partition {
         }
     }
 
-    /// R4: returns when everything a reply observed is committed.
-    async fn wait_observed(&self, observed: Observed) -> Result<()> {
-        if let Some(ticket) = self.commit_of(observed.version) {
-            self.common.wal().committed(ticket).await?;
+    /// R4: what must be committed before a reply that observed this; the later of two where time passed too.
+    fn commit_of_observed(&self, observed: Observed) -> Result<Option<Ticket>> {
+        let row = self.commit_of(observed.version);
+        let time = match observed.expired {
+            Some(expiry) => self.commit_of_expiry(expiry)?,
+            None => None,
+        };
+        Ok(row.into_iter().chain(time).max_by_key(|ticket| ticket.batch))
+    }
+
+    /// Returns when what `ticket` stands for is committed.
+    async fn told(&self, ticket: Option<Ticket>) -> Result<()> {
+        match ticket {
+            Some(ticket) => self.common.wal().committed(ticket).await,
+            None => Ok(()),
         }
-        if let Some(expiry) = observed.expired
-            && let Some(ticket) = self.commit_of_expiry(expiry)?
-        {
-            self.common.wal().committed(ticket).await?;
-        }
-        Ok(())
     }
 
     fn search_memtables<R, F>(&self, search: &mut Search<'_, F>) -> Option<(R, Observed)>

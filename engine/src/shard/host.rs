@@ -13,6 +13,7 @@ use super::link::Inbox;
 use crate::error::{Error, Result};
 use crate::ids::ShardId;
 use crate::io::disk::Disk;
+use crate::io::ring::NetSource;
 use crate::io::runtime::{Runtime, Task};
 use crate::wal::Wal;
 
@@ -24,6 +25,8 @@ pub(crate) struct Host {
     pub(crate) id: ShardId,
     pub(crate) runtime: Runtime,
     pub(crate) disk: Rc<dyn Disk>,
+    /// Its sockets; none in virtual time.
+    pub(crate) net: Option<NetSource>,
     /// Between its making and the shard's opening.
     log: RefCell<Option<Rc<Wal>>>,
     shard: OnceCell<Rc<Shard>>,
@@ -33,11 +36,12 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(id: ShardId, runtime: Runtime, disk: Rc<dyn Disk>) -> Self {
+    pub(crate) fn new(id: ShardId, runtime: Runtime, disk: Rc<dyn Disk>, net: Option<NetSource>) -> Self {
         Self {
             id,
             runtime,
             disk,
+            net,
             log: RefCell::default(),
             shard: OnceCell::new(),
             background: RefCell::default(),

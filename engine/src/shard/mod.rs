@@ -2,9 +2,11 @@
 //!
 //! Everything here is single-threaded. Another core's partition is reached by sending it a job (`link`), never by
 //! sharing state. This file holds the shard's parts and its public operations; `write` admits and applies local
-//! writes, `transact` commits over partitions, `background` flushes and compacts, `space` watches the device, `host`
+//! writes, `applied` is for servers that answer many operations after one wait, `transact` commits over partitions, `background` flushes and compacts, `space` watches the device, `host`
 //! is the thread itself.
 
+pub mod applied;
+pub mod attached;
 pub(crate) mod background;
 pub(crate) mod host;
 pub(crate) mod link;
@@ -19,6 +21,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
+use self::attached::Attached;
 use self::link::Link;
 use self::meter::Meter;
 use self::space::Space;
@@ -29,6 +32,7 @@ use crate::counters::{Counters, Load, PartitionSlot, Tick};
 use crate::entry::Expiry;
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, ShardId, Version};
+use crate::io::ring::NetSource;
 use crate::io::runtime::Runtime;
 use crate::key::{self, RoutingKey};
 use crate::partition::read::{OwnedRow, Page, PageLimit, Row};
@@ -66,6 +70,8 @@ pub struct Shard {
     held: RefCell<Vec<(Weak<()>, Vec<Hold>)>>,
     /// Keys are built here, so that a point operation allocates nothing.
     scratch: RefCell<Vec<u8>>,
+    /// What a server on this thread keeps here.
+    attached: Attached,
 }
 
 /// A partition and where it is counted.
@@ -82,6 +88,7 @@ pub(crate) struct Parts {
     pub(crate) partitions: Vec<Owned>,
     pub(crate) counters: Counters,
     pub(crate) space: Space,
+    pub(crate) net: Option<NetSource>,
 }
 
 impl Shard {
@@ -107,6 +114,7 @@ impl Shard {
             transactions: Cell::new(0),
             held: RefCell::default(),
             scratch: RefCell::default(),
+            attached: Attached::new(parts.net),
         }
     }
 
@@ -280,6 +288,14 @@ impl Shard {
         .await
     }
 
+    /// The row at a storage key, wherever it lives, once it may be told.
+    ///
+    /// # Errors
+    /// As [`Shard::get`].
+    pub async fn fetch(self: &Rc<Self>, key: &[u8]) -> Result<Option<OwnedRow>> {
+        self.get_at(key.to_vec(), Version::MAX).await
+    }
+
     /// The newest version given out here.
     pub(crate) fn version_max(&self) -> Version {
         self.partitions().map(|p| p.version()).max().unwrap_or_default()
@@ -328,11 +344,24 @@ impl Shard {
         W: FnOnce(Rc<Self>) -> F + Send + 'static,
         F: Future<Output = Result<T>> + 'static,
     {
-        if home.shard == self.id {
+        self.on_shard(home.shard, work).await
+    }
+
+    /// Runs `work` on another shard's thread, or here where it is this one. It must not wait for this caller.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when that shard is gone; what `work` says.
+    pub async fn on_shard<T, W, F>(self: &Rc<Self>, shard: ShardId, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(Rc<Self>) -> F + Send + 'static,
+        F: Future<Output = Result<T>> + 'static,
+    {
+        if shard == self.id {
             return work(Rc::clone(self)).await;
         }
         let links = self.links.get().map(Vec::as_slice).unwrap_or_default();
-        let link = links.get(usize::from(home.shard.0)).and_then(Option::as_ref).ok_or(Error::Closed)?;
+        let link = links.get(usize::from(shard.0)).and_then(Option::as_ref).ok_or(Error::Closed)?;
         let origin = self.runtime().unpark_handle();
         link.call(Some(origin), |host| async move { work(Rc::clone(host.shard()?)).await }).await?
     }

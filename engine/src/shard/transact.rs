@@ -25,7 +25,7 @@ use crate::partition::Partition;
 use crate::partition::locks::{Arrival, Span, in_doubt};
 use crate::store::map::Home;
 use crate::transaction::{Seen, Transaction};
-use crate::wal::{Outcome, TxId};
+use crate::wal::{Outcome, Ticket, TxId};
 
 /// A transaction's share in one partition.
 #[derive(Clone, Debug)]
@@ -115,27 +115,52 @@ impl Shard {
         parts.into_values().collect()
     }
 
+    /// As [`Shard::commit`], without the wait where one partition of this shard is all it touches: the ticket says when
+    /// it is committed. None: it is.
+    ///
+    /// # Errors
+    /// As [`Shard::commit`].
+    pub async fn commit_applied(self: &Rc<Self>, transaction: Transaction) -> Result<Option<Ticket>> {
+        let parts = self.split(&transaction);
+        match &parts[..] {
+            [part] if part.home.shard == self.id => {
+                self.count_together(&transaction);
+                self.apply_here(part).await
+            }
+            _ => self.commit(transaction).await.map(|()| None),
+        }
+    }
+
     /// A transaction of one partition, which is here.
     async fn commit_here(self: &Rc<Self>, mut parts: Vec<Part>) -> Result<()> {
         let Some(part) = parts.pop() else { return Ok(()) };
+        match self.apply_here(&part).await? {
+            Some(ticket) => self.common.wal().committed(ticket).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Validates and applies a part of this shard; none when it only validated.
+    async fn apply_here(&self, part: &Part) -> Result<Option<Ticket>> {
         let partition = Rc::clone(self.partition(part.home)?);
         let ops = part.rows.ops();
-        if part.reads.is_empty() {
-            self.write_local(&partition, &ops).await?;
-            return self.count_rows(part.home, &ops).await;
-        }
-        let bytes = ops.iter().map(Op::bytes).sum();
-        self.admit(bytes, false).await?;
-        let place = self.lock(&partition, &part).await?;
-        if ops.is_empty() {
-            return Ok(());
-        }
-        self.ready_behind_locks(&partition, bytes).await?;
-        // Its place in the queue keeps others away until the rows are in.
-        let ticket = self.apply_unlocked(&partition, &ops).await?;
-        drop(place);
-        self.common.wal().committed(ticket).await?;
-        self.count_rows(part.home, &ops).await
+        let ticket = if part.reads.is_empty() {
+            self.apply(&partition, &ops).await?
+        } else {
+            let bytes = ops.iter().map(Op::bytes).sum();
+            self.admit(bytes, false).await?;
+            let place = self.lock(&partition, part).await?;
+            if ops.is_empty() {
+                return Ok(None);
+            }
+            self.ready_behind_locks(&partition, bytes).await?;
+            // Its place in the queue keeps others away until the rows are in.
+            let ticket = self.apply_unlocked(&partition, &ops).await?;
+            drop(place);
+            ticket
+        };
+        self.count_rows(part.home, &ops).await?;
+        Ok(Some(ticket))
     }
 
     /// Two phases over `parts`, the first of which is here.

@@ -103,7 +103,7 @@ impl Shard {
     }
 
     /// Admits and applies; the rows are visible here, to be told when the ticket is committed.
-    async fn apply(&self, partition: &Partition, ops: &[Op<'_>]) -> Result<Ticket> {
+    pub(super) async fn apply(&self, partition: &Partition, ops: &[Op<'_>]) -> Result<Ticket> {
         let bytes = ops.iter().map(Op::bytes).sum();
         let frees = ops.iter().all(|op| !matches!(op, Op::Put { .. }));
         loop {

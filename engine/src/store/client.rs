@@ -221,11 +221,16 @@ impl Client {
         Ok(self.map.home_of(&key).shard)
     }
 
-    fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+    /// All shards.
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
         (0..u16::try_from(self.links.len()).unwrap_or(u16::MAX)).map(ShardId)
     }
 
-    async fn on<T, W, F>(&self, shard: ShardId, work: W) -> Result<T>
+    /// Runs `work` on a shard's own thread, for what is measured or asked there.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; what `work` says.
+    pub async fn on<T, W, F>(&self, shard: ShardId, work: W) -> Result<T>
     where
         T: Send + 'static,
         W: FnOnce(Rc<Shard>) -> F + Send + 'static,

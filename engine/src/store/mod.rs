@@ -270,7 +270,8 @@ fn run_shard(
             return Ok(());
         }
     };
-    let host = Rc::new(Host::new(id, ring.runtime(), ring.disk()));
+    let net = ring.net_source();
+    let host = Rc::new(Host::new(id, ring.runtime(), ring.disk(), Some(net)));
     let _unheard = ready.send(Ok(ring.runtime().unpark_handle()));
     ring.run(host::serve(host, inboxes));
     Ok(())

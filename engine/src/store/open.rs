@@ -230,7 +230,12 @@ async fn serve_shard(
     let reserve = request.dir.join(format!("{RESERVE_PREFIX}{}", host.id.0));
     let bytes = options.reserve_bytes / options.shards as u64;
     let space = Space::open(Rc::clone(&host.disk), reserve, bytes).await?;
-    let shard = Rc::new(Shard::new(host.id, common, map, Parts { incarnation, partitions, counters, space }));
+    let shard = Rc::new(Shard::new(
+        host.id,
+        common,
+        map,
+        Parts { incarnation, partitions, counters, space, net: host.net.clone() },
+    ));
     host.open(Rc::clone(&shard), background::start(&shard));
     Ok(())
 }

@@ -47,7 +47,7 @@ impl SimulatedStore {
         let (mut doors, mut hosts) = (Vec::new(), Vec::new());
         for (n, runtime) in runtimes.iter().enumerate() {
             let id = ShardId(u16::try_from(n).unwrap_or(u16::MAX));
-            let host = Rc::new(Host::new(id, runtime.clone(), Rc::clone(&disk)));
+            let host = Rc::new(Host::new(id, runtime.clone(), Rc::clone(&disk), None));
             let (arrivals, inboxes): (SyncSender<Inbox>, _) = sync_channel(ARRIVALS_MAX);
             runtime.spawn(host::serve(Rc::clone(&host), inboxes)).detach();
             doors.push(Door { unpark: runtime.unpark_handle(), arrivals });

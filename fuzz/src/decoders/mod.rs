@@ -5,6 +5,7 @@
 //! with the checksum put right, so that what lies behind the check is reached.
 
 pub mod manifest;
+pub mod resp;
 pub mod segment;
 pub mod superblock;
 pub mod wal;

@@ -1,5 +1,6 @@
 //! Structures and the whole engine against naive models: the input is a list of operations.
 
+pub mod commands;
 pub mod engine;
 pub mod memtable;
 pub mod retention;

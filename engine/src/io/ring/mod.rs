@@ -26,6 +26,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 pub use self::buffers::Received;
 pub use self::disk::RingDisk;
+pub(crate) use self::net::NetSource;
 pub use self::net::{Connection, Listener, RingNet};
 use self::operation::Request;
 pub use self::probe::Setup;
@@ -100,6 +101,11 @@ impl RingRuntime {
     #[must_use]
     pub fn net(&self) -> RingNet {
         RingNet::new(&self.ring, self.multishot)
+    }
+
+    /// Makes [`RingRuntime::net`] when it is needed, for code that has no hold of the runtime.
+    pub(crate) fn net_source(&self) -> NetSource {
+        NetSource::new(&self.ring, self.multishot)
     }
 
     /// The setup in use.

@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
 
@@ -28,6 +29,31 @@ pub struct RingNet {
     ring: Rc<Ring>,
     /// Whether the kernel is believed to have operations that complete many times.
     multishot: Rc<Cell<bool>>,
+}
+
+/// Makes the sockets of a ring reachable when somebody asks: the receive buffers are registered then, and only servers
+/// need them.
+#[derive(Clone)]
+pub(crate) struct NetSource {
+    ring: Rc<Ring>,
+    multishot: bool,
+}
+
+impl NetSource {
+    pub(super) fn new(ring: &Rc<Ring>, multishot: bool) -> Self {
+        Self { ring: Rc::clone(ring), multishot }
+    }
+
+    /// The sockets.
+    pub(crate) fn open(&self) -> RingNet {
+        RingNet::new(&self.ring, self.multishot)
+    }
+}
+
+impl fmt::Debug for NetSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetSource").field("multishot", &self.multishot).finish_non_exhaustive()
+    }
 }
 
 impl RingNet {
@@ -167,6 +193,46 @@ impl Connection {
             }
         }
         (bytes, Ok(()))
+    }
+
+    /// Who is at the other end.
+    ///
+    /// # Errors
+    /// When the peer has gone already.
+    pub fn peer(&self) -> Result<SocketAddr> {
+        let error = |errno: rustix::io::Errno| socket_error("look at the peer", self.local, errno.into());
+        let peer = rustix::net::getpeername(self.fd.borrow()).map_err(error)?;
+        let peer = peer.ok_or_else(|| error(rustix::io::Errno::NOTCONN))?;
+        SocketAddr::try_from(peer).map_err(error)
+    }
+
+    /// This end's address.
+    ///
+    /// # Errors
+    /// As [`Connection::peer`].
+    pub fn local(&self) -> Result<SocketAddr> {
+        let error = |errno: rustix::io::Errno| socket_error("look at", self.local, errno.into());
+        SocketAddr::try_from(rustix::net::getsockname(self.fd.borrow()).map_err(error)?).map_err(error)
+    }
+
+    /// The descriptor's number, as lists of connections show it.
+    #[must_use]
+    pub fn number(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+
+    /// Has the kernel ask a silent peer after `idle` whether it is there, and end the connection when it is not.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn keep_alive(&self, idle: Duration) -> Result<()> {
+        let error = |errno: rustix::io::Errno| socket_error("keep alive", self.local, errno.into());
+        let fd = self.fd.borrow();
+        sockopt::set_socket_keepalive(fd, true).map_err(error)?;
+        sockopt::set_tcp_keepidle(fd, idle).map_err(error)?;
+        // Three unanswered probes end it, as Redis has it.
+        sockopt::set_tcp_keepintvl(fd, (idle / 3).max(Duration::from_secs(1))).map_err(error)?;
+        sockopt::set_tcp_keepcnt(fd, 3).map_err(error)
     }
 
     /// Ends the connection in both directions: whoever waits in `receive` or `send` is told.

@@ -1,0 +1,117 @@
+//! The metrics, as Prometheus reads them.
+
+use std::fmt::Write;
+
+use crate::command::rows::COMMANDS;
+use crate::server::report::Report;
+
+/// A metric: its name, what kind it is, what it says, and its value of a shard.
+type Metric = (&'static str, &'static str, &'static str, fn(&Report) -> f64);
+
+/// All metrics of shards.
+pub(super) fn show(reports: &[Report]) -> String {
+    let mut text = String::new();
+    for (name, kind, help, value) in METRICS {
+        head(&mut text, name, kind, help);
+        for report in reports {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "foreshard_{name}{{shard=\"{}\"}} {}", report.shard, value(report));
+        }
+    }
+    turns(&mut text, reports);
+    commands(&mut text, reports);
+    text
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = write!(text, "# HELP foreshard_{name} {help}\n# TYPE foreshard_{name} {kind}\n");
+}
+
+/// How long turns took: what a client waits behind at most.
+fn turns(text: &mut String, reports: &[Report]) {
+    head(text, "turn_seconds", "summary", "Lengths of the turns of a shard's tasks.");
+    for report in reports {
+        for quantile in [0.5, 0.99, 0.999] {
+            let seconds = nanos(report.engine.turns.nanos_at(quantile));
+            let shard = report.shard;
+            let _ = writeln!(
+                text,
+                "foreshard_turn_seconds{{shard=\"{shard}\",quantile=\"{quantile}\"}} {seconds}"
+            );
+        }
+    }
+}
+
+fn commands(text: &mut String, reports: &[Report]) {
+    head(text, "command_calls_total", "counter", "Commands run, by name, on the shard of their connection.");
+    for report in reports {
+        for (command, calls) in
+            COMMANDS.iter().zip(&report.counted.calls).filter(|(_, calls)| calls.count > 0)
+        {
+            let (shard, name, count) = (report.shard, command.name, calls.count);
+            let _ = writeln!(
+                text,
+                "foreshard_command_calls_total{{shard=\"{shard}\",command=\"{name}\"}} {count}"
+            );
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floats")]
+fn float(n: u64) -> f64 {
+    n as f64
+}
+
+fn nanos(n: u64) -> f64 {
+    float(n) / 1e9
+}
+
+const METRICS: &[Metric] = &[
+    ("connected_clients", "gauge", "Connections.", |r| float(r.clients as u64)),
+    ("connections_total", "counter", "Connections accepted.", |r| float(r.counted.connections)),
+    ("connections_rejected_total", "counter", "Connections refused.", |r| {
+        float(r.counted.rejected_connections)
+    }),
+    ("commands_total", "counter", "Commands run.", |r| float(r.counted.commands)),
+    ("command_errors_total", "counter", "Commands answered with an error.", |r| float(r.counted.errors)),
+    ("commands_forwarded_total", "counter", "Commands sent to another shard.", |r| {
+        float(r.counted.forwarded)
+    }),
+    ("net_input_bytes_total", "counter", "Bytes received.", |r| float(r.counted.bytes_in)),
+    ("net_output_bytes_total", "counter", "Bytes sent.", |r| float(r.counted.bytes_out)),
+    ("keyspace_hits_total", "counter", "GETs that found a string.", |r| float(r.counted.hits)),
+    ("keyspace_misses_total", "counter", "GETs that found none.", |r| float(r.counted.misses)),
+    ("swept_generations_total", "counter", "Unreachable generations of hashes deleted.", |r| {
+        float(r.counted.swept)
+    }),
+    ("memtable_bytes", "gauge", "Bytes in memtables.", |r| float(r.engine.memtable_bytes as u64)),
+    ("segments", "gauge", "Segment files.", |r| float(r.engine.segments as u64)),
+    ("segment_bytes", "gauge", "Bytes of segment files.", |r| float(r.engine.segment_bytes)),
+    ("segment_memory_bytes", "gauge", "Memory of open segments.", |r| {
+        float(r.engine.segment_memory_bytes as u64)
+    }),
+    ("level0_segments_max", "gauge", "Segments in level 0 of the partition with the most.", |r| {
+        float(r.engine.level0_max as u64)
+    }),
+    ("compaction_debt_bytes", "gauge", "Bytes that compaction has yet to move.", |r| {
+        float(r.engine.debt_bytes)
+    }),
+    ("flushed_bytes_total", "counter", "Bytes written by flushes.", |r| float(r.engine.flushed_bytes)),
+    ("compaction_read_bytes_total", "counter", "Bytes read by compaction.", |r| {
+        float(r.engine.compaction_read_bytes)
+    }),
+    ("compaction_written_bytes_total", "counter", "Bytes written by compaction.", |r| {
+        float(r.engine.compaction_written_bytes)
+    }),
+    ("wal_bytes", "gauge", "Bytes of log files in use.", |r| float(r.engine.wal_bytes)),
+    ("write_pressure", "gauge", "How hard writers are held back: 0 not at all, 1 stopped.", |r| {
+        r.engine.pressure
+    }),
+    ("is_full", "gauge", "Whether writes are refused for lack of room.", |r| {
+        float(u64::from(r.engine.is_full))
+    }),
+    ("has_failed", "gauge", "Whether the shard takes no writes.", |r| {
+        float(u64::from(r.engine.failure.is_some()))
+    }),
+    ("uptime_seconds", "gauge", "Time since the start.", |r| float(r.uptime_secs)),
+];

@@ -1,0 +1,199 @@
+//! The admin endpoint: metrics and health over HTTP, on a thread of its own.
+//!
+//! It asks the shards over links, as any client of the store does, and never makes one wait: a shard that does not
+//! answer in time is told about as such. It changes nothing.
+
+mod metrics;
+mod status;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use foreshard_engine::{Client, Error, Result, Store};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+
+use crate::server::front_of;
+use crate::server::report::Report;
+
+/// A shard that has not answered by then is not well.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+/// Connections at once: a scraper, a prober, an operator, each a few times.
+const CONNECTIONS_MAX: usize = 64;
+/// A client that does not send its request by then is closed.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The endpoint, until it is dropped.
+#[derive(Debug)]
+pub struct Admin {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Admin {
+    /// Tells at `address` how `store` is doing.
+    ///
+    /// # Errors
+    /// When the address cannot be had, or there is no thread to be had.
+    pub fn start(store: &Store, address: SocketAddr) -> Result<Self> {
+        let client = store.client()?;
+        let refused = |e| Error::io("listen", Path::new(&format!("http:{address}")), e);
+        let listener = std::net::TcpListener::bind(address).map_err(refused)?;
+        listener.set_nonblocking(true).map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("admin".to_owned());
+        let thread = thread.spawn(move || run(client, listener, stopped)).map_err(refused)?;
+        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // It has ended already when nobody listens.
+            let _ended = stop.send(());
+        }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the admin endpoint's thread panicked");
+        }
+    }
+}
+
+fn run(client: Client, listener: std::net::TcpListener, stopped: oneshot::Receiver<()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            tracing::error!("no admin endpoint: {e}");
+            return;
+        }
+    };
+    LocalSet::new().block_on(&runtime, async move {
+        match TcpListener::from_std(listener) {
+            Ok(listener) => {
+                tokio::select! {
+                    () = accept(Rc::new(client), listener) => {}
+                    _ = stopped => {}
+                }
+            }
+            Err(e) => tracing::error!("no admin endpoint: {e}"),
+        }
+    });
+}
+
+async fn accept(client: Rc<Client>, listener: TcpListener) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        // Never closed: nothing but this loop holds it open or shut.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(e) => {
+                tracing::warn!("admin connection refused: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let client = Rc::clone(&client);
+        tokio::task::spawn_local(async move {
+            let service = service_fn(move |request| {
+                let client = Rc::clone(&client);
+                async move { Ok::<_, Infallible>(answer(&client, &request).await) }
+            });
+            let served = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(REQUEST_TIME_MAX)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(e) = served {
+                tracing::debug!("admin connection: {e}");
+            }
+            drop(place);
+        });
+    }
+}
+
+/// All shards' reports; what went wrong where one does not tell.
+async fn reports(client: &Client) -> Result<Vec<Report>, String> {
+    let mut reports = Vec::new();
+    for shard in client.shards() {
+        let ask = client.on(shard, |shard| async move { Ok(Report::of(&shard, &*front_of(&shard)?)) });
+        match timeout(ANSWER_TIME_MAX, ask).await {
+            Ok(Ok(report)) => reports.push(report),
+            Ok(Err(e)) => return Err(format!("shard {}: {e}", shard.0)),
+            Err(_elapsed) => return Err(format!("shard {}: no answer in {ANSWER_TIME_MAX:?}", shard.0)),
+        }
+    }
+    Ok(reports)
+}
+
+async fn answer(client: &Client, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return told(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());
+    }
+    let known = ["/metrics", "/healthz", "/readyz", "/status"];
+    let path = request.uri().path();
+    if !known.contains(&path) {
+        return told(StatusCode::NOT_FOUND, TEXT, format!("there is {}\n", known.join(", ")));
+    }
+    let reports = match reports(client).await {
+        Ok(reports) => reports,
+        Err(why) => return told(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n"),
+    };
+    match path {
+        "/metrics" => told(StatusCode::OK, METRICS, metrics::show(&reports)),
+        "/status" => told(StatusCode::OK, JSON, status::show(&reports)),
+        "/healthz" => told(StatusCode::OK, TEXT, "ok\n".to_owned()),
+        _ => match reports.iter().find_map(unready) {
+            None => told(StatusCode::OK, TEXT, "ready\n".to_owned()),
+            Some(why) => told(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n"),
+        },
+    }
+}
+
+/// Why a shard does not take everything that clients may send.
+fn unready(report: &Report) -> Option<String> {
+    let shard = report.shard;
+    if let Some(failure) = &report.engine.failure {
+        return Some(format!("shard {shard} takes no writes: {failure}"));
+    }
+    if report.is_stopping {
+        return Some(format!("shard {shard} is stopping"));
+    }
+    report.engine.is_full.then(|| format!("shard {shard} has no room for writes"))
+}
+
+fn told(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    response
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const JSON: &str = "application/json";

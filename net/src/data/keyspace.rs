@@ -1,0 +1,81 @@
+//! All keys, in the order of their homes: slot, then hash.
+
+use foreshard_engine::PageLimit;
+use foreshard_engine::entry::Expiry;
+use foreshard_engine::key::{RoutingKey, prefix_end};
+use foreshard_engine::store::map::Home;
+
+use super::fault::Result;
+use super::layout::{self, END};
+use super::tx::Tx;
+use super::value::Value;
+
+/// A walk over all keys. Keys of one entity come together; keys that are there all along are met once.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    /// Where to go on; none at the end.
+    next: Option<Vec<u8>>,
+}
+
+/// A key met on the way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Met {
+    pub(crate) routing: RoutingKey,
+    pub(crate) key: Vec<u8>,
+    pub(crate) kind: &'static str,
+    pub(crate) expiry: Expiry,
+}
+
+/// Rows of a page: a turn's work. Fields of hashes are among them.
+const ROWS_MAX: usize = 1024;
+const BYTES_MAX: usize = 1 << 20;
+
+impl Keys {
+    /// From the first key at or after `routing` on.
+    pub(crate) fn from(routing: RoutingKey) -> Self {
+        Self { next: Some(layout::start_of(routing)) }
+    }
+
+    /// The keys of the next page of about `rows` rows; none at the end.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub(crate) async fn next(&mut self, tx: &mut Tx, rows: usize) -> Result<Option<Vec<Met>>> {
+        let Some(start) = self.next.take() else { return Ok(None) };
+        let home = tx.shard().map().home_of(&start);
+        let end = end_of(tx, home);
+        let limit = PageLimit { rows: rows.clamp(16, ROWS_MAX), bytes: BYTES_MAX };
+        let page = tx.scan(home, &start, &end, limit).await?;
+        let mut keys = Vec::new();
+        let mut behind_fields = None;
+        for row in &page.rows {
+            let Some((key, rest)) = layout::key_of(&row.key) else { continue };
+            if !rest.is_empty() {
+                behind_fields =
+                    Some(row.key.len() - rest.len()).and_then(|meta| prefix_end(&row.key[..meta]));
+                continue;
+            }
+            behind_fields = None;
+            keys.push(Met {
+                routing: RoutingKey::of_key(&row.key),
+                key,
+                kind: Value::decode(&row.value)?.type_name(),
+                expiry: row.expiry,
+            });
+        }
+        self.next = match page.resume {
+            // A page that ends within a hash goes on behind it: its other fields need not be read.
+            Some(resume) => Some(behind_fields.filter(|behind| *behind > resume).unwrap_or(resume)),
+            None if end.as_slice() < END.as_slice() => Some(end),
+            None => None,
+        };
+        Ok(Some(keys))
+    }
+}
+
+/// Where a partition's range ends.
+pub(crate) fn end_of(tx: &Tx, home: Home) -> Vec<u8> {
+    let homes = tx.shard().map().homes();
+    let next = homes.iter().map(|h| h.start).filter(|start| *start > home.start).min();
+    next.map_or_else(|| END.to_vec(), |start| layout::start_of(RoutingKey(start)))
+}

@@ -1,0 +1,110 @@
+//! Gives back fields that no hash has any more.
+//!
+//! A SET over a hash, and a hash that expires, leave the fields behind under a generation that is never used again:
+//! nobody sees them, but they take room. A sweep walks a partition's rows, page by page, and deletes the generations
+//! that their key's meta row does not name.
+//!
+//! Invariant: a generation is deleted only after its key's meta row was seen without it, later than a field of it was:
+//! from then on no write can bring it back.
+
+use std::rc::Rc;
+
+use foreshard_engine::key::{self, RoutingKey};
+use foreshard_engine::store::map::Home;
+use foreshard_engine::{Op, PageLimit, Result, Shard};
+
+use super::layout::{self, END};
+use super::value::Value;
+
+/// Where a sweep of one partition is.
+#[derive(Clone, Debug)]
+pub(crate) struct Sweep {
+    home: Home,
+    next: Vec<u8>,
+    end: Vec<u8>,
+}
+
+/// What one step did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Step {
+    /// Bytes of rows looked at.
+    pub(crate) bytes: usize,
+    /// Generations deleted.
+    pub(crate) generations: u64,
+    /// Whether the partition's end is reached.
+    pub(crate) is_last: bool,
+}
+
+/// A turn's work, and what a step brings into the block cache at most.
+const PAGE: PageLimit = PageLimit { rows: 256, bytes: 256 << 10 };
+
+impl Sweep {
+    /// Of a partition of this shard, from its first row on.
+    pub(crate) fn new(shard: &Shard, home: Home) -> Self {
+        let starts = shard.map().homes().iter().map(|h| h.start).filter(|start| *start > home.start);
+        let end = starts.min().map_or_else(|| END.to_vec(), |start| layout::start_of(RoutingKey(start)));
+        Self { home, next: layout::start_of(RoutingKey(home.start)), end }
+    }
+
+    /// Looks at the next page.
+    ///
+    /// # Errors
+    /// What the engine says; the step may be tried again.
+    pub(crate) async fn step(&mut self, shard: &Rc<Shard>) -> Result<Step> {
+        let (page, _) = shard.scan_observe(self.home, &self.next, &self.end, PAGE).await?;
+        let mut step = Step { is_last: page.resume.is_none(), ..Step::default() };
+        let mut resume = page.resume;
+        let mut checked: Vec<u8> = Vec::new();
+        for row in &page.rows {
+            step.bytes += row.key.len() + row.value.len();
+            let Some((_, rest)) = layout::key_of(&row.key) else { continue };
+            let Some((generation, _)) = rest.split_first_chunk::<8>() else { continue };
+            let prefix = &row.key[..row.key.len() - rest.len() + 8];
+            if checked == prefix {
+                continue;
+            }
+            checked = prefix.to_vec();
+            let meta = &row.key[..row.key.len() - rest.len()];
+            if !self.is_named(shard, meta, u64::from_be_bytes(*generation)).await? {
+                self.delete(shard, prefix).await?;
+                step.generations += 1;
+            }
+        }
+        // What is left of the last generation has been decided.
+        let behind = key::prefix_end(&checked).filter(|_| !checked.is_empty());
+        if let (Some(next), Some(behind)) = (&resume, behind)
+            && next.starts_with(&checked)
+        {
+            resume = Some(behind);
+        }
+        if let Some(resume) = resume {
+            self.next = resume;
+        }
+        Ok(step)
+    }
+
+    /// Whether a meta row names this generation.
+    async fn is_named(&self, shard: &Rc<Shard>, meta: &[u8], generation: u64) -> Result<bool> {
+        let entity = entity_of(meta);
+        // A row that this version does not know may name anything.
+        let named = |value: &[u8]| match Value::decode(value) {
+            Ok(Value::Hash(hash)) => hash.generation == generation,
+            Ok(Value::String(_)) => false,
+            Err(_) => true,
+        };
+        let (found, _) =
+            shard.observe(self.home, &entity, meta, |row| row.is_some_and(|row| named(row.value))).await?;
+        Ok(found)
+    }
+
+    async fn delete(&self, shard: &Rc<Shard>, prefix: &[u8]) -> Result<()> {
+        let Some(end) = key::prefix_end(prefix) else { return Ok(()) };
+        let op = Op::DeleteRange { start: prefix, end: &end };
+        shard.apply_one(self.home, &entity_of(prefix), &op).await?;
+        Ok(())
+    }
+}
+
+fn entity_of(storage: &[u8]) -> Vec<u8> {
+    key::decode(storage).map(|(entity, _)| entity).unwrap_or_default()
+}

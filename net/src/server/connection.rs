@@ -1,0 +1,120 @@
+//! The loop of one connection: bytes in, commands, one wait, bytes out.
+//!
+//! All complete commands that have arrived are run in their order, their replies gathered, and everything is sent after
+//! one wait for the latest commit that any of them depends on (R4, R5). Nothing more is received meanwhile, so that a
+//! client which does not read its replies is not read from either.
+//!
+//! Invariants:
+//! - no byte is sent before what it tells is committed;
+//! - input kept is at most one command and one receive; output kept is at most [`OUTPUT_BYTES`] and one reply.
+
+use std::rc::Rc;
+
+use foreshard_engine::Shard;
+use foreshard_engine::io::ring::Connection;
+
+use super::clients::Client;
+use super::config::LIMITS;
+use super::front::Place;
+use super::session::Session;
+use super::stats::add;
+use crate::resp::{Decoder, Limits, Reply, Step};
+
+/// Replies are sent when they are this many, though more commands wait: a long pipeline is answered in parts.
+const OUTPUT_BYTES: usize = 256 << 10;
+/// What an idle connection keeps of its buffers: ten thousand of them shall not hold the memory of a burst.
+const KEPT_BYTES: usize = 2 << 10;
+
+/// Serves a client until it leaves, is told to go, or breaks the protocol.
+pub(crate) async fn serve(place: Place, shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Client>) {
+    let front = Rc::clone(&place.front);
+    let mut loops = Loop {
+        session: Session::new(Rc::clone(&front), Rc::clone(&shard), Rc::clone(&client)),
+        connection,
+        decoder: Decoder::default(),
+        input: Vec::new(),
+        output: Vec::new(),
+    };
+    loop {
+        // Otherwise the client has gone, in one way or the other: nobody is there to be told.
+        let Ok(Some(received)) = loops.connection.receive().await else { break };
+        add(&front.stats.bytes_in, received.len() as u64);
+        loops.input.extend_from_slice(&received);
+        drop(received);
+        client.is_busy.set(true);
+        client.seen.set(shard.runtime().now());
+        let goes_on = loops.turn().await;
+        client.is_busy.set(false);
+        client.input_bytes.set(loops.input.len());
+        if !goes_on || client.is_closing.get() || front.is_stopping() {
+            break;
+        }
+    }
+    drop(place);
+}
+
+/// One connection's parts.
+struct Loop {
+    session: Session,
+    connection: Rc<Connection>,
+    decoder: Decoder,
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+impl Loop {
+    /// Runs the commands that have arrived and sends their replies; false when the connection is to end.
+    async fn turn(&mut self) -> bool {
+        let mut done = 0;
+        loop {
+            let limits = if self.session.is_authenticated() { &LIMITS } else { &Limits::UNAUTHENTICATED };
+            match self.decoder.step(&self.input[done..], limits) {
+                Ok(Step::More) => break,
+                Ok(Step::Empty { len }) => done += len,
+                Ok(Step::Command { len }) => {
+                    let args = self.decoder.args(&self.input[done..]);
+                    done += len;
+                    let is_last = done == self.input.len();
+                    self.session.execute(args, is_last, &mut self.output).await;
+                    if self.session.is_closing() {
+                        self.flush().await;
+                        return false;
+                    }
+                    if self.output.len() >= OUTPUT_BYTES && !self.flush().await {
+                        return false;
+                    }
+                }
+                Err(e) => {
+                    Reply::new(&mut self.output, self.session.protocol()).error(&format!("ERR {e}"));
+                    self.session.replied();
+                    self.flush().await;
+                    return false;
+                }
+            }
+        }
+        self.input.drain(..done);
+        let goes_on = self.flush().await;
+        if self.input.is_empty() && self.input.capacity() > KEPT_BYTES {
+            self.input = Vec::new();
+        }
+        if self.output.capacity() > KEPT_BYTES {
+            self.output = Vec::new();
+        }
+        goes_on
+    }
+
+    /// Sends the replies once what they tell is committed; false when the connection broke.
+    async fn flush(&mut self) -> bool {
+        self.session.settle(&mut self.output).await;
+        if self.output.is_empty() {
+            return true;
+        }
+        add(&self.session.front().stats.bytes_out, self.output.len() as u64);
+        self.session.client().output_bytes.set(self.output.len());
+        let (bytes, sent) = self.connection.send(std::mem::take(&mut self.output)).await;
+        self.session.client().output_bytes.set(0);
+        self.output = bytes;
+        self.output.clear();
+        sent.is_ok()
+    }
+}

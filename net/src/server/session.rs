@@ -1,0 +1,464 @@
+//! A client's state, and what happens to each of its commands.
+//!
+//! Invariants:
+//! - commands are run in the order in which they came, each to its end, before the next one (R5);
+//! - the tickets kept here cover everything that the replies gathered so far tell.
+
+use std::rc::Rc;
+
+use foreshard_engine::entry::Expiry;
+use foreshard_engine::ids::ShardId;
+use foreshard_engine::{Op, Shard, Ticket};
+
+use super::clients::Client;
+use super::front::Front;
+use super::route;
+use super::stats::{Slow, add};
+use crate::command::session::transactions::{Multi, Watched};
+use crate::command::table::{self, Command, Id, flag};
+use crate::command::{self, STRING_BYTES_MAX};
+use crate::data::fault::{Fault, Result};
+use crate::data::layout;
+use crate::data::tx::later;
+use crate::data::value::{Value, encode_string};
+use crate::resp::{Args, Protocol, Reply};
+
+/// One client's session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    front: Rc<Front>,
+    shard: Rc<Shard>,
+    client: Rc<Client>,
+    protocol: Protocol,
+    is_authenticated: bool,
+    is_closing: bool,
+    /// What the replies so far depend on, here and on other shards.
+    ticket: Option<Ticket>,
+    elsewhere: Vec<(ShardId, Ticket)>,
+    /// Replies gathered and not sent.
+    replies: usize,
+    answers: Replies,
+    /// What MULTI has begun.
+    pub(crate) multi: Option<Multi>,
+    /// What WATCH remembers.
+    pub(crate) watched: Vec<Watched>,
+    /// Storage keys and rows are built here, so that GET and SET allocate nothing.
+    scratch_key: Vec<u8>,
+    scratch_row: Vec<u8>,
+}
+
+/// Whether the client wants replies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Replies {
+    /// To everything.
+    On,
+    /// To nothing.
+    Off,
+    /// After CLIENT REPLY SKIP, which has none itself.
+    SkipThisAndNext,
+    /// Not to the next command.
+    SkipNext,
+}
+
+impl Session {
+    /// A client that has just connected.
+    pub(crate) fn new(front: Rc<Front>, shard: Rc<Shard>, client: Rc<Client>) -> Self {
+        let is_authenticated = front.config.borrow().requirepass.is_empty();
+        Self {
+            front,
+            shard,
+            client,
+            protocol: Protocol::default(),
+            is_authenticated,
+            is_closing: false,
+            ticket: None,
+            elsewhere: Vec::new(),
+            replies: 0,
+            answers: Replies::On,
+            multi: None,
+            watched: Vec::new(),
+            scratch_key: Vec::new(),
+            scratch_row: Vec::new(),
+        }
+    }
+
+    /// Runs a command; its reply is appended to `out`. `is_last`: nothing that came with it is left to run.
+    pub(crate) async fn execute(&mut self, args: Args<'_>, is_last: bool, out: &mut Vec<u8>) {
+        let mark = out.len();
+        let began = self.shard.runtime().now();
+        let result = match self.admit(args) {
+            Ok(command) if self.is_queued(command) => self.queue(command, args, out),
+            Ok(command) => {
+                self.client.command.set(command.name);
+                let result = if command.id == Id::Get {
+                    self.get(args, is_last, out).await
+                } else if command.id == Id::Set && args.len() == 3 {
+                    self.set(args, is_last, out).await
+                } else {
+                    Box::pin(self.run(command, args, is_last, out)).await
+                };
+                self.ran(command, args, began, out.get(mark) == Some(&b'-') || result.is_err());
+                result
+            }
+            Err(fault) => {
+                add(&self.front.stats.errors, 1);
+                if let Some(multi) = &mut self.multi {
+                    multi.break_off();
+                }
+                Err(fault)
+            }
+        };
+        if let Err(fault) = result {
+            out.truncate(mark);
+            self.reply(out).error(&fault.reply());
+        }
+        match self.answers {
+            Replies::On => {}
+            Replies::Off => out.truncate(mark),
+            Replies::SkipThisAndNext => {
+                out.truncate(mark);
+                self.answers = Replies::SkipNext;
+            }
+            Replies::SkipNext => {
+                out.truncate(mark);
+                self.answers = Replies::On;
+            }
+        }
+        if out.len() > mark {
+            self.replied();
+        }
+    }
+
+    /// Whether a command waits for EXEC.
+    const fn is_queued(&self, command: &Command) -> bool {
+        self.multi.is_some()
+            && !matches!(command.id, Id::Exec | Id::Discard | Id::Multi | Id::Watch | Id::Quit | Id::Reset)
+    }
+
+    fn queue(&mut self, command: &'static Command, args: Args<'_>, out: &mut Vec<u8>) -> Result<()> {
+        if let Some(multi) = &mut self.multi {
+            multi.queue(command, args)?;
+            self.client.queued.set(Some(multi.len()));
+        }
+        self.reply(out).status("QUEUED");
+        Ok(())
+    }
+
+    /// Returns when everything that `out` tells is committed. Where that cannot be, every reply becomes an error: what
+    /// they tell might be lost.
+    pub(crate) async fn settle(&mut self, out: &mut Vec<u8>) {
+        let mut settled = Ok(());
+        if let Some(ticket) = self.ticket.take() {
+            let began = self.shard.runtime().now();
+            settled = self.shard.committed(ticket).await;
+            self.note_wait(self.shard.runtime().now().since(began));
+        }
+        for (shard, ticket) in std::mem::take(&mut self.elsewhere) {
+            let commit = move |shard: Rc<Shard>| async move { shard.committed(ticket).await };
+            settled = settled.and(self.shard.on_shard(shard, commit).await);
+        }
+        let replies = std::mem::take(&mut self.replies);
+        if let Err(e) = settled {
+            out.clear();
+            let text = Fault::from(e).reply();
+            for _ in 0..replies {
+                self.reply(out).error(&text);
+            }
+        }
+    }
+
+    /// Whether a command may run, and which it is.
+    fn admit(&self, args: Args<'_>) -> Result<&'static Command> {
+        let command = table::find_called(args).ok_or_else(|| unknown(args))?;
+        if !command.admits(args.len()) {
+            let name = command.name;
+            return Err(Fault::told(format!("ERR wrong number of arguments for '{name}' command")));
+        }
+        if !self.is_authenticated && !command.is(flag::NO_AUTH) {
+            return Err(Fault::text("NOAUTH Authentication required."));
+        }
+        Ok(command)
+    }
+
+    /// GET of a key of this shard, its value copied from where it lies to where it is sent from.
+    async fn get(&mut self, args: Args<'_>, is_last: bool, out: &mut Vec<u8>) -> Result<()> {
+        let key = args.get(1).unwrap_or_default();
+        self.scratch_key.clear();
+        layout::encode(key, &mut self.scratch_key)?;
+        let home = self.shard.map().home_of(&self.scratch_key);
+        if home.shard != self.shard.id() {
+            return Box::pin(self.forward(home.shard, Id::Get, args, is_last, out)).await;
+        }
+        let mut reply = Reply::new(out, self.protocol);
+        let answer = |row: Option<foreshard_engine::Row<'_>>| match row {
+            Some(row) => {
+                reply.bulk(Value::decode(row.value)?.string()?);
+                Ok(true)
+            }
+            None => {
+                reply.null();
+                Ok::<_, Fault>(false)
+            }
+        };
+        let entity = layout::entity_of(key);
+        let (found, ticket) = self.shard.observe(home, entity, &self.scratch_key, answer).await?;
+        self.ticket = later(self.ticket, ticket);
+        let hit = found?;
+        add(if hit { &self.front.stats.hits } else { &self.front.stats.misses }, 1);
+        Ok(())
+    }
+
+    /// SET without options of a key of this shard: nothing is read.
+    async fn set(&mut self, args: Args<'_>, is_last: bool, out: &mut Vec<u8>) -> Result<()> {
+        let (key, value) = (args.get(1).unwrap_or_default(), args.get(2).unwrap_or_default());
+        self.scratch_key.clear();
+        layout::encode(key, &mut self.scratch_key)?;
+        let home = self.shard.map().home_of(&self.scratch_key);
+        if home.shard != self.shard.id() || value.len() > STRING_BYTES_MAX {
+            return Box::pin(self.forward(home.shard, Id::Set, args, is_last, out)).await;
+        }
+        self.scratch_row.clear();
+        encode_string(value, &mut self.scratch_row);
+        let op = Op::Put { key: &self.scratch_key, value: &self.scratch_row, expiry: Expiry::NEVER };
+        let ticket = self.shard.apply_one(home, layout::entity_of(key), &op).await?;
+        self.ticket = later(self.ticket, Some(ticket));
+        if self.scratch_row.capacity() > SCRATCH_BYTES_MAX {
+            self.scratch_row = Vec::new();
+        }
+        out.extend_from_slice(b"+OK\r\n");
+        Ok(())
+    }
+
+    async fn run(
+        &mut self,
+        command: &'static Command,
+        args: Args<'_>,
+        is_last: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        if !command.is_data() {
+            return command::session::run(command, self, args, out).await;
+        }
+        match route::owner_of(&self.shard, command, args) {
+            Some(owner) if owner != self.shard.id() => {
+                self.forward(owner, command.id, args, is_last, out).await
+            }
+            _ => {
+                let ticket = command::run_alone(&self.shard, command.id, args, self.protocol, out).await;
+                self.ticket = later(self.ticket, ticket);
+                Ok(())
+            }
+        }
+    }
+
+    async fn forward(
+        &mut self,
+        owner: ShardId,
+        id: Id,
+        args: Args<'_>,
+        is_last: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        add(&self.front.stats.forwarded, 1);
+        let command = &command::rows::COMMANDS[id as usize];
+        let (reply, ticket) =
+            route::forward(&self.shard, owner, command, args, self.protocol, is_last).await?;
+        out.extend_from_slice(&reply);
+        if let Some(ticket) = ticket {
+            match self.elsewhere.iter_mut().find(|(shard, _)| *shard == owner) {
+                Some((_, latest)) if latest.batch >= ticket.batch => {}
+                Some((_, latest)) => *latest = ticket,
+                None => self.elsewhere.push((owner, ticket)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a command that has run, and keeps it if it was slow.
+    fn ran(
+        &self,
+        command: &'static Command,
+        args: Args<'_>,
+        began: foreshard_engine::io::runtime::Nanos,
+        failed: bool,
+    ) {
+        let took = self.shard.runtime().now().since(began);
+        self.front.stats.called(command.id, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), failed);
+        let config = self.front.config.borrow();
+        let micros = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
+        let threshold = config.slowlog_log_slower_than;
+        if threshold < 0 || micros < threshold || command.is(flag::SKIP_SLOWLOG) {
+            return;
+        }
+        let entry = Slow {
+            id: 0,
+            unix_seconds: self.shard.runtime().wall_ms() / 1000,
+            micros: micros.unsigned_abs(),
+            args: shortened(args),
+            peer: self.client.peer.to_string(),
+            name: self.client.name(),
+        };
+        self.front.stats.was_slow(entry, config.slowlog_max_len);
+    }
+
+    fn note_wait(&self, waited: std::time::Duration) {
+        let threshold = self.front.config.borrow().latency_monitor_threshold;
+        let millis = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        if threshold > 0 && millis >= threshold {
+            self.front.stats.waited(self.shard.runtime().wall_ms() / 1000, millis);
+        }
+    }
+
+    /// Commands are queued from here on.
+    pub(crate) fn begin_multi(&mut self) {
+        self.multi = Some(Multi::default());
+        self.client.queued.set(Some(0));
+    }
+
+    /// Ends what MULTI began; none where it did not.
+    pub(crate) fn end_multi(&mut self) -> Option<Multi> {
+        self.client.queued.set(None);
+        self.multi.take()
+    }
+
+    /// The replies gathered depend on this too.
+    pub(crate) fn depends_on(&mut self, ticket: Option<Ticket>) {
+        self.ticket = later(self.ticket, ticket);
+    }
+
+    /// Which replies the client wants.
+    pub(crate) const fn replies_are(&mut self, answers: Replies) {
+        self.answers = answers;
+    }
+
+    /// The shard that the client is connected to.
+    pub(crate) const fn shard(&self) -> &Rc<Shard> {
+        &self.shard
+    }
+
+    /// The server's part on this shard.
+    pub(crate) const fn front(&self) -> &Rc<Front> {
+        &self.front
+    }
+
+    /// How others see this client.
+    pub(crate) const fn client(&self) -> &Rc<Client> {
+        &self.client
+    }
+
+    /// What the client speaks.
+    pub(crate) const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// What the client speaks from here on.
+    pub(crate) fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.client.protocol.set(protocol);
+    }
+
+    /// Where a reply is written.
+    pub(crate) const fn reply<'a>(&self, out: &'a mut Vec<u8>) -> Reply<'a> {
+        Reply::new(out, self.protocol)
+    }
+
+    /// Whether the client has said the password, or there is none.
+    pub(crate) const fn is_authenticated(&self) -> bool {
+        self.is_authenticated
+    }
+
+    /// Checks a password; whether it is right.
+    pub(crate) fn authenticate(&mut self, user: &[u8], password: &[u8]) -> bool {
+        let config = self.front.config.borrow();
+        let right = user == b"default"
+            && (config.requirepass.is_empty() || same(config.requirepass.as_bytes(), password));
+        drop(config);
+        self.is_authenticated |= right;
+        right
+    }
+
+    /// As it was at the beginning.
+    pub(crate) fn reset(&mut self) {
+        self.set_protocol(Protocol::Resp2);
+        self.is_authenticated = self.front.config.borrow().requirepass.is_empty();
+        self.end_multi();
+        self.watched.clear();
+        self.answers = Replies::On;
+        let _named = self.client.set_name(b"");
+        self.client.no_evict.set(false);
+        self.client.no_touch.set(false);
+    }
+
+    /// Ends the connection after this reply.
+    pub(crate) fn close(&mut self) {
+        self.is_closing = true;
+    }
+
+    /// Whether it ends.
+    pub(crate) const fn is_closing(&self) -> bool {
+        self.is_closing
+    }
+
+    /// One more reply is gathered.
+    pub(crate) fn replied(&mut self) {
+        self.replies += 1;
+    }
+}
+
+/// A row that is longer is not kept for the next SET.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
+
+/// As the slow log keeps them: few arguments, none long.
+fn shortened(args: Args<'_>) -> Vec<Vec<u8>> {
+    const ARGUMENTS_MAX: usize = 32;
+    const BYTES_MAX: usize = 128;
+    let shown = if args.len() > ARGUMENTS_MAX { ARGUMENTS_MAX - 1 } else { args.len() };
+    let mut kept: Vec<Vec<u8>> = args
+        .from(0)
+        .take(shown)
+        .map(|arg| match arg.get(..BYTES_MAX) {
+            Some(head) if arg.len() > BYTES_MAX => {
+                let more = arg.len() - BYTES_MAX;
+                [head, format!("... ({more} more bytes)").as_bytes()].concat()
+            }
+            _ => arg.to_vec(),
+        })
+        .collect();
+    if shown < args.len() {
+        kept.push(format!("... ({} more arguments)", args.len() - shown).into_bytes());
+    }
+    kept
+}
+
+/// Compares in a time that does not tell how much of a guess was right.
+fn same(secret: &[u8], guess: &[u8]) -> bool {
+    let differs = (0..guess.len()).fold(secret.len() ^ guess.len(), |differs, n| {
+        differs | usize::from(secret.get(n % secret.len().max(1)).copied().unwrap_or(0) ^ guess[n])
+    });
+    differs == 0
+}
+
+fn unknown(args: Args<'_>) -> Fault {
+    const SHOWN_MAX: usize = 128;
+    let show =
+        |bytes: &[u8], max: usize| String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned();
+    let name = args.get(0).unwrap_or_default();
+    if let Some(command) = table::find(name)
+        && let Some(second) = args.get(1)
+        && !name.contains(&b'|')
+    {
+        return Fault::told(format!(
+            "ERR unknown subcommand '{}'. Try {} HELP.",
+            show(second, SHOWN_MAX),
+            command.name.to_uppercase()
+        ));
+    }
+    let mut shown = String::new();
+    for arg in args.from(1) {
+        if shown.len() >= SHOWN_MAX {
+            break;
+        }
+        shown.push_str(&format!("'{}' ", show(arg, SHOWN_MAX - shown.len())));
+    }
+    Fault::told(format!("ERR unknown command '{}', with args beginning with: {shown}", show(name, SHOWN_MAX)))
+}

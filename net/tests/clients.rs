@@ -1,0 +1,232 @@
+//! Clients that do not behave, and what the server does about its connections.
+
+mod common;
+
+use std::io::Read;
+use std::time::Duration;
+
+use common::{Node, Reply, encode};
+use foreshard_engine::Options;
+use foreshard_net::Config;
+
+#[expect(clippy::disallowed_methods, reason = "a client is another process in life")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(50));
+}
+
+#[test]
+fn what_is_not_the_protocol_is_answered_and_ends_only_its_own_connection() {
+    let node = Node::start(1, 2, Config::default());
+    let mut bystander = node.client();
+    for bytes in [&b"*1\r\n$9999999999\r\n"[..], b"*99999999\r\n", b"*1\r\n+x\r\n", b"get \"x\r\n"] {
+        let mut client = node.client();
+        client.raw(&encode(&["SET", "k", "v"]));
+        client.raw(bytes);
+        assert_eq!(client.read(), Some(Reply::line("+OK")), "what came before it is answered");
+        assert!(client.read().unwrap().text().starts_with("-ERR Protocol error: "));
+        assert_eq!(client.read(), None, "and then it is over");
+    }
+    assert_eq!(bystander.say("GET k"), Reply::bulk("v"));
+    node.stop();
+}
+
+#[test]
+fn a_command_may_come_a_byte_at_a_time() {
+    let node = Node::start(1, 2, Config::default());
+    let mut client = node.client();
+    for byte in encode(&["SET", "slow", "value"]) {
+        client.raw(&[byte]);
+    }
+    assert_eq!(client.read(), Some(Reply::line("+OK")));
+    client.raw(b"get slow\r\n");
+    assert_eq!(client.read(), Some(Reply::bulk("value")));
+    node.stop();
+}
+
+#[test]
+fn values_up_to_their_limit_come_back_and_longer_ones_are_refused() {
+    let options = Options { wal_file_bytes: 32 << 20, wal_cap_bytes: 128 << 20, ..common::options(2, 3) };
+    let node = Node::start_in(tempfile::tempdir().unwrap(), options, Config::default());
+    let mut client = node.client();
+    for len in [0, 1, 16 << 10, (1 << 20) + 7, (8 << 20) - 1] {
+        let value: Vec<u8> = (0..len).map(|n: u32| u8::try_from(n % 251).unwrap()).collect();
+        for key in ["a", "b", "c"] {
+            assert_eq!(client.ask(&[b"SET", key.as_bytes(), &value]), Reply::line("+OK"));
+            assert_eq!(client.ask(&["GET", key]), Reply::Bulk(value.clone()));
+        }
+    }
+    assert!(client.ask(&[&b"SET"[..], b"a", &vec![0; 8 << 20]]).text().starts_with("-ERR string exceeds"));
+    assert!(client.ask(&["SET", &"k".repeat(1025), "v"]).text().starts_with("-ERR key of 1025 bytes"));
+    assert_eq!(client.say("PING"), Reply::line("+PONG"));
+    node.stop();
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_up_nobody() {
+    let node = Node::start(1, 2, Config::default());
+    node.client().ask(&[&b"SET"[..], b"big", &vec![7; 1 << 20]]);
+    let mut greedy = node.client();
+    greedy.raw(&encode(&["GET", "big"]).repeat(200));
+    for _ in 0..20 {
+        assert_eq!(node.client().say("PING"), Reply::line("+PONG"));
+    }
+    let resident: u64 = node
+        .client()
+        .say("INFO memory")
+        .text()
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:")?.parse().ok())
+        .unwrap();
+    assert!(resident < 1 << 30, "the replies of one reader are not all kept: {resident}");
+    for _ in 0..200 {
+        assert_eq!(greedy.read(), Some(Reply::Bulk(vec![7; 1 << 20])));
+    }
+    node.stop();
+}
+
+#[test]
+fn without_the_password_little_is_answered() {
+    let node = Node::start(2, 3, Config { requirepass: "secret".into(), ..Config::default() });
+    let mut client = node.client();
+    assert_eq!(client.say("GET k"), Reply::line("-NOAUTH Authentication required."));
+    assert!(client.say("AUTH wrong").text().starts_with("-WRONGPASS"));
+    assert!(client.say("HELLO 3").text().starts_with("-NOAUTH"));
+    assert_eq!(client.say("AUTH secret"), Reply::line("+OK"));
+    assert_eq!(client.say("SET k v"), Reply::line("+OK"));
+    let mut other = node.client();
+    assert!(matches!(other.say("HELLO 3 AUTH default secret"), Reply::Many('%', _)));
+    assert_eq!(other.say("GET k"), Reply::bulk("v"));
+    let mut flood = node.client();
+    flood.raw(b"*2\r\n$3\r\nGET\r\n$20000\r\n");
+    assert_eq!(flood.read(), Some(Reply::line("-ERR Protocol error: unauthenticated bulk length")));
+    node.stop();
+}
+
+#[test]
+fn connections_over_their_number_are_told() {
+    let node = Node::start(1, 1, Config { maxclients: 2, ..Config::default() });
+    let (mut first, mut second) = (node.client(), node.client());
+    assert_eq!((first.say("PING"), second.say("PING")), (Reply::line("+PONG"), Reply::line("+PONG")));
+    assert_eq!(node.client().read(), Some(Reply::line("-ERR max number of clients reached")));
+    drop(first);
+    pause();
+    assert_eq!(node.client().say("PING"), Reply::line("+PONG"));
+    node.stop();
+}
+
+#[test]
+fn clients_are_listed_and_killed_on_whatever_shard_they_are() {
+    let node = Node::start(3, 3, Config::default());
+    let mut me = node.client();
+    let mut others: Vec<_> = (0..12).map(|_| node.client()).collect();
+    for (n, other) in others.iter_mut().enumerate() {
+        other.say(&format!("CLIENT SETNAME other-{n}"));
+    }
+    let list = me.say("CLIENT LIST").text();
+    assert_eq!(list.lines().count(), 13);
+    assert!((0..12).all(|n| list.contains(&format!("name=other-{n} "))));
+    let id = others[5].say("CLIENT ID").integer();
+    assert_eq!(me.say(&format!("CLIENT KILL ID {id}")).integer(), 1);
+    assert_eq!(others[5].read(), None);
+    assert_eq!(me.say("CLIENT KILL TYPE normal").integer(), 11);
+    assert_eq!(me.say("CLIENT LIST").text().lines().count(), 1);
+    assert_eq!(me.say("CLIENT KILL TYPE normal SKIPME no").integer(), 1);
+    assert_eq!(me.read(), None);
+    node.stop();
+}
+
+#[test]
+fn silent_connections_are_closed_after_their_time() {
+    let node = Node::start(1, 1, Config { timeout: 1, ..Config::default() });
+    let mut client = node.client();
+    client.say("PING");
+    let mut byte = [0];
+    assert_eq!(client.stream.read(&mut byte).unwrap(), 0, "closed by the server");
+    node.stop();
+}
+
+#[test]
+fn replies_may_be_turned_off() {
+    let node = Node::start(1, 1, Config::default());
+    let mut client = node.client();
+    client.raw(b"CLIENT REPLY OFF\r\nSET k v\r\nGET k\r\nCLIENT REPLY ON\r\n");
+    assert_eq!(client.read(), Some(Reply::line("+OK")));
+    client.raw(b"CLIENT REPLY SKIP\r\nSET k w\r\nGET k\r\n");
+    assert_eq!(client.read(), Some(Reply::bulk("w")));
+    node.stop();
+}
+
+#[test]
+fn a_stopped_server_keeps_what_it_acknowledged() {
+    let node = Node::start(2, 4, Config::default());
+    let mut client = node.client();
+    for n in 0..500 {
+        client.raw(&encode(&["HSET", &format!("h{}", n % 9), &format!("f{n}"), "v"]));
+    }
+    (0..500).for_each(|_| drop(client.read().unwrap()));
+    let dir = node.stop();
+    assert_eq!(client.read(), None, "an idle connection is closed");
+    let node = Node::start_in(dir, common::options(1, 4), Config::default());
+    let mut client = node.client();
+    let fields: i64 = (0..9).map(|n| client.say(&format!("HLEN h{n}")).integer()).sum();
+    assert_eq!(fields, 500);
+    assert_eq!(client.say("DBSIZE").integer(), 9);
+    node.stop();
+}
+
+#[test]
+fn slow_commands_are_kept_and_configuration_reaches_all_shards() {
+    let node = Node::start(3, 3, Config::default());
+    let mut clients: Vec<_> = (0..6).map(|_| node.client()).collect();
+    assert_eq!(clients[0].say("CONFIG SET slowlog-log-slower-than 0 maxclients 77"), Reply::line("+OK"));
+    for client in &mut clients {
+        let got = client.say("CONFIG GET maxclients");
+        assert_eq!(got.elements(), [Reply::bulk("maxclients"), Reply::bulk("77")]);
+        client.say("SET k v");
+    }
+    let entries = clients[0].say("SLOWLOG GET -1");
+    let sets = entries.elements().iter().filter(|e| e.elements()[3].elements()[0] == Reply::bulk("SET"));
+    assert_eq!(sets.count(), 6);
+    let mut ids: Vec<i64> = entries.elements().iter().map(|e| e.elements()[0].integer()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), entries.elements().len(), "no number twice");
+    node.stop();
+}
+
+#[test]
+fn fields_that_no_hash_has_any_more_are_swept_and_others_stay() {
+    let node = Node::start(2, 5, Config { sweep_secs: 1, ..Config::default() });
+    let mut client = node.client();
+    for n in 0..20 {
+        for field in 0..300 {
+            client.raw(&encode(&["HSET", &format!("h{n}"), &format!("f{field}"), "v"]));
+        }
+        (0..300).for_each(|_| drop(client.read().unwrap()));
+    }
+    // Overwritten, expired, deleted, made anew, kept: five of each kind of end.
+    for n in 0..5 {
+        client.say(&format!("SET h{n} string"));
+        client.say(&format!("PEXPIRE h{} 1", n + 5));
+        client.say(&format!("SET h{} string", n + 10));
+        client.say(&format!("DEL h{}", n + 10));
+        client.say(&format!("HSET h{} again v", n + 10));
+    }
+    let swept = |client: &mut common::Client| -> u64 {
+        let info = client.say("INFO stats").text();
+        info.lines().find_map(|line| line.strip_prefix("swept_generations:")?.parse().ok()).unwrap()
+    };
+    for _ in 0..400 {
+        if swept(&mut client) == 15 {
+            break;
+        }
+        pause();
+    }
+    assert_eq!(swept(&mut client), 15, "what was overwritten blindly and what expired");
+    for n in 0..5 {
+        assert_eq!(client.say(&format!("HLEN h{}", n + 10)).integer(), 1);
+        assert_eq!(client.say(&format!("HGETALL h{}", n + 10)).elements().len(), 2);
+        assert_eq!(client.say(&format!("HGETALL h{}", n + 15)).elements().len(), 600);
+    }
+    node.stop();
+}

@@ -1,0 +1,55 @@
+//! `foreshard node`: a store, served.
+//!
+//! The main thread opens the store and waits for a signal; shards and the admin endpoint have threads of their own.
+
+mod settings;
+
+use std::io::Write;
+use std::time::Duration;
+
+use foreshard_engine::Store;
+use foreshard_net::{Admin, Server};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+pub(crate) use self::settings::Arguments;
+use self::settings::Settings;
+use crate::shell::Failure;
+
+/// Clients have this long to get their answers when the node stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Serves until a signal says to stop.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let settings = Settings::read(arguments)?;
+    if arguments.print_config {
+        let text = settings.to_toml()?;
+        std::io::stdout().write_all(text.as_bytes()).map_err(|_closed| Failure::Closed)?;
+        return Ok(());
+    }
+    // From here on a signal is kept until somebody looks.
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| told(&e))?;
+    let options = settings.options()?;
+    let shards = options.shards;
+    tracing::info!(
+        "opening {} with {shards} shards, durability {}",
+        settings.data.display(),
+        settings.durability
+    );
+    let store = Store::open(&settings.data, options).map_err(|e| told(&e))?;
+    let server = Server::start(&store, shards, settings.server()).map_err(|e| told(&e))?;
+    tracing::info!("serving Redis clients at {}", server.address());
+    let admin = Admin::start(&store, settings.admin).map_err(|e| told(&e))?;
+    tracing::info!("metrics and health at http://{}", admin.address());
+    let signal = signals.forever().next();
+    tracing::info!("stopping: signal {}", signal.unwrap_or_default());
+    server.stop(&store, DRAIN).map_err(|e| told(&e))?;
+    drop(admin);
+    store.close().map_err(|e| told(&e))?;
+    tracing::info!("stopped; everything acknowledged is durable");
+    Ok(())
+}
+
+fn told(e: &dyn std::error::Error) -> Failure {
+    Failure::Told(e.to_string())
+}

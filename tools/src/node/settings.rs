@@ -1,0 +1,190 @@
+//! What a node is run with: the command line over a file over the defaults.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use foreshard_engine::{Durability, Options};
+use foreshard_net::Config;
+use serde::{Deserialize, Serialize};
+
+use crate::shell::Failure;
+
+/// `foreshard node ..`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:\n  \
+    foreshard node                                  one shard per core, data in ./data, port 7379\n  \
+    foreshard node --data /var/lib/foreshard --listen 0.0.0.0:7379 --config /etc/foreshard.toml\n  \
+    foreshard node --print-config > foreshard.toml  everything that can be set, with its defaults\n\
+    Exit status: 0 stopped cleanly, 2 it could not be started or stopped.")]
+pub(crate) struct Arguments {
+    /// Directory of the store; made if it is not there.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Where Redis clients connect.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where metrics and health are told over HTTP.
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<SocketAddr>,
+    /// Shards: threads with a ring and a log each. Unless given, as many as the machine has cores.
+    #[arg(long)]
+    shards: Option<usize>,
+    /// Partitions made when the store is created.
+    #[arg(long)]
+    partitions: Option<usize>,
+    /// A TOML file of settings; what is given on the command line goes first.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Show all settings as they would be used, as TOML, and do nothing.
+    #[arg(long)]
+    pub(crate) print_config: bool,
+}
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Directory of the store.
+    pub(crate) data: PathBuf,
+    /// Where Redis clients connect.
+    listen: SocketAddr,
+    /// Where metrics and health are told.
+    pub(crate) admin: SocketAddr,
+    /// 0: as many as the machine has cores.
+    shards: usize,
+    partitions: usize,
+    /// Pin shard n to the n-th of these.
+    cores: Vec<usize>,
+    /// "always", "interval:<ms>" or "none".
+    pub(crate) durability: String,
+    /// For memtables, cache, indexes and buffers of all shards together.
+    memory_bytes: usize,
+    memtables_bytes: usize,
+    memtable_bytes: usize,
+    /// A shard's log never exceeds this.
+    wal_cap_bytes: u64,
+    /// Kept back for flushes and deletes on a full device.
+    reserve_bytes: u64,
+    compression: bool,
+    /// Empty: none, and only clients of this machine may connect.
+    requirepass: String,
+    protected_mode: bool,
+    maxclients: usize,
+    /// Seconds of silence after which a connection is closed; 0: never.
+    timeout: u64,
+    tcp_keepalive: u64,
+    slowlog_log_slower_than: i64,
+    slowlog_max_len: usize,
+    latency_monitor_threshold: u64,
+    /// Seconds for one pass of the background sweep.
+    sweep_secs: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (options, server) = (Options::default(), Config::default());
+        Self {
+            data: PathBuf::from("data"),
+            listen: server.listen,
+            admin: SocketAddr::new(server.listen.ip(), 7381),
+            shards: 0,
+            partitions: options.partitions,
+            cores: options.cores,
+            durability: server.durability,
+            memory_bytes: options.memory_bytes,
+            memtables_bytes: options.memtables_bytes,
+            memtable_bytes: options.memtable_bytes,
+            wal_cap_bytes: options.wal_cap_bytes,
+            reserve_bytes: options.reserve_bytes,
+            compression: options.compression,
+            requirepass: server.requirepass,
+            protected_mode: server.protected_mode,
+            maxclients: server.maxclients,
+            timeout: server.timeout,
+            tcp_keepalive: server.tcp_keepalive,
+            slowlog_log_slower_than: server.slowlog_log_slower_than,
+            slowlog_max_len: server.slowlog_max_len,
+            latency_monitor_threshold: server.latency_monitor_threshold,
+            sweep_secs: server.sweep_secs,
+        }
+    }
+}
+
+impl Settings {
+    /// As the command line and its file have it.
+    pub(crate) fn read(arguments: &Arguments) -> Result<Self, Failure> {
+        let mut settings = match &arguments.config {
+            None => Self::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|e| Failure::Told(format!("cannot read {}: {e}", path.display())))?;
+                toml::from_str(&text).map_err(|e| Failure::Told(format!("{}: {e}", path.display())))?
+            }
+        };
+        if let Some(data) = &arguments.data {
+            settings.data.clone_from(data);
+        }
+        settings.listen = arguments.listen.unwrap_or(settings.listen);
+        settings.admin = arguments.admin.unwrap_or(settings.admin);
+        settings.shards = arguments.shards.unwrap_or(settings.shards);
+        settings.partitions = arguments.partitions.unwrap_or(settings.partitions);
+        if settings.shards == 0 {
+            settings.shards = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        }
+        Ok(settings)
+    }
+
+    /// As a file that reads back as these.
+    pub(crate) fn to_toml(&self) -> Result<String, Failure> {
+        toml::to_string(self).map_err(|e| Failure::Told(format!("settings do not fit TOML: {e}")))
+    }
+
+    /// How the store is opened.
+    pub(crate) fn options(&self) -> Result<Options, Failure> {
+        let options = Options {
+            shards: self.shards,
+            partitions: self.partitions,
+            cores: self.cores.clone(),
+            memory_bytes: self.memory_bytes,
+            memtables_bytes: self.memtables_bytes,
+            memtable_bytes: self.memtable_bytes,
+            durability: durability(&self.durability)?,
+            wal_cap_bytes: self.wal_cap_bytes,
+            reserve_bytes: self.reserve_bytes,
+            compression: self.compression,
+            ..Options::default()
+        };
+        options.check().map_err(|e| Failure::Told(e.to_string()))?;
+        Ok(options)
+    }
+
+    /// How it is served.
+    pub(crate) fn server(&self) -> Config {
+        Config {
+            listen: self.listen,
+            requirepass: self.requirepass.clone(),
+            protected_mode: self.protected_mode,
+            maxclients: self.maxclients,
+            timeout: self.timeout,
+            tcp_keepalive: self.tcp_keepalive,
+            slowlog_log_slower_than: self.slowlog_log_slower_than,
+            slowlog_max_len: self.slowlog_max_len,
+            latency_monitor_threshold: self.latency_monitor_threshold,
+            sweep_secs: self.sweep_secs,
+            durability: self.durability.clone(),
+        }
+    }
+}
+
+fn durability(text: &str) -> Result<Durability, Failure> {
+    let unknown = || Failure::Told(format!("durability = {text:?}: must be always, interval:<ms> or none"));
+    match text {
+        "always" => Ok(Durability::Always),
+        "none" => Ok(Durability::None),
+        _ => {
+            let ms = text.strip_prefix("interval:").and_then(|ms| ms.parse().ok()).ok_or_else(unknown)?;
+            Ok(Durability::Interval(std::time::Duration::from_millis(ms)))
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! `foreshard node` as a process: served, stopped by a signal, started again.
+#![expect(clippy::unwrap_used, reason = "a test fails by its panic")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_foreshard");
+
+/// A node, and where it said that it serves clients and tells of its health.
+struct Node {
+    process: Child,
+    redis: String,
+    admin: String,
+}
+
+fn start(data: &Path) -> Node {
+    let mut process = Command::new(PROGRAM)
+        .args([
+            "node",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--shards",
+            "2",
+            "--partitions",
+            "3",
+        ])
+        .arg("--data")
+        .arg(data)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut address = |marker: &str| -> String {
+        let line = lines.find(|line| line.as_ref().unwrap().contains(marker)).unwrap().unwrap();
+        line.rsplit_once(marker).unwrap().1.to_owned()
+    };
+    let redis = address("serving Redis clients at ");
+    let admin = address("metrics and health at http://");
+    // What it says later is read on, so that it is never stuck saying it.
+    std::thread::Builder::new().spawn(move || lines.for_each(drop)).unwrap();
+    Node { process, redis, admin }
+}
+
+fn ask(address: &str, request: &str, answer: &str) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut got = vec![0; answer.len()];
+    stream.read_exact(&mut got).unwrap();
+    assert_eq!(String::from_utf8(got).unwrap(), answer);
+}
+
+impl Node {
+    fn end(mut self, signal: &str) -> std::process::ExitStatus {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        self.process.wait().unwrap()
+    }
+}
+
+#[test]
+fn what_is_acknowledged_is_there_after_a_clean_stop_and_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let node = start(&data);
+    ask(&node.redis, "SET a 1\r\nHSET h f 2\r\n", "+OK\r\n:1\r\n");
+    ask(&node.admin, "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 OK");
+    assert!(node.end("TERM").success());
+    let node = start(&data);
+    ask(&node.redis, "GET a\r\nHGET h f\r\nSET b 3\r\n", "$1\r\n1\r\n$1\r\n2\r\n+OK\r\n");
+    assert!(!node.end("KILL").success());
+    let node = start(&data);
+    ask(&node.redis, "MGET a b\r\n", "*2\r\n$1\r\n1\r\n$1\r\n3\r\n");
+    assert!(node.end("INT").success());
+}
+
+#[test]
+fn the_configuration_that_is_printed_reads_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let print = |args: &[&str]| {
+        let output = Command::new(PROGRAM).arg("node").args(args).arg("--print-config").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let first = print(&["--listen", "127.0.0.1:1234", "--shards", "3"]);
+    assert!(first.contains("listen = \"127.0.0.1:1234\"") && first.contains("shards = 3"));
+    let file = dir.path().join("config.toml");
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&file)
+        .unwrap()
+        .write_all(first.as_bytes())
+        .unwrap();
+    let path = file.to_str().unwrap();
+    assert_eq!(print(&["--config", path]), first);
+    assert!(
+        print(&["--config", path, "--shards", "1"]).contains("shards = 1"),
+        "the command line goes first"
+    );
+}
+
+#[test]
+fn settings_that_do_not_fit_are_named() {
+    let refused = |args: &[&str]| {
+        let output = Command::new(PROGRAM).arg("node").args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(refused(&["--config", "/nonexistent.toml"]).contains("/nonexistent.toml"));
+    assert!(refused(&["--partitions", "0", "--data", "/nonexistent/x"]).contains("partitions"));
+}
