@@ -230,3 +230,15 @@ fn fields_that_no_hash_has_any_more_are_swept_and_others_stay() {
     }
     node.stop();
 }
+
+#[test]
+fn an_address_that_is_served_is_not_shared_with_another_server() {
+    let node = Node::start(2, 3, Config::default());
+    let dir = tempfile::tempdir().unwrap();
+    let other = foreshard_engine::Store::open(dir.path(), common::options(1, 1)).unwrap();
+    let config = Config { listen: node.server.address(), ..Config::default() };
+    let refused = foreshard_net::Server::start(&other, 1, config).unwrap_err();
+    assert!(refused.to_string().contains(&node.server.address().to_string()), "{refused}");
+    other.close().unwrap();
+    node.stop();
+}

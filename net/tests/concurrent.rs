@@ -166,3 +166,29 @@ fn replies_of_a_pipeline_over_all_shards_keep_their_order() {
         });
     });
 }
+
+#[test]
+fn a_transaction_that_reads_a_large_hash_still_loses_no_increment() {
+    each(|node| {
+        let fields = (0..400).flat_map(|n| [format!("field:{n}"), "v".to_owned()]);
+        let write: Vec<String> = ["HSET".to_owned(), "large".to_owned()].into_iter().chain(fields).collect();
+        node.client().ask(&write);
+        together(node, |_, client| {
+            for _ in 0..25 {
+                client.raw(
+                    &[&["MULTI"][..], &["HGETALL", "large"], &["INCR", "a"], &["INCR", "b"]]
+                        .map(encode)
+                        .concat(),
+                );
+                let done = client.say("EXEC");
+                assert_eq!(done, Reply::line("+OK"));
+                let queued: Vec<Reply> = (0..3).map(|_| client.read().unwrap()).collect();
+                assert!(queued.iter().all(|reply| *reply == Reply::line("+QUEUED")));
+                assert_eq!(client.read().unwrap().elements()[0].elements().len(), 800);
+            }
+        });
+        let total = (CLIENTS * 25).to_string();
+        let both = node.client().say("MGET a b");
+        assert_eq!(both.elements(), [Reply::bulk(&total), Reply::bulk(&total)]);
+    });
+}

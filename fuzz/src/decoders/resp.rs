@@ -45,8 +45,8 @@ fn decode(data: &[u8], step: usize) -> (Vec<Found>, Option<ProtocolError>) {
     let mut decoder = Decoder::default();
     let (mut found, mut start, mut end) = (Vec::new(), 0, 0);
     loop {
-        // Places of arguments take sixteen bytes, at least four of which were sent; inline ones are copied.
-        let bytes_max = 8 * (data.len() + 64) + 256;
+        // Places of arguments take sixteen bytes, in a vector that doubles; inline arguments are copied.
+        let bytes_max = 3 * 16 * (LIMITS.arguments + 1) + 3 * data.len() + 1024;
         match bounded(bytes_max, || decoder.step(&data[start..end], &LIMITS)) {
             Err(e) => return (found, Some(e)),
             Ok(Step::More) if end == data.len() => return (found, None),

@@ -40,8 +40,6 @@ pub(crate) struct Tx {
     reads: Vec<(Vec<u8>, Option<Version>)>,
     /// Whether some of it lies on another shard.
     is_remote: bool,
-    /// Whether what was read is of one moment whatever happens after it.
-    is_snapshot: bool,
     writes: BTreeMap<Vec<u8>, Option<Held>>,
     /// Ranges that are gone, before any of the writes.
     dropped: Vec<(Vec<u8>, Vec<u8>)>,
@@ -71,7 +69,6 @@ impl Tx {
             stamps: Vec::new(),
             reads: Vec::new(),
             is_remote: false,
-            is_snapshot: false,
             writes: BTreeMap::new(),
             dropped: Vec::new(),
             ticket: None,
@@ -185,8 +182,9 @@ impl Tx {
         Ok(page)
     }
 
-    /// A local partition held as it is, and a row of it; what is read of it needs no validation. None where the
-    /// partition is on another shard or this already wrote something.
+    /// A local partition held as it is, and a key's meta row as it is then: all of a key is read of one moment. That the
+    /// key has not changed since it was first looked up is validated like every read. None where the partition is on
+    /// another shard or this already wrote something.
     ///
     /// # Errors
     /// What the engine says.
@@ -197,7 +195,6 @@ impl Tx {
         let moment = self.shard.moment(path.home).await?;
         let (row, ticket) = self.shard.observe_at(&moment, &path.meta).await?;
         self.saw(ticket);
-        self.is_snapshot = true;
         let held = row.map(|r: OwnedRow| Held { value: r.value, expiry: r.expiry });
         Ok(Some((moment, held)))
     }
@@ -307,10 +304,8 @@ impl Tx {
         for op in &ops {
             transaction.push(op)?;
         }
-        if !self.is_snapshot {
-            for (key, version) in &self.reads {
-                transaction.saw(key.clone(), *version)?;
-            }
+        for (key, version) in &self.reads {
+            transaction.saw(key.clone(), *version)?;
         }
         let ticket = self.shard.commit_applied(transaction).await?;
         self.saw(ticket);
@@ -320,7 +315,7 @@ impl Tx {
     /// Whether what was read was there at one moment.
     async fn validate(&mut self) -> Result<()> {
         let unchanged = || self.stamps.iter().all(|(_, stamp)| self.shard.is_unchanged(*stamp));
-        if self.is_snapshot || self.reads.len() <= 1 || !self.is_remote && unchanged() {
+        if self.reads.len() <= 1 || !self.is_remote && unchanged() {
             return Ok(());
         }
         // Everything is as it was when it was read: so it was all there between the last read and the first look here.

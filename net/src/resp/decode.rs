@@ -287,7 +287,9 @@ impl Decoder {
         }
         let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
         self.begin(true);
-        split_quoted(line, &mut self.unquoted, &mut self.spans)
+        // A zero byte ends the line, as it ends what Redis takes for a string.
+        let line = line.split(|&b| b == 0).next().unwrap_or_default();
+        split_quoted(line, limits.arguments, &mut self.unquoted, &mut self.spans)
             .ok_or_else(|| wrong("unbalanced quotes in request"))?;
         if self.spans.len() > limits.arguments {
             return Err(over(limits, "invalid multibulk length", "unauthenticated multibulk length"));
@@ -350,12 +352,13 @@ fn number(digits: &[u8]) -> Option<i64> {
     crate::data::number::parse_integer(digits)
 }
 
-/// Splits a line as a shell would; none where a quote is not closed or is followed by more than a blank.
-fn split_quoted(line: &[u8], out: &mut Vec<u8>, spans: &mut Vec<Span>) -> Option<()> {
+/// Splits a line as a shell would, into one word more than `words_max` at most; none where a quote is not closed or is
+/// followed by more than a blank.
+fn split_quoted(line: &[u8], words_max: usize, out: &mut Vec<u8>, spans: &mut Vec<Span>) -> Option<()> {
     let mut rest = line;
     loop {
         rest = rest.trim_ascii_start();
-        if rest.is_empty() {
+        if rest.is_empty() || spans.len() > words_max {
             return Some(());
         }
         let start = out.len();
@@ -363,7 +366,7 @@ fn split_quoted(line: &[u8], out: &mut Vec<u8>, spans: &mut Vec<Span>) -> Option
             rest = match first {
                 b'"' => double_quoted(tail, out)?,
                 b'\'' => single_quoted(tail, out)?,
-                _ if first.is_ascii_whitespace() || first == 0 => break,
+                _ if first.is_ascii_whitespace() => break,
                 _ => {
                     out.push(first);
                     tail
@@ -371,7 +374,6 @@ fn split_quoted(line: &[u8], out: &mut Vec<u8>, spans: &mut Vec<Span>) -> Option
             };
         }
         spans.push(Span { start, len: out.len() - start });
-        rest = rest.strip_prefix(b"\0").unwrap_or(rest);
     }
 }
 
@@ -476,6 +478,11 @@ mod tests {
         let got = each_cut(b"set k \"a\\x41\\n\\\"\" 'it\\'s' \"\"\n  \r\n").unwrap();
         let want: [&[u8]; 5] = [b"set", b"k", b"aA\n\"", b"it's", b""];
         assert_eq!(got, [want.map(<[u8]>::to_vec).to_vec()]);
+    }
+
+    #[test]
+    fn a_zero_byte_ends_an_inline_command() {
+        assert_eq!(each_cut(b"ping\0\0\0 more\n\0\0\n").unwrap(), [[b"ping".to_vec()]]);
     }
 
     #[test]

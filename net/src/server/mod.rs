@@ -15,6 +15,7 @@ pub(crate) mod stats;
 mod sweeper;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,7 @@ impl Server {
     /// # Errors
     /// When the address cannot be had: nothing listens then.
     pub fn start(store: &Store, shards: usize, config: Config) -> Result<Self> {
+        probe(config.listen)?;
         let shared = Arc::new(Shared::new(shards));
         let mut server = Self { address: config.listen, shards: 0 };
         for n in 0..shards {
@@ -82,6 +84,15 @@ impl Server {
             })?;
         }
         Ok(())
+    }
+}
+
+/// Refuses an address that another process listens at: shards share theirs (SO_REUSEPORT), and so would two servers of
+/// one user, each getting a part of the clients.
+fn probe(address: SocketAddr) -> Result<()> {
+    match std::net::TcpListener::bind(address) {
+        Ok(_closed) => Ok(()),
+        Err(e) => Err(Error::io("listen", Path::new(&format!("tcp:{address}")), e)),
     }
 }
 

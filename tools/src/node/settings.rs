@@ -56,7 +56,7 @@ pub(crate) struct Settings {
     partitions: usize,
     /// Pin shard n to the n-th of these.
     cores: Vec<usize>,
-    /// "always", "interval:<ms>" or "none".
+    /// "always", "interval:MS" or "none".
     pub(crate) durability: String,
     /// For memtables, cache, indexes and buffers of all shards together.
     memory_bytes: usize,
@@ -178,7 +178,7 @@ impl Settings {
 }
 
 fn durability(text: &str) -> Result<Durability, Failure> {
-    let unknown = || Failure::Told(format!("durability = {text:?}: must be always, interval:<ms> or none"));
+    let unknown = || Failure::Told(format!("durability = {text:?}: must be always, interval:MS or none"));
     match text {
         "always" => Ok(Durability::Always),
         "none" => Ok(Durability::None),
