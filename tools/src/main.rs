@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let usual = match cli.command {
         Command::Node(_) => tracing::Level::INFO,
-        Command::Inspect { .. } | Command::Repair(_) => tracing::Level::WARN,
+        Command::Inspect { .. } | Command::Repair(_) | Command::Load(_) => tracing::Level::WARN,
     };
     let level = if cli.verbose { tracing::Level::DEBUG } else { usual };
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false).init();
