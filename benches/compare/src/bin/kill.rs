@@ -25,7 +25,7 @@ const KILLED_AGAIN_WITHIN: Duration = Duration::from_millis(60);
 /// The load runs on for so long after the last moment for a kill, so that it is seen to go on.
 const AFTERWARDS: Duration = Duration::from_millis(500);
 /// Small memtables and a small log: flushes, compactions and recycled log files are there to be hit.
-const CONFIG: &str = "memtable_bytes = 262144\nwal_cap_bytes = 201326592\n";
+const CONFIG: &str = "durability = \"always\"\nmemtable_bytes = 262144\nwal_cap_bytes = 201326592\n";
 /// Of what the node said, told after it broke its word.
 const SAID_LINES: usize = 12;
 /// Fields of a hash: few, so that there are many hashes.
@@ -52,9 +52,6 @@ struct Arguments {
     /// The node has from 1 to so many shards: a number of its own after each restart.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     shards: u32,
-    /// What writes are answered after. Anything but `always` may lose some, which shows that the campaign sees it.
-    #[arg(long, default_value = "always")]
-    durability: String,
     /// Begin no round after so many minutes: what was written until then is read back.
     #[arg(long)]
     minutes: Option<f64>,
@@ -134,8 +131,7 @@ impl Campaign {
         };
         let store = arguments.dir.join("store");
         empty(&store)?;
-        let durability = &arguments.durability;
-        std::fs::write(store.join("node.toml"), format!("durability = \"{durability}\"\n{CONFIG}"))?;
+        std::fs::write(store.join("node.toml"), CONFIG)?;
         let random = fastrand::Rng::with_seed(arguments.seed);
         let (listen, admin, tally) = (free_address(0)?, free_address(1)?, Tally::default());
         Ok(Self { arguments, foreshard, store, listen, admin, random, tally })
