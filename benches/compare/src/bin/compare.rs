@@ -1,0 +1,278 @@
+//! `compare`: foreshard and Redis side by side, both durable, each alone on one core. See benches/README.md.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use foreshard_compare::child::Program;
+use foreshard_compare::load::{self, Phase};
+use foreshard_compare::report::{Numbers, Report, SERVERS};
+use foreshard_compare::server::{Server, build, empty, free_address};
+use foreshard_compare::{Result, machine};
+
+/// What a server put off during a cell is waited for, and counted, for so long; beyond it, it never rests.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// The same of a smoke run.
+const SMOKE_SETTLE_MAX: Duration = Duration::from_secs(2);
+/// Filling is given as long as the slowest durable write takes for all keys: 1,000 a second.
+const FILL_KEYS_PER_SECOND_MIN: f64 = 1000.0;
+
+/// foreshard and Redis side by side: the server on one core, the client on another, writes answered when they are
+/// durable, runs alternated, medians.
+#[derive(Parser)]
+struct Arguments {
+    /// Seconds of each cell.
+    #[arg(long, default_value_t = 60.0)]
+    seconds: f64,
+    /// Rows there are.
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: u64,
+    /// Length of their values.
+    #[arg(long, default_value_t = 100)]
+    value_bytes: u32,
+    /// Connections of the client.
+    #[arg(long, default_value_t = 50)]
+    connections: u32,
+    /// Partitions of foreshard's one shard.
+    #[arg(long, default_value_t = 8)]
+    partitions: u32,
+    /// foreshard's memtables; as the node has them if not given.
+    #[arg(long)]
+    memtable_bytes: Option<u64>,
+    /// Runs of each server.
+    #[arg(long, default_value_t = 3)]
+    runs: u32,
+    /// The server's core; the last one if not given.
+    #[arg(long)]
+    server_core: Option<usize>,
+    /// The client's; the one before the server's if not given.
+    #[arg(long)]
+    client_core: Option<usize>,
+    /// The disk that is measured: stores are made in a directory `store` in it, emptied before and after each run.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/compare"))]
+    dir: PathBuf,
+    /// Where compare.json and compare.svg go.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/compare"))]
+    out: PathBuf,
+    /// A `foreshard` to run, server and load generator; built if not given.
+    #[arg(long)]
+    foreshard: Option<PathBuf>,
+    /// The Redis to run.
+    #[arg(long, default_value = "redis-server")]
+    redis: PathBuf,
+    /// Few keys, one run, one second a cell: to see that it works. The numbers mean nothing.
+    #[arg(long)]
+    smoke: bool,
+}
+
+/// A kind of load.
+struct Cell {
+    name: &'static str,
+    title: &'static str,
+    mix: &'static str,
+    pipeline: u32,
+}
+
+/// In the order in which each run has them: reads find a store that was written over.
+const CELLS: [Cell; 4] = [
+    Cell { name: "set_1", title: "durable SET, pipeline 1", mix: "update=100", pipeline: 1 },
+    Cell { name: "set_16", title: "durable SET, pipeline 16", mix: "update=100", pipeline: 16 },
+    Cell { name: "get_1", title: "GET, pipeline 1", mix: "read=100", pipeline: 1 },
+    Cell { name: "get_16", title: "GET, pipeline 16", mix: "read=100", pipeline: 16 },
+];
+/// Filling is not measured; this is fast with either.
+const FILL_PIPELINE: u32 = 16;
+
+/// Everything a run needs.
+struct Bench {
+    arguments: Arguments,
+    foreshard: PathBuf,
+    store: PathBuf,
+    server_core: usize,
+    client_core: usize,
+}
+
+fn main() -> Result<()> {
+    if cfg!(debug_assertions) {
+        return Err(
+            "built with debug assertions, its numbers would mean nothing: build with --release".into()
+        );
+    }
+    let mut arguments = Arguments::parse();
+    if arguments.smoke {
+        (arguments.seconds, arguments.keys, arguments.runs) = (1.0, 5_000, 1);
+    }
+    let cores = std::thread::available_parallelism()?.get();
+    let server_core = arguments.server_core.unwrap_or(cores - 1);
+    let client_core = arguments.client_core.or(server_core.checked_sub(1)).unwrap_or(server_core + 1);
+    if cores < 2 || server_core == client_core {
+        return Err("the server and the client need a core each (--server-core, --client-core)".into());
+    }
+    let redis_version = version(&arguments.redis).map_err(|e| {
+        let redis = arguments.redis.display();
+        format!(
+            "{redis} does not run ({e}): install it (apt-get install redis-server), or name one with --redis"
+        )
+    })?;
+    let foreshard = match &arguments.foreshard {
+        Some(path) => path.clone(),
+        None => build()?,
+    };
+    let store = arguments.dir.join("store");
+    let bench = Bench { foreshard, store, server_core, client_core, arguments };
+    let mut report = Report::of(bench.settings(&redis_version)?);
+    for run in 0..bench.arguments.runs {
+        let mut order = SERVERS;
+        // Every other run goes backwards, so that none always has the disk's better hour.
+        if run % 2 == 1 {
+            order.reverse();
+        }
+        for server in order {
+            report.load_averages.push(machine::load_average()?);
+            bench.run(server, run, &mut report)?;
+        }
+    }
+    std::fs::remove_dir_all(&bench.store)?;
+    print!("{}", report.table());
+    report.save(&bench.arguments.out)?;
+    println!("drawn in {}", bench.arguments.out.join("compare.svg").display());
+    Ok(())
+}
+
+impl Bench {
+    /// All cells of one server, from an empty store.
+    fn run(&self, name: &str, run: u32, report: &mut Report) -> Result<()> {
+        empty(&self.store)?;
+        let mut server = self.start(name)?;
+        self.fill(&server)?;
+        machine::settle(server.child().id(), self.settle_max())?;
+        for cell in &CELLS {
+            let numbers =
+                self.measure(&mut server, cell).map_err(|e| format!("{name}, {}: {e}", cell.title))?;
+            eprintln!("run {run}, {name}, {}: {numbers:.1?}", cell.title);
+            report.add((cell.name, cell.title), name, &numbers);
+        }
+        Ok(())
+    }
+
+    fn start(&self, name: &str) -> Result<Server> {
+        let address = free_address(0)?;
+        let mut program;
+        if name == SERVERS[0] {
+            let config = self.store.join("node.toml");
+            let memtable =
+                self.arguments.memtable_bytes.map_or(String::new(), |b| format!("memtable_bytes = {b}\n"));
+            std::fs::write(&config, format!("durability = \"always\"\n{memtable}"))?;
+            program = Program::new(&self.foreshard, Some(self.server_core));
+            program
+                .arguments(["node", "--shards", "1"])
+                .arguments(["--partitions", &self.arguments.partitions.to_string()]);
+            program.arguments(["--listen", &address.to_string(), "--admin", &free_address(1)?.to_string()]);
+            program
+                .argument("--config")
+                .argument(config)
+                .argument("--data")
+                .argument(self.store.join("data"));
+        } else {
+            program = Program::new(&self.arguments.redis, Some(self.server_core));
+            program.arguments(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", ""]);
+            program
+                .arguments(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
+                .argument(&self.store);
+        }
+        let log = self.store.join("said");
+        let started = Server::start(program.log(&log)?, address);
+        started.map_err(|e| {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            format!("{name}: {e}\n{said}").into()
+        })
+    }
+
+    fn generator(&self, server: &Server, pipeline: u32) -> Program {
+        let (a, mut program) =
+            (&self.arguments, load::generator(&self.foreshard, Some(self.client_core), server.address()));
+        program.arguments(["--keys", &a.keys.to_string(), "--value-bytes", &a.value_bytes.to_string()]);
+        program.arguments(["--connections", &a.connections.to_string(), "--pipeline", &pipeline.to_string()]);
+        program
+    }
+
+    fn fill(&self, server: &Server) -> Result<()> {
+        let mut generator = self.generator(server, FILL_PIPELINE);
+        let seconds = self.arguments.keys as f64 / FILL_KEYS_PER_SECOND_MIN;
+        let said = load::run(generator.arguments(["--fill", "--seconds", "0"]), seconds)?;
+        let done = said.phase("fill").map_or(0, |p| p.operations);
+        if said.status != 0 || done != self.arguments.keys {
+            return Err(format!("filled {done} of {} keys: {said:?}", self.arguments.keys).into());
+        }
+        Ok(())
+    }
+
+    fn measure(&self, server: &mut Server, cell: &Cell) -> Result<Numbers> {
+        let id = server.child().id();
+        let mut generator = self.generator(server, cell.pipeline);
+        generator.arguments(["--mix", cell.mix, "--distribution", "uniform"]);
+        generator.arguments(["--seconds", &self.arguments.seconds.to_string()]);
+        let begin = Instant::now();
+        let before = (machine::process_cpu_seconds(id)?, machine::core_busy_seconds(self.server_core)?);
+        let said = load::run(&mut generator, self.arguments.seconds)?;
+        let during = (machine::process_cpu_seconds(id)?, machine::core_busy_seconds(self.server_core)?);
+        let elapsed = begin.elapsed();
+        machine::settle(id, self.settle_max())?;
+        let after = machine::process_cpu_seconds(id)?;
+        let phase = said.phase("run").ok_or("foreshard load did not run")?;
+        let misses: u64 = phase.kinds.values().map(|k| k.misses).sum();
+        if said.status != 0 || phase.failed + misses > 0 || phase.operations == 0 {
+            return Err(format!("{} failed, {misses} found no row: {said:?}", phase.failed).into());
+        }
+        let mut numbers = numbers(phase, before, during, after);
+        // The load generator's start and end are in it, which is why it is not the time of the operations.
+        numbers.insert("core_busy", (during.1 - before.1) / elapsed.as_secs_f64());
+        Ok(numbers)
+    }
+
+    fn settle_max(&self) -> Duration {
+        if self.arguments.smoke { SMOKE_SETTLE_MAX } else { SETTLE_MAX }
+    }
+
+    fn settings(&self, redis_version: &str) -> Result<serde_json::Value> {
+        let a = &self.arguments;
+        Ok(serde_json::json!({
+            "foreshard": version(&self.foreshard)?,
+            "redis": redis_version,
+            "kernel": std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
+            "server_core": self.server_core,
+            "client_core": self.client_core,
+            "seconds": a.seconds,
+            "keys": a.keys,
+            "value_bytes": a.value_bytes,
+            "connections": a.connections,
+            "partitions": a.partitions,
+            "memtable_bytes": a.memtable_bytes,
+            "runs": a.runs,
+        }))
+    }
+}
+
+/// Of a cell: processor times as (process, core) before and right after it, and the process's when it was settled.
+fn numbers(phase: &Phase, before: (f64, f64), during: (f64, f64), after: f64) -> Numbers {
+    let operations = phase.operations as f64;
+    Numbers::from([
+        ("operations_per_s", phase.operations_per_second),
+        ("latency_us_p50", phase.latency_us.p50),
+        ("latency_us_p99", phase.latency_us.p99),
+        ("latency_us_p99_9", phase.latency_us.p99_9),
+        // What was put off belongs to the operations that made it.
+        ("server_us_per_operation", (after - before.0) * 1e6 / operations),
+        ("core_us_per_operation", (during.1 - before.1) * 1e6 / operations),
+        ("client_busy", phase.client.busy_fraction_max),
+        ("settle_cpu_s", after - during.0),
+    ])
+}
+
+fn version(program: &Path) -> Result<String> {
+    /// It only prints a line.
+    const VERSION_MAX: Duration = Duration::from_secs(10);
+    let (status, said) = Program::new(program, None).argument("--version").run(VERSION_MAX)?;
+    if status.success() { Ok(said.trim().to_owned()) } else { Err(status.to_string().into()) }
+}

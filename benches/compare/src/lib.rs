@@ -1,0 +1,14 @@
+//! What the programs of this crate share: processes that end with whoever started them, what they cost, how load on
+//! them went.
+//!
+//! Invariant: no process outlives the one that started it, whichever way that ends; and none is waited for without a
+//! limit.
+
+pub mod child;
+pub mod load;
+pub mod machine;
+pub mod report;
+pub mod server;
+
+/// What may go wrong here is only told, never handled.
+pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
