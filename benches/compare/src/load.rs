@@ -1,5 +1,6 @@
 //! One run of `foreshard load`, and what it said.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -37,12 +38,14 @@ pub struct Phase {
     pub operations_per_second: f64,
     /// Refused, or without an answer.
     pub failed: u64,
+    /// The same by why, in the server's words or the socket's.
+    pub errors: BTreeMap<String, u64>,
     /// Connections lost and made again.
     pub reconnects: u64,
     /// Of all operations, in microseconds.
     pub latency_us: Latency,
     /// By kind of operation.
-    pub kinds: std::collections::BTreeMap<String, Kind>,
+    pub kinds: BTreeMap<String, Kind>,
     /// The load generator itself.
     pub client: Client,
 }
@@ -79,8 +82,8 @@ pub struct Verified {
     pub violations: u64,
     /// The first of them, as they were told.
     pub first_violations: Vec<serde_json::Value>,
-    /// Rows, fields and transactions that were looked at in the end.
-    pub cells_read_back: u64,
+    /// Everything that was written was looked at in the end.
+    pub was_read_back: bool,
 }
 
 impl Said {

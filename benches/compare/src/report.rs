@@ -188,7 +188,7 @@ const BAR: f64 = 17.0;
 /// The longer of two, in pixels.
 const BAR_LENGTH: f64 = 170.0;
 /// A bar and its words, in pixels.
-const COLUMN: f64 = 340.0;
+const COLUMN: f64 = 370.0;
 const COLORS: [&str; 2] = ["#2f6f4f", "#c2703d"];
 
 #[cfg(test)]
