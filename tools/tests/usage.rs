@@ -13,6 +13,7 @@ fn text(bytes: &[u8]) -> String {
 fn every_command_has_help_with_an_example() {
     for command in [
         &["--help"][..],
+        &["node", "--help"],
         &["inspect", "--help"],
         &["inspect", "wal", "--help"],
         &["inspect", "segment", "--help"],
@@ -23,7 +24,12 @@ fn every_command_has_help_with_an_example() {
     ] {
         let output = run(command);
         assert_eq!(output.status.code(), Some(0), "{command:?}");
-        assert!(text(&output.stdout).contains("Example: foreshard "), "{command:?}");
+        let help = text(&output.stdout);
+        let example = help.split_once("Example: ").or_else(|| help.split_once("Examples:"));
+        assert!(
+            example.is_some_and(|(_, example)| example.trim_start().starts_with("foreshard ")),
+            "{command:?}"
+        );
     }
 }
 
