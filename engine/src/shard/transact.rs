@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::Shard;
-use super::write::is_long;
 use crate::batch::{Op, WriteBatch};
 use crate::counters::Load;
 use crate::error::{Error, Result};
@@ -309,10 +308,7 @@ impl Shard {
         let Some(rows) = rows else { return Ok(()) };
         let aside = match outcome {
             Outcome::Abort => None,
-            Outcome::Commit(version) if is_long(&rows.ops()) => {
-                Some(self.build_aside(&rows.ops(), version).await)
-            }
-            Outcome::Commit(_) => None,
+            Outcome::Commit(version) => Some(self.build_aside(&rows.ops(), version).await),
         };
         let resolved = match partition.resolve(tx, outcome, aside) {
             Ok(Some(ticket)) => self.common.wal().durable(ticket).await,
