@@ -11,6 +11,8 @@ use foreshard_engine::entry::Expiry;
 use foreshard_engine::ids::{Epoch, Incarnation, Index, PartitionId, ShardId, Version};
 use foreshard_engine::io::ring::{RingConfig, RingRuntime};
 use foreshard_engine::superblock::StoreId;
+use foreshard_engine::wal::config::{FILE_BYTES_DEFAULT, FILE_BYTES_MIN};
+use foreshard_engine::wal::format::BLOCK_BYTES;
 use foreshard_engine::wal::{Intent, LogId, RecordHeader, Wal, WalConfig};
 use foreshard_engine::{Durability, Options, Store, block_on};
 
@@ -29,6 +31,8 @@ const LOG_BYTES: u64 = 1 << 30;
 const FILLERS: u64 = 256;
 /// Rows put between two looks at the log's size.
 const LOOK_EVERY: u64 = 1 << 10;
+/// A log has at least so many files, so that its size is known to an eighth.
+const FILES_MIN: u64 = 8;
 /// Recovery lets as many partitions flush side by side.
 const PARTITIONS: usize = 8;
 
@@ -39,7 +43,7 @@ pub fn bandwidth(dir: &Path, size: &Size) -> Result<Numbers> {
     let config = WalConfig {
         id: LogId { store: StoreId([1; 16]), incarnation: Incarnation(1), shard: ShardId(0) },
         dir: dir.join("log"),
-        file_bytes: 64 << 20,
+        file_bytes: FILE_BYTES_DEFAULT,
         cap_bytes: LOG_BYTES,
         batch_bytes_max: BATCH_BYTES / 2,
         durability: Durability::Always,
@@ -145,13 +149,15 @@ pub fn fill_and_die(dir: &Path, size: &Size) -> Result<Numbers> {
 
 /// One shard on which nothing is flushed before the log is full.
 fn options(size: &Size) -> Options {
+    let file_bytes = (size.log_bytes / FILES_MIN).next_multiple_of(BLOCK_BYTES as u64);
     let memtables_bytes = usize::try_from(size.log_bytes).unwrap_or(usize::MAX).saturating_mul(4);
     Options {
         partitions: PARTITIONS,
         memory_bytes: memtables_bytes * 2,
         memtables_bytes,
         memtable_bytes: memtables_bytes / PARTITIONS,
-        wal_cap_bytes: size.log_bytes * 4,
+        wal_file_bytes: file_bytes.clamp(FILE_BYTES_MIN, FILE_BYTES_DEFAULT),
+        wal_cap_bytes: (size.log_bytes * 4).max(FILE_BYTES_MIN * FILES_MIN),
         durability: Durability::None,
         ..Options::default()
     }
