@@ -9,23 +9,40 @@ mod common;
 
 use std::process::ExitCode;
 
+use clap::Parser;
 use common::campaign::{boundaries, crash_at};
 
 /// Points of one seed before the next one's turn.
 const POINTS_PER_SEED: u64 = 100;
 
-fn argument(name: &str) -> Option<u64> {
-    let mut arguments = std::env::args().skip_while(|argument| argument != name);
-    arguments.nth(1).map(|value| value.parse().expect("a number"))
+/// Crashes a store at random boundaries of random lives, opens it again, and checks that nothing acknowledged is lost.
+#[derive(Parser)]
+#[command(after_help = "Example: crash_campaign --points 10000 --seed 1\n\
+    Exit status: 0 nothing was lost, 1 otherwise; what failed is printed with the arguments that repeat it.")]
+struct Campaign {
+    /// Crash points in all.
+    #[arg(long, default_value_t = 10_000)]
+    points: u64,
+    /// Of the first life; each next life has the next one.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Callers at once.
+    #[arg(long, default_value_t = 3)]
+    callers: usize,
+    /// Operations of each caller.
+    #[arg(long, default_value_t = 60)]
+    work: usize,
+    /// Ends after so many failures.
+    #[arg(long, default_value_t = 1)]
+    failures: u64,
+    /// Runs this one point of the seed and prints what it saw.
+    #[arg(long)]
+    point: Option<u64>,
 }
 
 fn main() -> ExitCode {
-    let mut seed = argument("--seed").unwrap_or(1);
-    let points = argument("--points").unwrap_or(10_000);
-    let callers = usize::try_from(argument("--callers").unwrap_or(3)).expect("a small number");
-    let work = usize::try_from(argument("--work").unwrap_or(60)).expect("a small number");
-    let stop_after = argument("--failures").unwrap_or(1);
-    if let Some(point) = argument("--point") {
+    let Campaign { points, mut seed, callers, work, failures: stop_after, point } = Campaign::parse();
+    if let Some(point) = point {
         println!("{:?}", crash_at(seed, callers, work, point));
         return ExitCode::SUCCESS;
     }
