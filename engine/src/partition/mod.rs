@@ -185,11 +185,16 @@ impl Partition {
     pub(crate) fn write(&self, ops: &[Op<'_>]) -> Result<Ticket> {
         let version = self.version.get().next();
         let ticket = self.append(&Intent::Write, Some(version), |rows| log_rows(rows, ops, version))?;
+        self.insert(ops, version);
+        Ok(ticket)
+    }
+
+    /// Puts rows that are logged into the active memtable.
+    fn insert(&self, ops: &[Op<'_>], version: Version) {
         let active = self.active.borrow();
         for op in ops {
             insert_into(&active.memtable, op, version);
         }
-        Ok(ticket)
     }
 
     /// As [`Partition::write`], with the rows already in a memtable of their own, at the next version.

@@ -132,7 +132,8 @@ impl Partition {
     }
 
     /// Logs an outcome, and makes the rows of a commit visible to whoever gets past the locks. The record that has
-    /// them stays pinned until the outcome is in the manifest's flushed index: replaying the one takes the other.
+    /// them stays pinned until the outcome is in the manifest's flushed index: replaying the one takes the other. Rows too many
+    /// for one turn come in a memtable of their own, `aside`.
     ///
     /// # Errors
     /// The log's: nothing has changed, but the transaction is taken out.
@@ -144,14 +145,18 @@ impl Partition {
     ) -> Result<Option<Ticket>> {
         let Some(prepared) = self.prepared.borrow_mut().prepared.remove(&tx) else { return Ok(None) };
         self.common.wal().redeem(prepared.log_bytes());
-        self.seal_rows();
+        if aside.is_some() {
+            self.seal_rows();
+        }
         let ticket = self.append(&Intent::Resolve { tx, outcome }, None, |_| ())?;
         self.pin(prepared.ticket.lsn);
         if let Outcome::Commit(version) = outcome {
             self.lift(version);
         }
-        if let Some(aside) = aside {
-            self.attach(aside);
+        match (aside, outcome) {
+            (Some(aside), _) => self.attach(aside),
+            (None, Outcome::Commit(version)) => self.insert(&prepared.rows.ops(), version),
+            (None, Outcome::Abort) => {}
         }
         Ok(Some(ticket))
     }

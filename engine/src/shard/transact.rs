@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::Shard;
+use super::write::is_long;
 use crate::batch::{Op, WriteBatch};
 use crate::counters::Load;
 use crate::error::{Error, Result};
@@ -308,7 +309,10 @@ impl Shard {
         let Some(rows) = rows else { return Ok(()) };
         let aside = match outcome {
             Outcome::Abort => None,
-            Outcome::Commit(version) => Some(self.build_aside(&rows.ops(), version).await),
+            Outcome::Commit(version) if is_long(&rows.ops()) => {
+                Some(self.build_aside(&rows.ops(), version).await)
+            }
+            Outcome::Commit(_) => None,
         };
         let resolved = match partition.resolve(tx, outcome, aside) {
             Ok(Some(ticket)) => self.common.wal().durable(ticket).await,

@@ -123,11 +123,8 @@ impl Shard {
     /// Applies rows that nobody else can touch.
     pub(super) async fn apply_unlocked(&self, partition: &Partition, ops: &[Op<'_>]) -> Result<Ticket> {
         let bytes = ops.iter().map(Op::bytes).sum();
-        let ticket = if ops.len() > ROWS_IN_PLACE_MAX || bytes > BYTES_IN_PLACE_MAX {
-            self.apply_aside(partition, ops).await?
-        } else {
-            partition.write(ops)?
-        };
+        let ticket =
+            if is_long(ops) { self.apply_aside(partition, ops).await? } else { partition.write(ops)? };
         self.wrote(partition, bytes);
         Ok(ticket)
     }
@@ -219,6 +216,11 @@ impl Shard {
             self.pacing.unseen_bytes.set(unseen);
         }
     }
+}
+
+/// Whether inserting rows in place would take longer than a turn may.
+pub(super) fn is_long(ops: &[Op<'_>]) -> bool {
+    ops.len() > ROWS_IN_PLACE_MAX || ops.iter().map(Op::bytes).sum::<usize>() > BYTES_IN_PLACE_MAX
 }
 
 /// Waits until no transaction and no gate stands in the way of these rows.
