@@ -82,7 +82,10 @@ fn kind_of(path: &Path) -> &'static str {
 
 fn by_kind(disk: &MemoryDisk) -> BTreeMap<&'static str, Vec<PathBuf>> {
     let mut kinds: BTreeMap<&'static str, Vec<PathBuf>> = BTreeMap::new();
-    for file in disk.files() {
+    // A segment that the stop cut off before its first write has no bit to flip.
+    for file in
+        disk.files().into_iter().filter(|file| disk.contents(file).is_some_and(|bytes| !bytes.is_empty()))
+    {
         kinds.entry(kind_of(&file)).or_default().push(file);
     }
     kinds

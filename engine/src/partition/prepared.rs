@@ -132,8 +132,8 @@ impl Partition {
     }
 
     /// Logs an outcome, and makes the rows of a commit visible to whoever gets past the locks. The record that has
-    /// them stays pinned until the outcome is in the manifest's flushed index: replaying the one takes the other. Rows too many
-    /// for one turn come in a memtable of their own, `aside`.
+    /// them stays pinned until the outcome is in the manifest's flushed index: replaying the one takes the other. Rows
+    /// too many for one turn come in a memtable of their own, `aside`.
     ///
     /// # Errors
     /// The log's: nothing has changed, but the transaction is taken out.

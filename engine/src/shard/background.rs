@@ -48,6 +48,7 @@ async fn flush_forever(shard: Rc<Shard>) {
         };
         match partition.flush_oldest().await {
             Ok(flushed) => {
+                shard.space.found();
                 shard.traffic.flushed(flushed);
                 shard.release_log();
                 shard.size_cache();
@@ -68,6 +69,7 @@ async fn compact_forever(shard: Rc<Shard>) {
         };
         match partition.compact(&choice).await {
             Ok(done) => {
+                shard.space.found();
                 shard.traffic.compacted(done.bytes_read, done.bytes_written);
                 shard.size_cache();
                 shard.clean_up(&partition, done.edit, done.obsolete);

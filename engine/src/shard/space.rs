@@ -22,6 +22,8 @@ pub(crate) struct Space {
     path: PathBuf,
     bytes: u64,
     full: Cell<bool>,
+    /// Nothing is left to give up, and a flush or compaction has failed since: what waits for one waits for an operator.
+    exhausted: Cell<bool>,
 }
 
 impl Space {
@@ -30,7 +32,7 @@ impl Space {
     /// # Errors
     /// What the disk says, other than that it is full.
     pub(crate) async fn open(disk: Rc<dyn Disk>, path: PathBuf, bytes: u64) -> Result<Self> {
-        let space = Self { disk, path, bytes, full: Cell::new(true) };
+        let space = Self { disk, path, bytes, full: Cell::new(true), exhausted: Cell::new(false) };
         space.try_resume().await?;
         Ok(space)
     }
@@ -38,6 +40,16 @@ impl Space {
     /// Whether writes that add data are refused.
     pub(crate) fn is_full(&self) -> bool {
         self.full.get()
+    }
+
+    /// Whether not even what frees space gets room.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.exhausted.get()
+    }
+
+    /// A flush or a compaction found room.
+    pub(crate) fn found(&self) {
+        self.exhausted.set(false);
     }
 
     /// What such a write is told.
@@ -53,7 +65,9 @@ impl Space {
                 self.path.display()
             );
         }
-        self.disk.remove(&self.path).await.is_ok()
+        let made_room = self.disk.remove(&self.path).await.is_ok();
+        self.exhausted.set(!made_room);
+        made_room
     }
 
     /// Takes the reserve again if there is room. Whether writes go on.
@@ -63,6 +77,7 @@ impl Space {
     pub(crate) async fn try_resume(&self) -> Result<bool> {
         match self.reserve().await {
             Ok(()) => {
+                self.exhausted.set(false);
                 if self.full.replace(false) {
                     tracing::info!("space reserved at {}", self.path.display());
                 }

@@ -294,7 +294,7 @@ impl Shard {
     /// the queue keeps everybody else away meanwhile; log is released and gates open without it.
     async fn ready_behind_locks(&self, partition: &Partition, bytes: usize) -> Result<()> {
         loop {
-            self.common.wal().ready(bytes).await?;
+            self.log_room(bytes, false).await?;
             if !partition.gate.get() {
                 return Ok(());
             }

@@ -12,6 +12,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_lite::future;
+
 use super::{Owned, Shard};
 use crate::batch::{Op, WriteBatch};
 use crate::counters::Load;
@@ -105,7 +107,7 @@ impl Shard {
     /// Admits and applies; the rows are visible here, to be told when the ticket is committed.
     pub(super) async fn apply(&self, partition: &Partition, ops: &[Op<'_>]) -> Result<Ticket> {
         let bytes = ops.iter().map(Op::bytes).sum();
-        let frees = ops.iter().all(|op| !matches!(op, Op::Put { .. }));
+        let frees = is_freeing(ops);
         loop {
             self.admit(bytes, frees).await?;
             if partition.is_open() {
@@ -136,7 +138,7 @@ impl Shard {
         loop {
             let version = partition.version().next();
             let aside = self.build_aside(ops, version).await;
-            self.common.wal().ready(bytes).await?;
+            self.log_room(bytes, is_freeing(ops)).await?;
             // No write takes a version behind the gate. Transactions that were prepared before it closed may commit
             // at a later one; they are few, and none begins.
             if partition.version().next() == version {
@@ -164,12 +166,36 @@ impl Shard {
             if self.pacing.pressure() < 1.0 {
                 break;
             }
+            self.refuse_waiting()?;
             relieved.await;
         }
         if self.pacing.pressure() > 0.0 {
             self.delay(bytes).await;
         }
-        self.common.wal().ready(bytes).await
+        self.log_room(bytes, frees).await
+    }
+
+    /// Returns when the log takes `bytes`. Whoever waits when the device fills is told.
+    pub(super) async fn log_room(&self, bytes: usize, frees: bool) -> Result<()> {
+        while !self.common.wal().is_ready(bytes)? {
+            let relieved = self.relieved.changed();
+            let ready = async { self.common.wal().ready(bytes).await.map(|()| true) };
+            let news = async {
+                relieved.await;
+                Ok(false)
+            };
+            if future::or(ready, news).await? {
+                break;
+            }
+            self.refuse(frees)?;
+            self.refuse_waiting()?;
+        }
+        Ok(())
+    }
+
+    /// An error when waiting for a flush is waiting for somebody to make room on the device.
+    fn refuse_waiting(&self) -> Result<()> {
+        if self.space.is_exhausted() { Err(self.space.error()) } else { Ok(()) }
     }
 
     /// An error when writes cannot be taken at all.
@@ -216,6 +242,11 @@ impl Shard {
             self.pacing.unseen_bytes.set(unseen);
         }
     }
+}
+
+/// Whether it only removes: a full device takes it.
+fn is_freeing(ops: &[Op<'_>]) -> bool {
+    ops.iter().all(|op| !matches!(op, Op::Put { .. }))
 }
 
 /// Whether inserting rows in place would take longer than a turn may.
