@@ -83,6 +83,15 @@ impl BlockCache {
         entries.make_room(0);
     }
 
+    /// So many bytes are used elsewhere from here on.
+    pub(crate) fn give_up(&self, bytes: u64) {
+        if bytes > 0 {
+            let mut entries = self.entries.borrow_mut();
+            entries.bytes_max = entries.bytes_max.saturating_sub(bytes);
+            entries.make_room(0);
+        }
+    }
+
     /// Counters and sizes.
     #[must_use]
     pub fn stats(&self) -> CacheStats {

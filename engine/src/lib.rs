@@ -7,6 +7,7 @@
 //! - [`partition`]: one LSM tree: writes, reads, flush, compaction, locks;
 //! - [`wal`], [`superblock`], [`manifest`]: what makes it durable;
 //! - [`segment`], [`cache`], [`merge`], [`visible`]: sorted files and walking them;
+//! - [`row_cache`]: rows as they were last read, before all of that;
 //! - [`memtable`], [`tombstones`]: what is not in segments yet;
 //! - [`counters`]: who causes how much load;
 //! - [`io`]: the ring, the disks, the runtimes;
@@ -29,6 +30,7 @@ pub mod memtable;
 pub mod merge;
 pub mod options;
 pub mod partition;
+pub mod row_cache;
 pub mod segment;
 pub mod shard;
 pub mod signal;

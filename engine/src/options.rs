@@ -69,6 +69,11 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The most that a shard's row cache may come to hold, bytes: half of what memtables leave.
+    pub(crate) fn row_cache_bytes_max(&self) -> u64 {
+        (self.memory_bytes.saturating_sub(self.memtables_bytes) / self.shards.max(1) / 2) as u64
+    }
+
     /// Checks that the parts fit together.
     ///
     /// # Errors

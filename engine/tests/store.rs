@@ -276,6 +276,50 @@ fn a_batch_too_long_for_a_turn_is_applied_whole() {
 }
 
 #[test]
+fn a_row_that_was_read_is_read_as_a_long_batch_left_it() {
+    simulated(6, 1, async |_, client| {
+        for round in 0..3_u8 {
+            let mut batch = WriteBatch::new();
+            (0..400_u32).for_each(|n| batch.put(b"one", &n.to_be_bytes(), &[round; 100]).unwrap());
+            client.write(batch).await.unwrap();
+            for n in 0..400_u32 {
+                let got = client.get(b"one", &n.to_be_bytes()).await.unwrap();
+                assert_eq!(got, Some(vec![round; 100]), "row {n} in round {round}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_row_written_while_an_older_version_is_read_from_disk_stays_written() {
+    for pause in 0..12 {
+        simulated(pause, 1, async |store, client| {
+            let shard = store.shard(0).unwrap();
+            // A block each: whoever reads one first waits for the disk.
+            let (old, new) = (vec![1; 4000], vec![2; 4000]);
+            for n in 0..60_u8 {
+                client.put(b"one", &[n], &old).await.unwrap();
+            }
+            client.flush().await.unwrap();
+            for n in 0..60_u8 {
+                let reader = Rc::clone(&shard);
+                let read = shard.runtime().spawn(async move { reader.get(b"one", &[n]).await });
+                for _ in 0..pause {
+                    futures_lite::future::yield_now().await;
+                }
+                client.put(b"one", &[n], &new).await.unwrap();
+                if n.is_multiple_of(2) {
+                    client.flush().await.unwrap();
+                }
+                let read = read.await.unwrap();
+                assert!(read.as_ref() == Some(&old) || read.as_ref() == Some(&new), "row {n}");
+                assert_eq!(client.get(b"one", &[n]).await.unwrap().as_ref(), Some(&new), "row {n}");
+            }
+        });
+    }
+}
+
+#[test]
 fn a_caller_that_goes_away_in_the_middle_of_a_transaction_leaves_no_locks() {
     simulated(7, 2, async |store, client| {
         let batch = |round: u8| {

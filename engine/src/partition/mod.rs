@@ -45,6 +45,7 @@ use crate::io::runtime::Runtime;
 use crate::manifest::{Manifest, State};
 use crate::memtable::Memtable;
 use crate::options::Options;
+use crate::row_cache::{Owner, RowCache};
 use crate::signal::Signal;
 use crate::wal::{Intent, RecordHeader, RowWriter, Ticket, Wal};
 
@@ -54,6 +55,7 @@ pub(crate) struct Common {
     pub(crate) runtime: Runtime,
     pub(crate) disk: Rc<dyn Disk>,
     pub(crate) cache: Rc<BlockCache>,
+    pub(crate) rows: RowCache,
     pub(crate) options: Options,
     pub(crate) pace: Pace,
     log: OnceCell<Rc<Wal>>,
@@ -62,7 +64,8 @@ pub(crate) struct Common {
 impl Common {
     /// Without a log: for recovery.
     pub(crate) fn new(runtime: Runtime, disk: Rc<dyn Disk>, cache: Rc<BlockCache>, options: Options) -> Self {
-        Self { runtime, disk, cache, options, pace: Pace::default(), log: OnceCell::new() }
+        let rows = RowCache::new(options.row_cache_bytes_max());
+        Self { runtime, disk, cache, rows, options, pace: Pace::default(), log: OnceCell::new() }
     }
 
     /// Opens the shard for writing.
@@ -95,6 +98,8 @@ pub(crate) struct Partition {
     /// Full memtables on their way to a segment, newest first.
     sealed: RefCell<VecDeque<Rc<Sealed>>>,
     levels: RefCell<Rc<Levels>>,
+    /// What of the row cache is this partition's.
+    owner: RefCell<Owner>,
     next_segment: Cell<SegmentId>,
     /// Writes not yet known to be committed, oldest first.
     uncommitted: RefCell<VecDeque<Uncommitted>>,
@@ -147,6 +152,7 @@ impl Partition {
         state: &State,
         levels: Levels,
     ) -> Self {
+        let owner = RefCell::new(common.rows.owner());
         Self {
             common,
             id,
@@ -160,6 +166,7 @@ impl Partition {
             active: RefCell::default(),
             sealed: RefCell::default(),
             levels: RefCell::new(Rc::new(levels)),
+            owner,
             next_segment: Cell::new(state.next_segment),
             uncommitted: RefCell::default(),
             uncommitted_times: RefCell::default(),
@@ -193,6 +200,12 @@ impl Partition {
     fn insert(&self, ops: &[Op<'_>], version: Version) {
         let active = self.active.borrow();
         for op in ops {
+            match *op {
+                Op::Put { key, .. } | Op::Delete { key } => {
+                    self.common.rows.remove(&self.owner.borrow(), key)
+                }
+                Op::DeleteRange { start, end } => self.owner.borrow_mut().erase(start, end),
+            }
             insert_into(&active.memtable, op, version);
         }
     }
@@ -238,6 +251,7 @@ impl Partition {
         let mut active = self.active.borrow_mut();
         assert!(active.memtable.is_empty(), "sealed before");
         active.memtable = Rc::new(memtable);
+        self.owner.borrow_mut().erase_all();
     }
 
     /// Has the active memtable pin the log from `lsn` on.

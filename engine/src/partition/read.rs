@@ -1,6 +1,6 @@
 //! Reading a partition: one row, or a page of a range.
 //!
-//! A read looks at the memtables, then at the segments from newest to oldest, and stops at the first entry of the
+//! A read looks at the row cache, at the memtables, then at the segments from newest to oldest, and stops at the first entry of the
 //! row at or below its version: a row's versions ascend with the age of what holds them. What it observed is
 //! committed before it returns (R4); after a failed log it sees committed versions only (R3).
 
@@ -11,7 +11,7 @@ use super::locks::{Obstacle, in_doubt};
 use super::{Partition, Sealed};
 use crate::entry::{Entry, Expiry, Kind};
 use crate::error::Result;
-use crate::ids::Version;
+use crate::ids::{Index, Version};
 use crate::memtable::Memtable;
 use crate::merge::{Merge, Source};
 use crate::segment::{Found, ReadMode, RunCursor};
@@ -107,11 +107,7 @@ impl Partition {
     ) -> Result<(R, Option<Ticket>)> {
         let at = self.readable(at);
         self.wait_for_transactions(key, None, at).await?;
-        let mut search = Search { partition: self, key, at, hidden: Version::ZERO, f: Some(f) };
-        let (result, observed) = match self.search_memtables(&mut search) {
-            Some(found) => found,
-            None => search_segments(&self.levels(), &mut search).await?,
-        };
+        let (result, observed) = self.find(key, at, f).await?;
         Ok((result, self.commit_of_observed(observed)?))
     }
 
@@ -164,12 +160,7 @@ impl Partition {
 
     /// The version of the newest write of a row; none if there is no row. For validation: the caller holds its lock.
     pub(crate) async fn current_version(&self, key: &[u8]) -> Result<Option<Version>> {
-        let mut search =
-            Search { key, at: Version::MAX, partition: self, hidden: Version::ZERO, f: Some(version_of) };
-        let (version, _) = match self.search_memtables(&mut search) {
-            Some(found) => found,
-            None => search_segments(&self.levels(), &mut search).await?,
-        };
+        let (version, _) = self.find(key, Version::MAX, |row| row.map(|r| r.version)).await?;
         Ok(version)
     }
 
@@ -231,6 +222,28 @@ impl Partition {
         }
     }
 
+    /// The row at `key` as of `at`, from wherever it is.
+    async fn find<R>(
+        &self,
+        key: &[u8],
+        at: Version,
+        f: impl FnOnce(Option<Row<'_>>) -> R,
+    ) -> Result<(R, Observed)> {
+        let hash = crate::hash::stable(key);
+        let mut search =
+            Search { partition: self, key, hash, at, hidden: Version::ZERO, began: None, f: Some(f) };
+        if let Some(found) = search.cached_row() {
+            return Ok(found);
+        }
+        if at >= self.version() {
+            search.began = Some((self.index(), self.owner.borrow().erasures()));
+        }
+        match self.search_memtables(&mut search) {
+            Some(found) => Ok(found),
+            None => search_segments(&self.levels(), &mut search).await,
+        }
+    }
+
     fn search_memtables<R, F>(&self, search: &mut Search<'_, F>) -> Option<(R, Observed)>
     where
         F: FnOnce(Option<Row<'_>>) -> R,
@@ -267,14 +280,28 @@ struct Search<'a, F> {
     /// Asked for the time only where a row expires: a look at the clock costs as much as a cached block.
     partition: &'a Partition,
     key: &'a [u8],
+    /// The key's stable hash.
+    hash: u64,
     at: Version,
     /// Newest range tombstone met so far that covers the key.
     hidden: Version,
+    /// When everything was to be seen: the partition's index, and its owner's erasures. If the one is the same when the
+    /// row is found, what was found is the row's newest version, and may be kept.
+    began: Option<(Index, u64)>,
     /// Taken when the answer is known.
     f: Option<F>,
 }
 
 impl<F> Search<'_, F> {
+    fn cached_row<R>(&mut self) -> Option<(R, Observed)>
+    where
+        F: FnOnce(Option<Row<'_>>) -> R,
+    {
+        let Partition { common, owner, .. } = self.partition;
+        let (key, at) = ((self.key, self.hash), self.at);
+        common.rows.get(&owner.borrow(), key, at, |entry| self.answer(Some(entry)))
+    }
+
     fn memtable<R>(&mut self, memtable: &Memtable) -> Option<(R, Observed)>
     where
         F: FnOnce(Option<Row<'_>>) -> R,
@@ -286,6 +313,17 @@ impl<F> Search<'_, F> {
 
     fn hide(&mut self, tombstone: Option<Version>) {
         self.hidden = self.hidden.max(tombstone.unwrap_or(Version::ZERO));
+    }
+
+    /// Keeps a row for the next who asks, if nothing was written since the search began.
+    fn keep(&self, entry: &Entry<'_>) {
+        let Partition { common, owner, .. } = self.partition;
+        if let Some((index, erasures)) = self.began
+            && index == self.partition.index()
+        {
+            let more = common.rows.insert(&owner.borrow(), erasures, self.hash, entry);
+            common.cache.give_up(more);
+        }
     }
 
     /// The answer, from the newest entry of the row or from there being none.
@@ -304,6 +342,7 @@ impl<F> Search<'_, F> {
                 (f(None), Observed { expired: Some(entry.expiry), ..observed })
             }
             Kind::Put => {
+                self.keep(&entry);
                 let row = Row { value: entry.value, version: entry.version, expiry: entry.expiry };
                 (f(Some(row)), observed)
             }
@@ -311,16 +350,11 @@ impl<F> Search<'_, F> {
     }
 }
 
-fn version_of(row: Option<Row<'_>>) -> Option<Version> {
-    row.map(|r| r.version)
-}
-
 async fn search_segments<R, F>(levels: &Levels, search: &mut Search<'_, F>) -> Result<(R, Observed)>
 where
     F: FnOnce(Option<Row<'_>>) -> R,
 {
-    let hash = crate::hash::stable(search.key);
-    let key = search.key;
+    let (key, hash) = (search.key, search.hash);
     for segment in levels.covering(key) {
         search.hide(segment.tombstones().covering(key, search.at));
         if let Some(found) = segment.get(key, hash, search.at).await? {

@@ -161,14 +161,17 @@ impl Shard {
         self.release_log();
     }
 
-    /// The cache gets what memtables, buffers and open segments leave of the shard's memory.
+    /// The caches get what memtables, buffers and open segments leave of the shard's memory: rows up to half of it,
+    /// and blocks what rows do not take.
     fn size_cache(&self) {
         let options = &self.common.options;
         let memory = options.memory_bytes / options.shards;
         let segments: usize =
             self.partitions().map(|p| p.levels().all().map(|s| s.memory_bytes()).sum::<usize>()).sum();
         let taken = self.pacing.memtables_bytes_max + BUFFERS_BYTES.min(memory / 8) + segments;
-        self.common.cache.set_bytes_max(memory.saturating_sub(taken) as u64);
+        let left = memory.saturating_sub(taken) as u64;
+        self.common.rows.set_bytes_max(left / 2);
+        self.common.cache.set_bytes_max(left - self.common.rows.bytes());
     }
 
     /// Bytes compaction has yet to move, of all partitions.

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use super::Shard;
 use crate::cache::CacheStats;
 use crate::io::turns::TurnStats;
+use crate::row_cache::RowCacheStats;
 
 /// Bytes that background work has moved.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub struct ShardStats {
     pub turns: TurnStats,
     /// The block cache.
     pub cache: CacheStats,
+    /// The row cache.
+    pub rows: RowCacheStats,
     /// Bytes in memtables.
     pub memtable_bytes: usize,
     /// Memory that open segments hold beside cached blocks, bytes.
@@ -70,6 +73,7 @@ impl Shard {
         ShardStats {
             turns: self.runtime().turns(),
             cache: self.common.cache.stats(),
+            rows: self.common.rows.stats(),
             memtable_bytes: self.partitions().map(|p| p.memtable_bytes()).sum(),
             segment_memory_bytes: segments().map(|s| s.memory_bytes()).sum(),
             segments: segments().count(),

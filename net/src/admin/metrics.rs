@@ -90,6 +90,14 @@ const METRICS: &[Metric] = &[
     ("segment_memory_bytes", "gauge", "Memory of open segments.", |r| {
         float(r.engine.segment_memory_bytes as u64)
     }),
+    ("row_cache_hits_total", "counter", "Reads that found their row in the row cache.", |r| {
+        float(r.engine.rows.hits)
+    }),
+    ("row_cache_misses_total", "counter", "Reads that did not.", |r| float(r.engine.rows.misses)),
+    ("row_cache_bytes", "gauge", "Memory of cached rows.", |r| float(r.engine.rows.bytes)),
+    ("block_cache_hits_total", "counter", "Blocks found in the block cache.", |r| float(r.engine.cache.hits)),
+    ("block_cache_misses_total", "counter", "Blocks read from the disk.", |r| float(r.engine.cache.misses)),
+    ("block_cache_bytes", "gauge", "Memory of cached blocks.", |r| float(r.engine.cache.bytes)),
     ("level0_segments_max", "gauge", "Segments in level 0 of the partition with the most.", |r| {
         float(r.engine.level0_max as u64)
     }),
