@@ -13,6 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 
+use crate::segment::Spare;
 use crate::segment::block::Block;
 use crate::segment::index::BlockNumber;
 
@@ -49,6 +50,8 @@ struct Entries {
 /// Blocks kept in memory, the least useful dropped first.
 pub struct BlockCache {
     entries: RefCell<Entries>,
+    /// Of those who bring in what is not held.
+    pub(crate) spare: Spare,
     hits: Cell<u64>,
     misses: Cell<u64>,
 }
@@ -73,7 +76,7 @@ impl BlockCache {
     #[must_use]
     pub fn new(bytes_max: u64) -> Self {
         let entries = RefCell::new(Entries { bytes_max, ..Entries::default() });
-        Self { entries, hits: Cell::new(0), misses: Cell::new(0) }
+        Self { entries, spare: Spare::default(), hits: Cell::new(0), misses: Cell::new(0) }
     }
 
     /// Changes how much may be held; what is over is dropped at once.

@@ -5,8 +5,10 @@
 //! limit.
 
 pub mod child;
+pub mod fio;
 pub mod load;
 pub mod machine;
+pub mod metrics;
 pub mod report;
 pub mod server;
 

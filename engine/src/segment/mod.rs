@@ -22,6 +22,7 @@ pub mod meta;
 mod output;
 pub mod run;
 pub mod salvage;
+mod spare;
 pub mod verify;
 
 #[cfg(test)]
@@ -47,6 +48,7 @@ use crate::tombstones::RangeTombstones;
 use filter::Filter;
 use footer::{FOOTER_BYTES, Footer, Section};
 use index::{BlockNumber, Index};
+pub(crate) use spare::Spare;
 
 /// The file of segment `id` in its partition's directory.
 #[must_use]
@@ -191,8 +193,15 @@ impl Segment {
     /// [`Error::Corrupt`] when the block is damaged; [`Error::Io`].
     pub async fn load(&self, number: BlockNumber) -> Result<Block> {
         let place = self.index.place(number);
-        let bytes = read(&*self.file, place.offset, place.bytes as usize).await?;
-        let block = frame::decode(bytes.get(), place, self.file.path(), &mut Vec::new())?;
+        let spare = &self.cache.spare;
+        let span = Span::of(place.offset, place.bytes as usize);
+        let from = place.offset - span.start as u64;
+        let (buf, result) = self.file.read_at(spare.take(span.start + span.len), from).await;
+        let bytes = Bytes::of(buf, result?, span, (self.file.path(), place.offset))?;
+        let decoded =
+            spare.with_scratch(|scratch| frame::decode(bytes.get(), place, self.file.path(), scratch));
+        spare.give(bytes.buf);
+        let block = decoded?;
         self.cache.insert(&self.cached, number, block.clone());
         Ok(block)
     }
@@ -301,6 +310,13 @@ pub(crate) struct Span {
     pub(crate) len: usize,
 }
 
+impl Span {
+    /// Where `len` bytes at `offset` of a file lie in a buffer that was read from the page that `offset` is in.
+    fn of(offset: u64, len: usize) -> Self {
+        Self { start: usize::try_from(offset % ALIGNMENT as u64).expect("less than a page"), len }
+    }
+}
+
 /// Bytes read at any offset: they lie somewhere in an aligned buffer.
 #[derive(Debug)]
 pub(crate) struct Bytes {
@@ -332,13 +348,14 @@ impl Bytes {
 
 /// Reads `len` bytes at `offset`, by the pages that cover them, in one operation.
 pub(crate) async fn read(file: &dyn File, offset: u64, len: usize) -> Result<Bytes> {
-    let start = usize::try_from(offset % ALIGNMENT as u64).expect("less than a page");
+    let span = Span::of(offset, len);
     if len == 0 {
         // An empty section may begin at a page's first byte: no disk reads nothing.
         return Ok(Bytes { buf: AlignedBuf::zeroed(ALIGNMENT), start: 0, len: 0 });
     }
-    let (buf, result) = file.read_at(AlignedBuf::zeroed(start + len), offset - start as u64).await;
-    Bytes::of(buf, result?, Span { start, len }, (file.path(), offset))
+    let from = offset - span.start as u64;
+    let (buf, result) = file.read_at(AlignedBuf::zeroed(span.start + len), from).await;
+    Bytes::of(buf, result?, span, (file.path(), offset))
 }
 
 /// Reads a section that was checked to lie inside the file.

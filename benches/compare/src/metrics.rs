@@ -1,0 +1,57 @@
+//! What a node says of itself at its admin address.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::Result;
+
+/// An answer that takes longer is none.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// Its metrics at one moment, summed over shards, without the prefix that all names have.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics(BTreeMap<String, f64>);
+
+impl Metrics {
+    /// Asks the node at `admin`.
+    pub fn of(admin: SocketAddr) -> Result<Self> {
+        let mut stream = TcpStream::connect_timeout(&admin, ANSWER_MAX)?;
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: bench\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let body = answer.split_once("\r\n\r\n").ok_or("an answer without a body")?.1;
+        Ok(Self::parse(body))
+    }
+
+    fn parse(body: &str) -> Self {
+        let mut sums = BTreeMap::new();
+        for line in body.lines().filter(|l| !l.starts_with('#')) {
+            let Some((name, value)) = line.rsplit_once(' ') else { continue };
+            let name = name.split('{').next().unwrap_or(name).trim_start_matches("foreshard_");
+            *sums.entry(name.to_owned()).or_insert(0.0) += value.parse().unwrap_or(0.0);
+        }
+        Self(sums)
+    }
+
+    /// One of them.
+    pub fn get(&self, name: &str) -> Result<f64> {
+        self.0.get(name).copied().ok_or_else(|| format!("the node has no metric {name}").into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_summed_and_a_name_that_is_not_there_is_an_error() {
+        let body = "# HELP foreshard_x X.\nforeshard_x{shard=\"0\"} 2\nforeshard_x{shard=\"1\"} 3.5\nforeshard_up 1\n";
+        let metrics = Metrics::parse(body);
+        assert!((metrics.get("x").unwrap() - 5.5).abs() < 1e-9);
+        assert!((metrics.get("up").unwrap() - 1.0).abs() < 1e-9);
+        assert!(metrics.get("y").is_err());
+    }
+}
