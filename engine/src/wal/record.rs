@@ -41,7 +41,8 @@ pub enum Outcome {
     Abort,
 }
 
-/// What kind of record to write; the rows of a `Write` or `Prepare` are given through [`RowWriter`].
+/// What kind of record to write; the rows of a `Write` or `Prepare` are given through
+/// [`RowWriter`](super::RowWriter).
 #[derive(Clone, Copy, Debug)]
 pub enum Intent<'a> {
     /// Rows of one partition.
