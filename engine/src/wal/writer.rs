@@ -1,5 +1,11 @@
 //! The task that writes a log: batches in order, one in flight at a time; while the device is busy the next one fills.
 //!
+//! Why one: a batch costs the core some 75 us in the kernel (two doorbells of a virtual device, two interrupts, the
+//! workers that flush), more than the core idles while one is under way. Callers that come back once answered wrote 0.92
+//! to 0.98 times as much a second when two batches of half of them were in flight (64 callers; 0.92 with 16, 0.86 with
+//! 8), 0.82 to 0.87 with three, 0.77 with four. Callers that come at random waited 10 to 20 % less with two; that is
+//! not worth a second batch in doubt after a crash.
+//!
 //! Invariants:
 //! - batches reach the device in order, each naming the one before it; under [`Durability::Always`] a batch is
 //!   written only after the one before it is durable;
