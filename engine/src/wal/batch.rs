@@ -1,7 +1,8 @@
 //! A batch as it is read: header, checksums, and the records in it, borrowed.
 
+use super::codec;
 use super::format::{BATCH_HEADER_BYTES, BatchHeader, Invalid};
-use super::record::{self, Record};
+use super::record::Record;
 
 /// A whole batch: both checksums have matched.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +67,7 @@ impl<'a> Iterator for Records<'a> {
             return surplus.then_some(Err(Invalid::Field("record count")));
         };
         self.left = left;
-        match record::decode(self.rest) {
+        match codec::decode(self.rest) {
             Ok((record, rest)) => {
                 self.rest = rest;
                 Some(Ok(record))
@@ -82,8 +83,10 @@ impl<'a> Iterator for Records<'a> {
 #[cfg(test)]
 mod tests {
     use super::super::buffer::Buffer;
+    use super::super::codec::{encode, encode_witnesses};
     use super::super::format::LogId;
-    use super::super::record::{Body, Intent, Outcome, RecordHeader, RowOp, TxId, encode, encode_witnesses};
+    use super::super::record::{Body, Intent, Outcome, RecordHeader, TxId};
+    use super::super::row::RowOp;
     use super::*;
     use crate::entry::Expiry;
     use crate::ids::{EditNumber, Epoch, Incarnation, Index, Lsn, PartitionId, ShardId, Version};
@@ -228,7 +231,7 @@ mod tests {
                 bytes[at] = rng.u8(..);
             }
             let mut rest = &bytes[..];
-            while let Ok((record, after)) = record::decode(rest) {
+            while let Ok((record, after)) = codec::decode(rest) {
                 assert!(after.len() < rest.len(), "seed {seed}: decoding goes on");
                 if let Body::Write(rows) | Body::Prepare { rows, .. } = record.body {
                     assert!(rows.count() <= bytes.len(), "seed {seed}");

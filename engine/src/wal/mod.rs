@@ -1,25 +1,34 @@
 //! A shard's log: one per shard, shared by its partitions. What is acknowledged is in it before it is anywhere else.
 //!
 //! `engine/FORMAT.md`, "WAL", owns the layouts, the crash argument and the table of what is torn and what is corrupt.
-//! - [`writer`]: the open log: append, group commit, back-pressure, recycling ([`Wal`]);
+//! - [`log`]: the open log as callers see it ([`Wal`]); `writer`, `flusher`, `room`, `slots`: its tasks, group commit,
+//!   back-pressure, its files; `shared`: what they share;
 //! - [`recover`]: reads a log back and decides where it ends ([`LogReader`]);
-//! - [`format`](mod@format), [`batch`], [`record`]: headers and what is between them;
+//! - [`format`](mod@format), [`batch`], [`record`], [`row`]: headers and what is between them; [`codec`] reads and
+//!   writes records;
 //! - `tail`, `space`: what is in memory, which file holds what; pure decisions, no I/O.
 //!
 //! Refuses: to know what rows mean, to repair, to write to a log that was read (recovery begins a new incarnation).
 
 pub mod batch;
 mod buffer;
+pub mod codec;
 pub mod config;
+mod flusher;
 pub mod format;
+mod latch;
+pub mod log;
 mod progress;
 pub mod record;
 pub mod recover;
+mod room;
+pub mod row;
 mod scan;
+mod shared;
 pub mod slots;
 mod space;
 mod tail;
-pub mod writer;
+mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +36,7 @@ mod tests;
 pub use self::batch::Batch;
 pub use self::config::{Durability, WalConfig};
 pub use self::format::{Invalid, LogId};
-pub use self::record::{Body, Intent, Outcome, Record, RecordHeader, RowOp, RowWriter, Rows, TxId};
+pub use self::log::{Ticket, Wal};
+pub use self::record::{Body, Intent, Outcome, Record, RecordHeader, TxId};
 pub use self::recover::{LogEnd, LogReader};
-pub use self::writer::{Ticket, Wal};
+pub use self::row::{RowOp, RowWriter, Rows};

@@ -1,11 +1,10 @@
-//! Waiting for a number to be reached, or for a signal: what a log's tasks and its callers wait on.
+//! Waiting for a number to be reached: what a log's callers wait on.
 //!
 //! Of one thread; a waiter costs one entry per poll, and only those whose number was reached are woken.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 
 /// A number that only grows, and those who wait for it.
 #[derive(Debug, Default)]
@@ -52,43 +51,6 @@ impl Progress {
             }
             Err(at) => waiters.insert(at, (number, vec![waker.clone()])),
         }
-    }
-}
-
-/// A flag that any number of tasks wait for; the first to look after it was raised takes it.
-#[derive(Debug, Default)]
-pub(super) struct Signal {
-    raised: Cell<bool>,
-    waiters: RefCell<Vec<Waker>>,
-}
-
-impl Signal {
-    #[inline]
-    pub(super) fn raise(&self) {
-        if !self.raised.replace(true) {
-            self.wake();
-        }
-    }
-
-    #[cold]
-    fn wake(&self) {
-        let waiters = std::mem::take(&mut *self.waiters.borrow_mut());
-        waiters.into_iter().for_each(Waker::wake);
-    }
-
-    /// Completes when the signal was raised since it was last taken.
-    pub(super) async fn taken(&self) {
-        poll_fn(|cx| {
-            if self.raised.replace(false) {
-                return Poll::Ready(());
-            }
-            let mut waiters = self.waiters.borrow_mut();
-            if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
-                waiters.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
     }
 }
 

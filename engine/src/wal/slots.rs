@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::shared::Shared;
 use super::space::FileNumber;
-use super::writer::Shared;
 use crate::error::{Error, Result};
 use crate::io::buffer::AlignedBuf;
 use crate::io::disk::{OpenMode, Write};

@@ -10,9 +10,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::buffer::Buffer;
+use super::codec::{self, RECORD_HEADER_BYTES, WITNESS_BYTES};
 use super::format::{BATCH_HEADER_BYTES, BLOCK_BYTES};
-use super::record::{self, Intent, RECORD_HEADER_BYTES, RecordHeader, RowWriter, WITNESS_BYTES};
-use super::writer::Ticket;
+use super::log::Ticket;
+use super::record::{Intent, RecordHeader};
+use super::row::RowWriter;
 use crate::error::{Error, Result};
 use crate::ids::{EditNumber, Lsn, PartitionId};
 use crate::io::buffer::{AlignedBuf, align_up};
@@ -101,7 +103,7 @@ impl Tail {
     ) -> Result<Ticket> {
         let open = self.open();
         let at = open.buffer.len();
-        record::encode(&mut open.buffer, header, intent, rows);
+        codec::encode(&mut open.buffer, header, intent, rows);
         self.appended(at)
     }
 
@@ -115,7 +117,7 @@ impl Tail {
         }
         let open = self.open();
         let at = open.buffer.len();
-        record::encode_witnesses(&mut open.buffer, [(partition, edit)].into_iter());
+        codec::encode_witnesses(&mut open.buffer, [(partition, edit)].into_iter());
         let ticket = self.appended(at)?;
         self.witnesses.insert(partition, (edit, ticket));
         Ok(ticket)
@@ -244,7 +246,7 @@ impl Tail {
         buffer.skip(base + BATCH_HEADER_BYTES);
         let mut records = 0;
         if first && !self.witnesses.is_empty() {
-            record::encode_witnesses(&mut buffer, self.witnesses.iter().map(|(&p, &(e, _))| (p, e)));
+            codec::encode_witnesses(&mut buffer, self.witnesses.iter().map(|(&p, &(e, _))| (p, e)));
             records = 1;
         }
         Filling { buffer, number, lsn, records, first }

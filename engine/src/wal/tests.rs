@@ -10,9 +10,9 @@ use futures_lite::future;
 
 use super::config::{Durability, FILE_BYTES_MIN, WalConfig};
 use super::format::{BLOCK_BYTES, LogId};
+use super::log::{Ticket, Wal};
 use super::record::{Body, Intent, RecordHeader};
 use super::recover::{LogEnd, LogReader};
-use super::writer::{Ticket, Wal};
 use crate::entry::Expiry;
 use crate::error::{Error, Result};
 use crate::ids::{EditNumber, Epoch, Incarnation, Index, Lsn, PartitionId, ShardId, Version};

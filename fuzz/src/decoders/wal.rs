@@ -1,7 +1,7 @@
 //! The log: records, batches, slot headers.
 
 use foreshard_engine::wal::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, SlotHeader};
-use foreshard_engine::wal::{Batch, Body, Record, record};
+use foreshard_engine::wal::{Batch, Body, Record, codec};
 
 use super::resealed;
 use crate::memory::bounded;
@@ -16,7 +16,7 @@ pub fn record(data: &[u8]) {
     let mut rest = data;
     loop {
         // Decoding borrows: it allocates nothing.
-        let Ok((record, after)) = bounded(0, || record::decode(rest)) else { break };
+        let Ok((record, after)) = bounded(0, || codec::decode(rest)) else { break };
         let read = &rest[..rest.len() - after.len()];
         assert!(!read.is_empty(), "decoding goes on");
         check(&record, read);

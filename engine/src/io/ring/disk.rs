@@ -225,9 +225,9 @@ impl RingFile {
         self.ring.start(Request::Read { fd, buf, from, offset: offset + from as u64 })
     }
 
-    /// Synced is a linked write and fdatasync. Overwriting 16 KiB of an ext4 file on a virtio disk without FUA took
-    /// 0.78 ms so, 0.87 ms with the sync asked for after the write, and 3.4 ms with RWF_DSYNC, for which the kernel
-    /// flushes around every write.
+    /// Synced is a linked write and fdatasync. RWF_DSYNC would be one operation and was measured a tenth faster, but only
+    /// on a core with nothing else to run: the kernel flushes from a work queue, and beside any other runnable thread,
+    /// be it of the idle class, a write took 3 ms instead of 0.1 ms.
     fn begin_write(&self, buf: AlignedBuf, from: usize, offset: u64, durability: Write) -> Writing {
         let fd = Rc::clone(&self.fd);
         let write = Request::Write { fd, buf, from, offset: offset + from as u64 };
