@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rustix::fs::Advice;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::Result;
 
@@ -43,6 +43,20 @@ pub fn cpu_seconds() -> Result<f64> {
     let rest = text.rsplit(") ").next().ok_or("/proc/self/stat is strange")?;
     let ticks: Vec<f64> = rest.split(' ').skip(11).take(2).map_while(|t| t.parse().ok()).collect();
     Ok(ticks.iter().sum::<f64>() / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// Seconds in which the core that this process is bound to was not idle, whoever used it: interrupts, and the kernel's own
+/// threads that end this process's reads and writes, are nobody's time.
+pub fn whole_core_seconds() -> Result<f64> {
+    let set = sched_getaffinity(None)?;
+    let core = (0..CpuSet::MAX_CPU).find(|&n| set.is_set(n)).ok_or("bound to no core")?;
+    let text = std::fs::read_to_string("/proc/stat")?;
+    let name = format!("cpu{core} ");
+    let line = text.lines().find_map(|l| l.strip_prefix(&name)).ok_or("/proc/stat lacks the core")?;
+    let ticks: Vec<f64> = line.split_whitespace().map_while(|t| t.parse().ok()).collect();
+    // user nice system (idle iowait) irq softirq; what a hypervisor gave to others is not this machine's.
+    let busy: f64 = [0, 1, 2, 5, 6].iter().filter_map(|&n: &usize| ticks.get(n)).sum();
+    Ok(busy / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// Peak resident bytes.

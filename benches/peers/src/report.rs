@@ -37,6 +37,7 @@ pub const METRICS: &[Metric] = &[
     metric("durable_writes_per_s", "durable writes, 64 callers, k/s", 1e3, Some(true)),
     metric("durable_latency_ms_max", "longest durable write, ms", 1.0, None),
     metric("durable_core_busy", "core busy meanwhile", 1.0, None),
+    metric("durable_whole_core_busy", "  with interrupts and kernel threads", 1.0, None),
     metric("deep_reads_per_s", "reads, data 10x cache, depth 64, k/s", 1e3, Some(true)),
     metric("deep_device_bytes_per_read", "device bytes per read", 1.0, None),
     metric("deep_core_busy", "core busy meanwhile", 1.0, None),

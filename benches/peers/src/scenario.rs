@@ -157,12 +157,14 @@ fn durable(engine: Engine, dir: &Path, size: &Size) -> Result<Numbers> {
         is_direct: false,
     };
     let mut peer = engine.open(dir, &config)?;
-    let cpu = machine::cpu_seconds()?;
+    let (cpu, core) = (machine::cpu_seconds()?, machine::whole_core_seconds()?);
     let phase = peer.write_durably(&size.workload(writes), writes, CALLERS)?;
     let busy = (machine::cpu_seconds()? - cpu) / phase.elapsed.as_secs_f64();
+    let whole = (machine::whole_core_seconds()? - core) / phase.elapsed.as_secs_f64();
     Ok(Numbers::from([
         ("durable_writes_per_s".into(), per_second(writes, phase.elapsed)),
         ("durable_core_busy".into(), busy),
+        ("durable_whole_core_busy".into(), whole),
         ("durable_latency_ms_max".into(), phase.longest.as_secs_f64() * 1e3),
     ]))
 }
