@@ -287,7 +287,10 @@ fn pin(core: Option<usize>) -> Result<()> {
 }
 
 /// Sixteen bytes nobody else has.
-fn random_id() -> Result<StoreId> {
+///
+/// # Errors
+/// [`Error::Io`] when the kernel has no random bytes.
+pub fn random_id() -> Result<StoreId> {
     let mut id = [0; 16];
     rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
         .map_err(|e| Error::io("getrandom", Path::new("/dev/urandom"), e.into()))?;
