@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::backup::{Backup, Restore};
+use crate::import::Import;
 use crate::load::Load;
 use crate::node::Arguments;
 
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Make a store of a backup.
     Restore(Restore),
+    /// Copy the strings and hashes of a running Redis.
+    Import(Import),
     /// Put load on a Redis-compatible server, measure it, and check what it acknowledged.
     Load(Box<Load>),
 }

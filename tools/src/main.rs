@@ -7,6 +7,7 @@
 mod backup;
 mod cli;
 mod finding;
+mod import;
 mod inspect;
 mod load;
 mod lock;
@@ -36,7 +37,8 @@ fn main() -> ExitCode {
         | Command::Repair(_)
         | Command::Load(_)
         | Command::Backup(_)
-        | Command::Restore(_) => tracing::Level::WARN,
+        | Command::Restore(_)
+        | Command::Import(_) => tracing::Level::WARN,
     };
     let level = if cli.verbose { tracing::Level::DEBUG } else { usual };
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false).init();
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Load(options) => load::run(&options),
         Command::Backup(options) => backup::run(&options),
         Command::Restore(options) => backup::restore(&options),
+        Command::Import(options) => import::run(&options),
         Command::Node(arguments) => node::run(&arguments).map(|()| Verdict::Sound),
     };
     match result {

@@ -97,7 +97,14 @@ fn verify(dir: &Path, from: &str, number: u64, journal: &str) -> Option<i32> {
     node.say("GET marker", "$3\r\nset\r\n");
     let verified = run(&["load", "--connect", &node.redis, "--verify-only", "--journal", journal]);
     node.stop();
-    verified.status.code()
+    let status = verified.status.code();
+    assert!(
+        matches!(status, Some(0 | 1)),
+        "{}{}",
+        String::from_utf8_lossy(&verified.stdout),
+        String::from_utf8_lossy(&verified.stderr)
+    );
+    status
 }
 
 #[test]

@@ -23,6 +23,7 @@ fn every_command_has_help_with_an_example() {
         &["load", "--help"],
         &["backup", "--help"],
         &["restore", "--help"],
+        &["import", "--help"],
     ] {
         let output = run(command);
         assert_eq!(output.status.code(), Some(0), "{command:?}");
@@ -48,6 +49,8 @@ fn wrong_usage_and_missing_paths_exit_with_2() {
         &["backup", "--data", "/no/such/store", "--to", "/tmp/x"],
         &["backup", "--data", "x", "--to", "y", "--limit", "fast"],
         &["restore", "--from", "/no/such/backups"],
+        &["import", "--from", "rediss://127.0.0.1:1"],
+        &["import", "--from", "127.0.0.1:1"],
         &["frobnicate"],
     ] {
         let output = run(command);
