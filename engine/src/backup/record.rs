@@ -117,6 +117,9 @@ impl Record {
             let (edit, tail) =
                 tail.split_at_checked(place.length.get() as usize).ok_or("a partition cut off")?;
             let edit = Edit::decode(edit)?;
+            if !edit.added.is_sorted_by(|a, b| a.id < b.id) {
+                return Err("segments out of order");
+            }
             let mut state = State::default();
             state.check(&edit)?;
             state.apply(edit);
@@ -126,6 +129,9 @@ impl Record {
         }
         if rest.iter().any(|&b| b != 0) {
             return Err("bytes after the last partition");
+        }
+        if !partitions.is_sorted_by(|a: &PartitionRecord, b| a.start < b.start) {
+            return Err("partitions out of order");
         }
         Ok(Self {
             store: StoreId(header.store),
