@@ -9,12 +9,14 @@
 //! - [`segment`], [`cache`], [`merge`], [`visible`]: sorted files and walking them;
 //! - [`row_cache`]: rows as they were last read, before all of that;
 //! - [`memtable`], [`tombstones`]: what is not in segments yet;
+//! - [`backup`]: a cut of the whole store on another directory, and a store made of it;
 //! - [`counters`]: who causes how much load;
 //! - [`io`]: the ring, the disks, the runtimes;
 //! - [`key`], [`entry`], [`batch`], [`transaction`]: what is stored, in what order, and how it is given.
 //!
 //! `engine/FORMAT.md` owns the bytes on disk. The rules R1 to R6 that comments name are those of ARCHITECTURE.md.
 
+pub mod backup;
 pub mod batch;
 pub mod cache;
 pub mod counters;

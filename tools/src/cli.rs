@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::backup::{Backup, Restore};
+use crate::import::Import;
 use crate::load::Load;
 use crate::node::Arguments;
 
-/// A durable store that speaks the Redis protocol: serves it, puts load on it, looks into it, salvages it.
+/// A durable store that speaks the Redis protocol: serves it, backs it up, puts load on it, looks into it, salvages it.
 #[derive(Parser, Debug)]
 #[command(name = "foreshard", version, arg_required_else_help = true)]
 #[command(
@@ -36,6 +38,12 @@ pub(crate) enum Command {
     Node(Arguments),
     /// Salvage what is whole of a damaged store into a new one, and say what was lost.
     Repair(Repair),
+    /// Take a backup of a store, open or not; a later one copies only what changed.
+    Backup(Backup),
+    /// Make a store of a backup.
+    Restore(Restore),
+    /// Copy the strings and hashes of a running Redis.
+    Import(Import),
     /// Put load on a Redis-compatible server, measure it, and check what it acknowledged.
     Load(Box<Load>),
 }

@@ -1,11 +1,13 @@
-//! The `foreshard` program: serves a store, puts load on a server, looks into a store that is not open, and salvages a
-//! damaged one.
+//! The `foreshard` program: serves a store, puts load on a server, takes backups and restores them, looks into a store
+//! that is not open, and salvages a damaged one.
 //!
-//! Every command on a store that is not open reads through [`read_only::ReadOnly`], which refuses whatever changes a
-//! file, and holds the store's lock while it reads. Exit status: 0 sound (or nothing lost), 1 damaged (or something lost), 2 it could not be told.
+//! `inspect` and `repair` read through [`read_only::ReadOnly`], which refuses whatever changes a file, and hold
+//! the store's lock while they read. Exit status: 0 sound (or nothing lost), 1 damaged (or something lost), 2 it could not be told.
 
+mod backup;
 mod cli;
 mod finding;
+mod import;
 mod inspect;
 mod load;
 mod lock;
@@ -31,7 +33,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let usual = match cli.command {
         Command::Node(_) => tracing::Level::INFO,
-        Command::Inspect { .. } | Command::Repair(_) | Command::Load(_) => tracing::Level::WARN,
+        Command::Inspect { .. }
+        | Command::Repair(_)
+        | Command::Load(_)
+        | Command::Backup(_)
+        | Command::Restore(_)
+        | Command::Import(_) => tracing::Level::WARN,
     };
     let level = if cli.verbose { tracing::Level::DEBUG } else { usual };
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false).init();
@@ -39,6 +46,9 @@ fn main() -> ExitCode {
         Command::Inspect { what } => inspect::run(&what),
         Command::Repair(request) => repair::run(&request),
         Command::Load(options) => load::run(&options),
+        Command::Backup(options) => backup::run(&options),
+        Command::Restore(options) => backup::restore(&options),
+        Command::Import(options) => import::run(&options),
         Command::Node(arguments) => node::run(&arguments).map(|()| Verdict::Sound),
     };
     match result {

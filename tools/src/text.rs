@@ -14,6 +14,21 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{count} bytes")
 }
 
+/// A size as people write it: a number, and the unit if it is not bytes.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim() {
+        "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err("must be a number, with KiB, MiB or GiB behind it or nothing".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "must begin with a number".to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| "is too large".to_owned())
+}
+
 /// `count` of `what`, in the plural if need be.
 pub(crate) fn count(count: u64, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };

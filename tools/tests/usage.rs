@@ -21,6 +21,9 @@ fn every_command_has_help_with_an_example() {
         &["inspect", "store", "--help"],
         &["repair", "--help"],
         &["load", "--help"],
+        &["backup", "--help"],
+        &["restore", "--help"],
+        &["import", "--help"],
     ] {
         let output = run(command);
         assert_eq!(output.status.code(), Some(0), "{command:?}");
@@ -41,6 +44,13 @@ fn wrong_usage_and_missing_paths_exit_with_2() {
         &["inspect", "store", "/no/such/store"],
         &["repair", "/no/such/store", "--into", "/tmp/x"],
         &["repair", "/tmp"],
+        &["backup", "--to", "/tmp/x"],
+        &["backup", "--list", "--to", "/no/such/backups"],
+        &["backup", "--data", "/no/such/store", "--to", "/tmp/x"],
+        &["backup", "--data", "x", "--to", "y", "--limit", "fast"],
+        &["restore", "--from", "/no/such/backups"],
+        &["import", "--from", "rediss://127.0.0.1:1"],
+        &["import", "--from", "127.0.0.1:1"],
         &["frobnicate"],
     ] {
         let output = run(command);

@@ -28,8 +28,9 @@ impl Partition {
         let edit = Edit { added: built, ..self.edit(sealed.index, sealed.version, sealed.time_ms) };
         self.manifest.append(edit).await?;
         // From here on in one turn: the rows are in the segments, so the memtable goes.
-        let levels = self.levels().edited(&segments, &[]);
-        *self.levels.borrow_mut() = Rc::new(levels);
+        let levels = Rc::new(self.levels().edited(&segments, &[]));
+        self.cuts.flushed(sealed.index, &levels);
+        *self.levels.borrow_mut() = levels;
         let flushed = self.sealed.borrow_mut().pop_back();
         drop(sealed);
         self.free(flushed).await;

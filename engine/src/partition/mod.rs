@@ -12,6 +12,7 @@
 //! - only committed indexes are flushed (R8); `flushed` never exceeds what is committed.
 
 pub(crate) mod compaction;
+pub(crate) mod cuts;
 pub(crate) mod flush;
 pub(crate) mod levels;
 pub(crate) mod locks;
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use self::compaction::Pace;
+use self::cuts::Cuts;
 use self::levels::Levels;
 use self::locks::Locks;
 use self::prepared::PreparedSet;
@@ -46,6 +48,7 @@ use crate::manifest::{Manifest, State};
 use crate::memtable::Memtable;
 use crate::options::Options;
 use crate::row_cache::{Owner, RowCache};
+use crate::shard::fence::Fences;
 use crate::signal::Signal;
 use crate::wal::{Intent, RecordHeader, RowWriter, Ticket, Wal};
 
@@ -58,6 +61,7 @@ pub(crate) struct Common {
     pub(crate) rows: RowCache,
     pub(crate) options: Options,
     pub(crate) pace: Pace,
+    pub(crate) fences: Fences,
     log: OnceCell<Rc<Wal>>,
 }
 
@@ -65,7 +69,16 @@ impl Common {
     /// Without a log: for recovery.
     pub(crate) fn new(runtime: Runtime, disk: Rc<dyn Disk>, cache: Rc<BlockCache>, options: Options) -> Self {
         let rows = RowCache::new(options.row_cache_bytes_max());
-        Self { runtime, disk, cache, rows, options, pace: Pace::default(), log: OnceCell::new() }
+        Self {
+            runtime,
+            disk,
+            cache,
+            rows,
+            options,
+            pace: Pace::default(),
+            fences: Fences::default(),
+            log: OnceCell::new(),
+        }
     }
 
     /// Opens the shard for writing.
@@ -107,12 +120,13 @@ pub(crate) struct Partition {
     uncommitted_times: RefCell<VecDeque<(u64, Ticket)>>,
     pub(crate) snapshots: Rc<Snapshots>,
     pub(crate) locks: RefCell<Locks>,
-    /// Told when locks are freed and when the gate opens.
+    /// Told when locks are freed, and when the gate or the shard's last fence opens.
     pub(crate) unlocked: Signal,
     /// A long batch is being built aside: other writers of this partition wait.
     pub(crate) gate: Cell<bool>,
     pub(crate) prepared: RefCell<PreparedSet>,
     pub(crate) compaction_cursor: RefCell<Vec<Vec<u8>>>,
+    cuts: Cuts,
 }
 
 /// The memtable that takes writes, and the log it pins.
@@ -176,12 +190,18 @@ impl Partition {
             gate: Cell::new(false),
             prepared: RefCell::default(),
             compaction_cursor: RefCell::new(vec![Vec::new(); strategy::LEVELS]),
+            cuts: Cuts::default(),
         }
     }
 
     /// Whether writers can go ahead without looking at locks.
     pub(crate) fn is_open(&self) -> bool {
-        !self.gate.get() && self.locks.borrow().is_idle()
+        !self.is_gated() && self.locks.borrow().is_idle()
+    }
+
+    /// Whether all writers wait: for a long batch of this partition, or for a cut of the shard.
+    pub(crate) fn is_gated(&self) -> bool {
+        self.gate.get() || self.common.fences.is_closed()
     }
 
     /// Appends `ops` to the log as one record and applies them. The caller has been admitted and found the rows

@@ -152,6 +152,7 @@ impl Partition {
         self.pin(prepared.ticket.lsn);
         if let Outcome::Commit(version) = outcome {
             self.lift(version);
+            self.cuts.committed(&prepared.rows, version);
         }
         match (aside, outcome) {
             (Some(aside), _) => self.attach(aside),

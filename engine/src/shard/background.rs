@@ -98,6 +98,7 @@ async fn tend(shard: Rc<Shard>) {
     loop {
         shard.runtime().sleep(RETRY).await;
         shard.release_snapshots();
+        shard.release_cuts();
         shard.look();
         let backlog = shard.partitions().any(|p| p.sealed_count() > 0);
         if shard.space.is_full() && !backlog {
@@ -197,7 +198,7 @@ impl Shard {
         self.settle(|shard| shard.next_flush().is_none() && shard.next_compaction().is_none()).await
     }
 
-    async fn settle(&self, done: impl Fn(&Self) -> bool) -> Result<()> {
+    pub(super) async fn settle(&self, done: impl Fn(&Self) -> bool) -> Result<()> {
         self.look();
         loop {
             let work = self.work.changed();

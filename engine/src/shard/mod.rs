@@ -8,6 +8,8 @@
 pub mod applied;
 pub mod attached;
 pub(crate) mod background;
+pub(crate) mod cut;
+pub(crate) mod fence;
 pub(crate) mod host;
 pub(crate) mod link;
 mod meter;
@@ -68,6 +70,8 @@ pub struct Shard {
     transactions: Cell<u64>,
     /// Versions held for snapshots, as long as those live.
     held: RefCell<Vec<(Weak<()>, Vec<Hold>)>>,
+    /// Cuts that wait to be finished.
+    cuts: RefCell<Vec<cut::Begun>>,
     /// Keys are built here, so that a point operation allocates nothing.
     scratch: RefCell<Vec<u8>>,
     /// What a server on this thread keeps here.
@@ -113,6 +117,7 @@ impl Shard {
             incarnation: parts.incarnation,
             transactions: Cell::new(0),
             held: RefCell::default(),
+            cuts: RefCell::default(),
             scratch: RefCell::default(),
             attached: Attached::new(parts.net),
         }
@@ -296,28 +301,22 @@ impl Shard {
         self.get_at(key.to_vec(), Version::MAX).await
     }
 
-    /// The newest version given out here.
-    pub(crate) fn version_max(&self) -> Version {
-        self.partitions().map(|p| p.version()).max().unwrap_or_default()
+    /// Keeps what a reader at `version` can see as long as `alive` lives; every later write is newer. Runs behind a
+    /// fence.
+    pub(crate) fn hold(&self, version: Version, alive: Weak<()>) {
+        let hold = |partition: &Rc<Partition>| {
+            partition.lift(version);
+            partition.snapshots.hold(version)
+        };
+        self.held.borrow_mut().push((alive, self.partitions().map(hold).collect()));
     }
 
-    /// Keeps what a reader at `version` can see as long as `alive` lives. On return everything at or below it is
-    /// decided, and every later write is newer. False: this shard is past it already, and may have dropped what a
-    /// reader there should see.
-    pub(crate) async fn hold(&self, version: Version, alive: Weak<()>) -> Result<bool> {
-        let mut holds = Vec::new();
+    /// Returns when no transaction here can commit at or below `version` any more.
+    pub(crate) async fn decided(&self, version: Version) -> Result<()> {
         for partition in self.partitions() {
-            // The version of a long batch being built is given out already.
-            partition.unlocked.until(|| !partition.gate.get()).await;
-            if partition.version() > version {
-                return Ok(false);
-            }
-            partition.lift(version);
-            holds.push(partition.snapshots.hold(version));
             partition.wait_until_decided(version).await?;
         }
-        self.held.borrow_mut().push((alive, holds));
-        Ok(true)
+        Ok(())
     }
 
     /// Lets go what no snapshot needs any more.

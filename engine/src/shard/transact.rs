@@ -276,7 +276,7 @@ impl Shard {
             .until(|| {
                 let locks = partition.locks.borrow();
                 doubtful = locks.is_doubtful_for(place.arrival);
-                doubtful || !partition.gate.get() && locks.is_free(place.arrival)
+                doubtful || !partition.is_gated() && locks.is_free(place.arrival)
             })
             .await;
         if doubtful {
@@ -295,10 +295,10 @@ impl Shard {
     async fn ready_behind_locks(&self, partition: &Partition, bytes: usize) -> Result<()> {
         loop {
             self.log_room(bytes, false).await?;
-            if !partition.gate.get() {
+            if !partition.is_gated() {
                 return Ok(());
             }
-            partition.unlocked.until(|| !partition.gate.get()).await;
+            partition.unlocked.until(|| !partition.is_gated()).await;
         }
     }
 

@@ -263,7 +263,7 @@ async fn wait_for_locks(partition: &Partition, ops: &[Op<'_>]) -> Result<()> {
         .until(|| {
             let locks = partition.locks.borrow();
             doubtful = locks.is_doubtful(&spans);
-            doubtful || !partition.gate.get() && !spans.iter().any(|span| locks.blocks_write(span))
+            doubtful || !partition.is_gated() && !spans.iter().any(|span| locks.blocks_write(span))
         })
         .await;
     if doubtful { Err(in_doubt()) } else { Ok(()) }

@@ -26,10 +26,6 @@ pub struct Client {
     links: Vec<Link>,
 }
 
-/// How far ahead of all shards a snapshot's version is taken. A shard that passed it before it holds it might have
-/// dropped what the snapshot sees already; a shard does not take as many while a snapshot is made.
-const SNAPSHOT_AHEAD: u64 = 1 << 20;
-
 /// All rows as of one moment: everything acknowledged before it was taken is in it, and of every transaction all rows
 /// or none. What it can see is kept until its last clone is dropped.
 #[derive(Clone, Debug)]
@@ -132,23 +128,12 @@ impl Client {
     /// # Errors
     /// [`Error::Stopped`] when a transaction is in doubt after a failed log.
     pub async fn snapshot(&self) -> Result<Snapshot> {
-        loop {
-            let mut version = Version::ZERO;
-            for shard in self.shards() {
-                version = version.max(self.on(shard, |shard| async move { Ok(shard.version_max()) }).await?);
-            }
-            let version = Version(version.0 + SNAPSHOT_AHEAD);
-            let alive = Arc::new(());
-            let mut is_held = true;
-            for shard in self.shards() {
-                let kept = Arc::downgrade(&alive);
-                is_held &=
-                    self.on(shard, move |shard| async move { shard.hold(version, kept).await }).await?;
-            }
-            if is_held {
-                return Ok(Snapshot { version, alive });
-            }
-        }
+        let alive = Arc::new(());
+        let kept = Arc::downgrade(&alive);
+        let taken = self.cut(move |shard, version| shard.hold(version, kept.clone())).await?;
+        let version = taken.version;
+        self.on_every(|_| move |shard| async move { shard.decided(version).await }).await?;
+        Ok(Snapshot { version, alive })
     }
 
     /// The value of a row as of a snapshot.
@@ -219,6 +204,10 @@ impl Client {
         let mut key = Vec::new();
         key::encode_entity(entity, &mut key)?;
         Ok(self.map.home_of(&key).shard)
+    }
+
+    pub(crate) fn map(&self) -> &PartitionMap {
+        &self.map
     }
 
     /// All shards.

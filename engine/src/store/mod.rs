@@ -4,6 +4,7 @@
 //! `client` what callers use. This file starts and joins the threads.
 
 pub mod client;
+pub(crate) mod cut;
 pub mod map;
 pub(crate) mod open;
 pub(crate) mod recovery;
@@ -211,7 +212,7 @@ async fn connect(hosts: &[Link], doors: &[Door]) -> Result<()> {
 
 /// Takes the directory for this process.
 #[expect(clippy::disallowed_methods, reason = "a lock is an open file of the process, not data on the disk")]
-fn lock(dir: &Path) -> Result<std::fs::File> {
+pub(crate) fn lock(dir: &Path) -> Result<std::fs::File> {
     let io = |operation: &'static str, path: &Path| {
         let path = path.to_path_buf();
         move |e| Error::io(operation, &path, e)
@@ -286,7 +287,10 @@ fn pin(core: Option<usize>) -> Result<()> {
 }
 
 /// Sixteen bytes nobody else has.
-fn random_id() -> Result<StoreId> {
+///
+/// # Errors
+/// [`Error::Io`] when the kernel has no random bytes.
+pub fn random_id() -> Result<StoreId> {
     let mut id = [0; 16];
     rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
         .map_err(|e| Error::io("getrandom", Path::new("/dev/urandom"), e.into()))?;

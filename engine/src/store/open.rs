@@ -16,6 +16,7 @@ use async_executor::LocalExecutor;
 
 use super::map::PartitionMap;
 use super::recovery::{self, Findings};
+use crate::backup::restore;
 use crate::cache::BlockCache;
 use crate::counters::{Counters, CountersConfig};
 use crate::error::{Error, Result};
@@ -120,6 +121,7 @@ async fn superblock_of(disk: &Rc<dyn Disk>, request: &Request) -> Result<State> 
         }
         return Ok(superblock.state().clone());
     }
+    restore::refuse_unfinished(disk, dir).await?;
     disk.create_dir(&dir.join("partitions")).await?;
     disk.create_dir(&dir.join("wal")).await?;
     let ranges = PartitionMap::even_ranges(request.options.partitions);
@@ -261,7 +263,7 @@ where
 }
 
 /// Runs `count` jobs side by side; the first error, once all have ended.
-async fn on_each<T, F>(count: usize, job: impl Fn(usize) -> F) -> Result<Vec<T>>
+pub(super) async fn on_each<T, F>(count: usize, job: impl Fn(usize) -> F) -> Result<Vec<T>>
 where
     F: Future<Output = Result<Result<T>>>,
 {

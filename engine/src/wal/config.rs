@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, LogId};
+use super::log::Wal;
 use crate::error::{Error, Result};
+use crate::superblock::StoreId;
 
 /// When a record counts as committed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +46,13 @@ pub const FILE_BYTES_MAX: u64 = 1 << 30;
 pub const FILE_BYTES_DEFAULT: u64 = 64 << 20;
 /// The usual batch: large enough for a device's full bandwidth, small enough to take a millisecond.
 pub const BATCH_BYTES_DEFAULT: usize = 1 << 20;
+
+impl Wal {
+    /// Whose log it is.
+    pub(crate) fn store(&self) -> StoreId {
+        self.shared.config.id.store
+    }
+}
 
 impl WalConfig {
     /// How many files there may be.

@@ -1,14 +1,15 @@
-//! The admin endpoint: metrics and health over HTTP, on a thread of its own.
+//! The admin endpoint: metrics and health over HTTP, and backups, on a thread of its own.
 //!
 //! It asks the shards over links, as any client of the store does, and never makes one wait: a shard that does not
-//! answer in time is told about as such. It changes nothing.
+//! answer in time is told about as such. It changes nothing in the store.
 
+mod backups;
 mod metrics;
 mod status;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,9 +17,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use foreshard_engine::{Client, Error, Result, Store};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,6 +28,8 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
+pub use self::backups::summary_json;
+use self::backups::{Backups, Lines};
 use crate::server::front_of;
 use crate::server::report::Report;
 
@@ -37,6 +40,9 @@ const CONNECTIONS_MAX: usize = 64;
 /// A client that does not send its request by then is closed.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// All at once, or line by line.
+type Answer = Response<Either<Full<Bytes>, Lines>>;
+
 /// The endpoint, until it is dropped.
 #[derive(Debug)]
 pub struct Admin {
@@ -46,11 +52,11 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Tells at `address` how `store` is doing.
+    /// Tells at `address` how `store` is doing, and takes backups of it into directories in `backups`, if there is one.
     ///
     /// # Errors
     /// When the address cannot be had, or there is no thread to be had.
-    pub fn start(store: &Store, address: SocketAddr) -> Result<Self> {
+    pub fn start(store: &Store, address: SocketAddr, backups: Option<PathBuf>) -> Result<Self> {
         let client = store.client()?;
         let refused = |e| Error::io("listen", Path::new(&format!("http:{address}")), e);
         let listener = std::net::TcpListener::bind(address).map_err(refused)?;
@@ -58,7 +64,7 @@ impl Admin {
         let address = listener.local_addr().map_err(refused)?;
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("admin".to_owned());
-        let thread = thread.spawn(move || run(client, listener, stopped)).map_err(refused)?;
+        let thread = thread.spawn(move || run(client, backups, listener, stopped)).map_err(refused)?;
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 
@@ -83,7 +89,12 @@ impl Drop for Admin {
     }
 }
 
-fn run(client: Client, listener: std::net::TcpListener, stopped: oneshot::Receiver<()>) {
+fn run(
+    client: Client,
+    backups: Option<PathBuf>,
+    listener: std::net::TcpListener,
+    stopped: oneshot::Receiver<()>,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -96,7 +107,7 @@ fn run(client: Client, listener: std::net::TcpListener, stopped: oneshot::Receiv
         match TcpListener::from_std(listener) {
             Ok(listener) => {
                 tokio::select! {
-                    () = accept(Rc::new(client), listener) => {}
+                    () = accept(Rc::new(client), Rc::new(Backups::new(backups)), listener) => {}
                     _ = stopped => {}
                 }
             }
@@ -105,7 +116,7 @@ fn run(client: Client, listener: std::net::TcpListener, stopped: oneshot::Receiv
     });
 }
 
-async fn accept(client: Rc<Client>, listener: TcpListener) {
+async fn accept(client: Rc<Client>, backups: Rc<Backups>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         // Never closed: nothing but this loop holds it open or shut.
@@ -118,11 +129,11 @@ async fn accept(client: Rc<Client>, listener: TcpListener) {
                 continue;
             }
         };
-        let client = Rc::clone(&client);
+        let (client, backups) = (Rc::clone(&client), Rc::clone(&backups));
         tokio::task::spawn_local(async move {
             let service = service_fn(move |request| {
-                let client = Rc::clone(&client);
-                async move { Ok::<_, Infallible>(answer(&client, &request).await) }
+                let (client, backups) = (Rc::clone(&client), Rc::clone(&backups));
+                async move { Ok::<_, Infallible>(answer(&client, &backups, request).await) }
             });
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -151,7 +162,25 @@ async fn reports(client: &Client) -> Result<Vec<Report>, String> {
     Ok(reports)
 }
 
-async fn answer(client: &Client, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(client: &Rc<Client>, backups: &Rc<Backups>, request: Request<Incoming>) -> Answer {
+    if request.uri().path() != "/backup" {
+        return look(client, &request).await.map(Either::Left);
+    }
+    if request.method() != Method::POST {
+        return told(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST\n".to_owned()).map(Either::Left);
+    }
+    match backups::begin(client, backups, request).await {
+        Ok(lines) => {
+            let mut response = Response::new(Either::Right(lines));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(LINES));
+            response
+        }
+        Err((status, why)) => told(status, TEXT, why + "\n").map(Either::Left),
+    }
+}
+
+/// What changes nothing.
+async fn look(client: &Client, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return told(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());
     }
@@ -190,10 +219,11 @@ fn unready(report: &Report) -> Option<String> {
 fn told(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
+const LINES: &str = "application/x-ndjson";

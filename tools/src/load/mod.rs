@@ -13,7 +13,7 @@
 mod client;
 #[cfg(test)]
 mod client_tests;
-mod clock;
+pub(crate) mod clock;
 mod command;
 mod connection;
 mod hgrm;
@@ -29,9 +29,9 @@ mod options;
 mod phase;
 mod plan;
 mod progress;
-mod reply;
+pub(crate) mod reply;
 mod report;
-mod request;
+pub(crate) mod request;
 mod schedule;
 mod session;
 mod settings;

@@ -39,7 +39,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let store = Store::open(&settings.data, options).map_err(|e| told(&e))?;
     let server = Server::start(&store, shards, settings.server()).map_err(|e| told(&e))?;
     tracing::info!("serving Redis clients at {}", server.address());
-    let admin = Admin::start(&store, settings.admin).map_err(|e| told(&e))?;
+    let backups = Some(settings.backups).filter(|dir| !dir.as_os_str().is_empty());
+    let admin = Admin::start(&store, settings.admin, backups).map_err(|e| told(&e))?;
     tracing::info!("metrics and health at http://{}", admin.address());
     let signal = signals.forever().next();
     tracing::info!("stopping: signal {}", signal.unwrap_or_default());

@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// Where metrics and health are told over HTTP.
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<SocketAddr>,
+    /// Directory in which `foreshard backup --admin` may make backups. Without one, it may not.
+    #[arg(long, value_name = "DIR")]
+    backups: Option<PathBuf>,
     /// Shards: threads with a ring and a log each. Unless given, as many as the machine has cores.
     #[arg(long)]
     shards: Option<usize>,
@@ -51,6 +54,8 @@ pub(crate) struct Settings {
     listen: SocketAddr,
     /// Where metrics and health are told.
     pub(crate) admin: SocketAddr,
+    /// Where whoever reaches `admin` may have backups made; empty: nowhere.
+    pub(crate) backups: PathBuf,
     /// 0: as many as the machine has cores.
     shards: usize,
     partitions: usize,
@@ -88,6 +93,7 @@ impl Default for Settings {
             data: PathBuf::from("data"),
             listen: server.listen,
             admin: SocketAddr::new(server.listen.ip(), 7381),
+            backups: PathBuf::new(),
             shards: 0,
             partitions: options.partitions,
             cores: options.cores,
@@ -127,6 +133,9 @@ impl Settings {
         }
         settings.listen = arguments.listen.unwrap_or(settings.listen);
         settings.admin = arguments.admin.unwrap_or(settings.admin);
+        if let Some(backups) = &arguments.backups {
+            settings.backups.clone_from(backups);
+        }
         settings.shards = arguments.shards.unwrap_or(settings.shards);
         settings.partitions = arguments.partitions.unwrap_or(settings.partitions);
         if settings.shards == 0 {
