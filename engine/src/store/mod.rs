@@ -7,6 +7,7 @@ pub mod client;
 pub mod map;
 pub(crate) mod open;
 pub(crate) mod recovery;
+mod replays;
 pub mod simulated;
 
 use std::fmt;

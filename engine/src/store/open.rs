@@ -99,7 +99,7 @@ async fn recover(hosts: &[Link], request: &Arc<Request>, state: &Arc<State>) -> 
         let (request, state, findings) = (Arc::clone(request), Arc::clone(state), Arc::clone(&findings));
         let group = groups[n].clone();
         hosts[n % hosts.len()].call(None, move |host| async move {
-            recovery::replay(&host, &request.dir, &state, &request.options, group, &findings).await
+            recovery::replay(&host, &request.dir, &state, &request.options, group, findings).await
         })
     })
     .await?;

@@ -19,6 +19,7 @@ mod scan;
 pub mod slots;
 mod space;
 mod tail;
+mod window;
 pub mod writer;
 
 #[cfg(test)]
