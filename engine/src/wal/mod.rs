@@ -21,6 +21,7 @@ mod space;
 mod tail;
 mod window;
 pub mod writer;
+mod zeroes;
 
 #[cfg(test)]
 mod tests;

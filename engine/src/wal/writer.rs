@@ -29,6 +29,7 @@ use super::record::{Intent, RecordHeader, RowWriter};
 use super::slots::file_name;
 use super::space::{FileNumber, Space};
 use super::tail::{Filling, Tail};
+use super::zeroes::Zeroes;
 use crate::error::{Error, Result};
 use crate::ids::{EditNumber, Lsn, PartitionId};
 use crate::io::buffer::AlignedBuf;
@@ -79,18 +80,19 @@ pub(super) struct Shared {
     pub(super) space: RefCell<Space>,
     pub(super) files: RefCell<Vec<Rc<dyn File>>>,
     /// Files of an earlier incarnation to be taken over, and how many have been.
-    pub(super) spares: RefCell<VecDeque<PathBuf>>,
+    pub(super) spares: RefCell<Vec<PathBuf>>,
+    pub(super) zeroes: Zeroes,
     pub(super) adopted: Progress,
     adoptions: Cell<u64>,
     /// The device had no room for another file.
     pub(super) full: Cell<bool>,
     tail: RefCell<Tail>,
-    current: Cell<FileNumber>,
+    pub(super) current: Cell<FileNumber>,
     link: Cell<Link>,
     /// Batch numbers.
     written: Progress,
     durable: Progress,
-    written_end: Cell<Lsn>,
+    pub(super) written_end: Cell<Lsn>,
     durable_end: Cell<Lsn>,
     /// The end of the last batch with records, and what the last header said of durability and start.
     records_end: Cell<Lsn>,
@@ -103,7 +105,7 @@ pub(super) struct Shared {
     /// Bytes kept free for what transactions under way still have to append.
     promised: Cell<u64>,
     phase: Cell<Phase>,
-    failure: OnceCell<Error>,
+    pub(super) failure: OnceCell<Error>,
     /// Why no caller's rows are admitted any more.
     refusal: OnceCell<Error>,
     ended: Progress,
@@ -352,8 +354,8 @@ impl Wal {
         self.shared.failure.get().cloned()
     }
 
-    /// Takes over log files of an earlier incarnation, once nothing in them is needed: those of the right size are
-    /// renamed into this log, as far as the cap allows; the others are removed.
+    /// Takes over log files of an earlier incarnation that were written to their ends, once nothing in them is needed:
+    /// those of the right size are renamed into this log, as far as the cap allows; the others stay.
     ///
     /// # Errors
     /// [`Error::Stopped`].
@@ -393,6 +395,7 @@ impl Shared {
             space: RefCell::new(Space::new(config.file_bytes, slots_max)),
             files: RefCell::default(),
             spares: RefCell::default(),
+            zeroes: Zeroes::default(),
             adopted: Progress::default(),
             adoptions: Cell::default(),
             full: Cell::default(),
@@ -571,9 +574,13 @@ impl Shared {
     async fn write(&self, batch: Filling, mode: Write) -> Result<()> {
         let sequence = batch.lsn.0 / self.config.file_bytes;
         if batch.first {
+            if sequence > 0 {
+                self.zeroed(self.config.file_bytes).await?;
+            }
             let file = self.claim(sequence).await?;
             self.current.set(file);
         }
+        self.zeroed(batch.end().0 - sequence * self.config.file_bytes).await?;
         let (number, end, has_records) = (batch.number, batch.end(), batch.records > 0);
         let start = self.start_wanted.get().min(batch.lsn);
         let offset = batch.lsn.0 % self.config.file_bytes - batch.base() as u64;
@@ -598,7 +605,7 @@ impl Shared {
         }
         self.written.advance(number);
         self.wake_room();
-        if self.is_file_due() {
+        if self.is_file_due() || self.is_zeroing_due() {
             self.prepare.raise();
         }
         Ok(())
@@ -746,10 +753,11 @@ impl Shared {
         self.tail.borrow().end_with(0) > self.space.borrow().limit()
     }
 
-    /// A file has joined.
-    pub(super) fn joined(&self, file: Rc<dyn File>) {
+    /// A file has joined, written up to `zeroed_bytes`.
+    pub(super) fn joined(&self, file: Rc<dyn File>, zeroed_bytes: u64) {
         let number = self.files.borrow().len();
         self.files.borrow_mut().push(file);
+        self.zeroes.joined(zeroed_bytes);
         self.space.borrow_mut().add(number);
         self.spare.raise();
         self.wake_room();
@@ -780,6 +788,7 @@ impl Shared {
             progress.wake_all();
         }
         self.wake_room();
+        self.zeroes.wake();
         for signal in [&self.spare, &self.work, &self.flush, &self.urgent] {
             signal.raise();
         }
