@@ -5,6 +5,7 @@
 //! limit.
 
 pub mod child;
+pub mod filled;
 pub mod load;
 pub mod machine;
 pub mod report;
