@@ -56,6 +56,8 @@ impl Replay {
     /// Seals its rows, for the partition that is returned to flush.
     pub(crate) fn seal(&mut self) -> Rc<Partition> {
         self.sort();
+        // Its room too: other partitions may need it.
+        self.rows = Sorter::new(self.partition.common.options.memtable_bytes);
         self.partition.seal();
         Rc::clone(&self.partition)
     }
