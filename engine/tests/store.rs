@@ -225,6 +225,71 @@ fn a_new_store_survives_a_crash_with_its_directory() {
 }
 
 #[test]
+fn an_opening_that_is_cut_short_anywhere_leaves_nothing_behind_in_the_end() {
+    let dir = Path::new("/store");
+    let world = VirtualRuntime::new(12);
+    let runtime = world.runtime();
+    let disk = MemoryDisk::new(&runtime, 12, MemoryConfig::default());
+    // A store that was cut short leaves its hosts behind: each has runtimes of its own.
+    let open = async |disk: &MemoryDisk, shards: usize| {
+        let runtimes: Vec<_> = (0..shards).map(|_| world.runtime()).collect();
+        SimulatedStore::open(&runtimes, Rc::new(disk.clone()), dir, small(), 12).await.unwrap()
+    };
+    world.block_on(async {
+        let store = open(&disk, 2).await;
+        fill(&store.client().unwrap(), 200).await;
+        drop(store);
+        let left = disk.crash(&runtime, 12, CrashMode::Lose);
+        for boundary in 0.. {
+            let disk = left.crash(&runtime, boundary, CrashMode::Lose);
+            disk.crash_after(disk.boundaries() + boundary);
+            futures_lite::future::or(async { drop(open(&disk, 2).await) }, disk.stopped()).await;
+            let is_last = !disk.is_stopped();
+            let disk = disk.crash(&runtime, boundary, CrashMode::Lose);
+            let store = open(&disk, 1).await;
+            if boundary % 16 == 0 {
+                check(&store.client().unwrap(), 200).await;
+            }
+            let incarnations = disk.list(&dir.join("wal")).await.unwrap();
+            assert_eq!(incarnations.len(), 1, "boundary {boundary}: {incarnations:?}");
+            let logs = disk.list(&dir.join("wal").join(&incarnations[0])).await.unwrap();
+            assert_eq!(logs, ["0"], "boundary {boundary}");
+            if is_last {
+                assert!(boundary > 100, "an opening changes the disk more often than {boundary} times");
+                return;
+            }
+        }
+    });
+}
+
+#[test]
+fn restarts_do_not_add_log_files_over_and_over() {
+    let dir = Path::new("/store");
+    let world = VirtualRuntime::new(13);
+    let runtimes = [world.runtime()];
+    let disk = MemoryDisk::new(&runtimes[0], 13, MemoryConfig::default());
+    let shared: Rc<dyn Disk> = Rc::new(disk.clone());
+    let log_files = || disk.files().iter().filter(|file| file.starts_with("/store/wal")).count();
+    world.block_on(async {
+        let mut counts = Vec::new();
+        for round in 0..6 {
+            let store = SimulatedStore::open(&runtimes, Rc::clone(&shared), dir, small(), 13).await.unwrap();
+            if round == 0 {
+                fill(&store.client().unwrap(), 3000).await;
+            }
+            // The log makes its files ahead of need.
+            runtimes[0].sleep(Duration::from_secs(1)).await;
+            counts.push(log_files());
+            store.close().await.unwrap();
+        }
+        assert!(counts[0] > 3, "{counts:?}");
+        // One may be made while the old ones are taken over.
+        assert!(counts[1] <= counts[0] + 1, "{counts:?}");
+        assert!(counts[1..].iter().all(|count| *count == counts[1]), "{counts:?}");
+    });
+}
+
+#[test]
 fn of_two_transactions_over_the_same_rows_one_conflicts() {
     simulated(4, 2, async |_, client| {
         client.put(b"a", b"balance", b"10").await.unwrap();

@@ -5,6 +5,7 @@
 //! limit.
 
 pub mod child;
+pub mod filled;
 pub mod fio;
 pub mod load;
 pub mod machine;

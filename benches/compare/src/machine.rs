@@ -67,6 +67,13 @@ pub fn settle(id: u32, limit: Duration) -> Result<()> {
     Ok(())
 }
 
+/// The most memory a process has had resident so far, bytes.
+pub fn resident_bytes_max(id: u32) -> Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
+    Ok(line.ok_or_else(|| format!("/proc/{id}/status has no VmHWM"))?.trim().parse::<u64>()? * 1024)
+}
+
 /// The load average of the last minute.
 pub fn load_average() -> Result<f64> {
     let text = std::fs::read_to_string("/proc/loadavg")?;

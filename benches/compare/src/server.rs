@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::child::{Child, Program};
 
-/// A store of the sizes used here opens in well under a second; longer is a hang.
+/// The largest store used here opens in seconds; longer is a hang.
 const START_MAX: Duration = Duration::from_secs(60);
 /// Between two tries to reach a server that is starting: what a restart time is exact to.
 const TRY_EVERY: Duration = Duration::from_millis(1);

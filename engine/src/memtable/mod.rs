@@ -8,6 +8,7 @@
 //! - a cursor sees every entry that was there when it was placed, in order and once, whatever is inserted meanwhile.
 
 mod arena;
+mod sorter;
 mod tree;
 
 use std::cell::{Cell, Ref, RefCell};
@@ -17,6 +18,7 @@ use crate::entry::{Entry, RangeTombstone};
 use crate::ids::Version;
 use crate::tombstones::RangeTombstones;
 use arena::{Arena, Held};
+pub(crate) use sorter::Sorter;
 use tree::{Place, Tree};
 
 /// Entries in memory, sorted. Of one thread.

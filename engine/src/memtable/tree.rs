@@ -368,7 +368,7 @@ impl fmt::Debug for Tree {
 
 /// Eight bytes by which keys that share their first `skip` bytes are compared first: a smaller head is a smaller
 /// key, equal heads say nothing. Keys that end early are continued with zeros, which sort first as the end does.
-fn head(skip: u16, key: &[u8], version: Version) -> u64 {
+pub(super) fn head(skip: u16, key: &[u8], version: Version) -> u64 {
     if skip == WHOLE {
         return !version.0;
     }

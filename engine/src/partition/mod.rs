@@ -257,6 +257,9 @@ impl Partition {
         self.index.set(index);
         self.time_ms.set(time_ms);
         self.active.borrow_mut().pin.get_or_insert(ticket.lsn);
+        // Where nobody reads, nobody else forgets what is committed.
+        self.committed_version();
+        self.committed_time_ms();
         if let Some(version) = version {
             self.lift(version);
             self.uncommitted.borrow_mut().push_back(Uncommitted { version, ticket });
@@ -440,5 +443,36 @@ fn log_rows(rows: &mut RowWriter<'_>, ops: &[Op<'_>], version: Version) {
             Op::Delete { key } => rows.delete(key, version),
             Op::DeleteRange { start, end } => rows.delete_range(start, end, version),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::io::memory::{MemoryConfig, MemoryDisk};
+    use crate::io::virtual_time::VirtualRuntime;
+    use crate::{Options, SimulatedStore};
+
+    #[test]
+    fn writes_without_reads_leave_nothing_behind_once_they_are_committed() {
+        let world = VirtualRuntime::new(1);
+        let runtimes = [world.runtime()];
+        let disk = std::rc::Rc::new(MemoryDisk::new(&runtimes[0], 1, MemoryConfig::default()));
+        world.block_on(async {
+            let options = Options { partitions: 1, ..Options::default() };
+            let store = SimulatedStore::open(&runtimes, disk, Path::new("/store"), options, 1).await.unwrap();
+            let client = store.client().unwrap();
+            for row in 0..100_u32 {
+                client.put(b"entity", &row.to_be_bytes(), b"value").await.unwrap();
+            }
+            for partition in store.shard(0).unwrap().partitions() {
+                let kept = (partition.uncommitted.borrow().len(), partition.uncommitted_times.borrow().len());
+                assert!(
+                    kept.0 <= 1 && kept.1 <= 1,
+                    "{kept:?} of 100 writes, all but the last before a later one"
+                );
+            }
+        });
     }
 }

@@ -75,7 +75,7 @@ impl Partition {
     }
 
     /// Flushes all sealed memtables.
-    pub(super) async fn flush_all(&self) -> Result<()> {
+    pub(crate) async fn flush_all(&self) -> Result<()> {
         while self.sealed_count() > 0 {
             self.flush_oldest().await?;
         }

@@ -9,23 +9,26 @@
 //! - without a decision it never was.
 
 use std::collections::{BTreeMap, btree_map};
+use std::rc::Rc;
 
 use super::{Partition, insert_into};
 use crate::batch::{Op, WriteBatch};
+use crate::entry::{Entry, Expiry, Kind};
 use crate::error::{Error, Result};
 use crate::ids::{Index, Version};
+use crate::memtable::Sorter;
 use crate::wal::format::Invalid;
 use crate::wal::{Body, Outcome, Record, RecordHeader, RowOp, Rows, TxId};
 
 /// A partition while its logs are read.
 #[derive(Debug)]
 pub(crate) struct Replay {
-    partition: Partition,
+    partition: Rc<Partition>,
     prepared: BTreeMap<TxId, WriteBatch>,
     /// Records whose predecessors have not come yet.
     early: BTreeMap<Index, (RecordHeader, Effect)>,
-    /// Memtables are flushed at this size.
-    seal_bytes: usize,
+    /// Rows that are not in the memtable yet.
+    rows: Sorter,
 }
 
 /// What a record does here, copied out of its batch.
@@ -40,15 +43,30 @@ enum Effect {
 
 impl Replay {
     /// Over a partition opened from its manifest.
-    pub(crate) const fn new(partition: Partition, seal_bytes: usize) -> Self {
-        Self { partition, prepared: BTreeMap::new(), early: BTreeMap::new(), seal_bytes }
+    pub(crate) fn new(partition: Partition) -> Self {
+        let rows = Sorter::new(partition.common.options.memtable_bytes);
+        Self { partition: Rc::new(partition), prepared: BTreeMap::new(), early: BTreeMap::new(), rows }
+    }
+
+    /// Memory of rows that a flush would give back.
+    pub(crate) fn bytes(&self) -> usize {
+        self.partition.active_bytes() + self.rows.bytes()
+    }
+
+    /// Seals its rows, for the partition that is returned to flush.
+    pub(crate) fn seal(&mut self) -> Rc<Partition> {
+        self.sort();
+        // Its room too: other partitions may need it.
+        self.rows = Sorter::new(self.partition.common.options.memtable_bytes);
+        self.partition.seal();
+        Rc::clone(&self.partition)
     }
 
     /// Applies a record, or keeps it until its turn.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] for a record that contradicts those before it; what a flush says.
-    pub(crate) async fn record(&mut self, record: &Record<'_>) -> Result<()> {
+    /// [`Error::Corrupt`] for a record that contradicts those before it.
+    pub(crate) fn record(&mut self, record: &Record<'_>) -> Result<()> {
         let header = record.header;
         if let Body::Prepare { tx, rows, copy, .. } = record.body
             && (copy || header.index <= self.flushed())
@@ -89,7 +107,7 @@ impl Replay {
             let effect = self.checked(Effect::of(&record.body))?;
             self.early.insert(header.index, (header, effect));
         }
-        self.flush_if_full().await
+        Ok(())
     }
 
     /// Ends the replay: decides what is undecided, and makes everything durable in segments.
@@ -106,6 +124,7 @@ impl Replay {
                 self.insert_batch(&batch, *version);
             }
         }
+        self.sort();
         self.partition.checkpoint().await
     }
 
@@ -154,14 +173,30 @@ impl Replay {
         self.partition.committed_time_ms.set(self.partition.time_ms.get());
     }
 
-    fn insert(&self, rows: Rows<'_>) -> Result<()> {
-        let active = self.partition.active.borrow();
+    fn insert(&mut self, rows: Rows<'_>) -> Result<()> {
         for row in rows {
             let (op, version) = unversioned(&self.checked(row)?);
-            insert_into(&active.memtable, &op, version);
+            match op {
+                Op::Put { key, value, expiry } => {
+                    self.rows.push(&Entry { key, version, kind: Kind::Put, expiry, value });
+                }
+                Op::Delete { key } => {
+                    let (kind, expiry) = (Kind::Delete, Expiry::NEVER);
+                    self.rows.push(&Entry { key, version, kind, expiry, value: b"" });
+                }
+                Op::DeleteRange { .. } => insert_into(&self.partition.active.borrow().memtable, &op, version),
+            }
             self.partition.lift(version);
         }
+        if self.rows.is_full() {
+            self.sort();
+        }
         Ok(())
+    }
+
+    /// Moves the rows there are into the memtable.
+    fn sort(&mut self) {
+        self.rows.drain_into(&self.partition.active.borrow().memtable);
     }
 
     fn checked<T>(&self, decoded: Result<T, Invalid>) -> Result<T> {
@@ -174,14 +209,6 @@ impl Replay {
             insert_into(&active.memtable, &op, version);
         }
         self.partition.lift(version);
-    }
-
-    async fn flush_if_full(&self) -> Result<()> {
-        if self.partition.active_bytes() >= self.seal_bytes {
-            self.partition.seal();
-            self.partition.flush_all().await?;
-        }
-        Ok(())
     }
 
     fn flushed(&self) -> Index {

@@ -8,6 +8,7 @@ pub(crate) mod cut;
 pub mod map;
 pub(crate) mod open;
 pub(crate) mod recovery;
+mod replays;
 pub mod simulated;
 
 use std::fmt;

@@ -8,6 +8,7 @@
 //! partitions served. A crash before that moment leaves the old logs in force, and replaying them again changes
 //! nothing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::shard::link::Link;
 use crate::shard::space::Space;
 use crate::shard::{Owned, Parts, Shard, background};
 use crate::superblock::{self, PartitionRange, State, StoreId, Superblock};
+use crate::wal::slots::file_number;
 use crate::wal::{LogId, Wal, WalConfig};
 
 /// Names of the files that keep room back, one per shard.
@@ -78,6 +80,9 @@ pub(crate) async fn open(hosts: &[Link], request: Request) -> Result<Arc<Partiti
         })
     })
     .await?;
+    hosts[0]
+        .call(None, move |host| async move { remove_old_logs(&*host.disk, &request, incarnation).await })
+        .await?;
     Ok(map)
 }
 
@@ -100,7 +105,7 @@ async fn recover(hosts: &[Link], request: &Arc<Request>, state: &Arc<State>) -> 
         let (request, state, findings) = (Arc::clone(request), Arc::clone(state), Arc::clone(&findings));
         let group = groups[n].clone();
         hosts[n % hosts.len()].call(None, move |host| async move {
-            recovery::replay(&host, &request.dir, &state, &request.options, group, &findings).await
+            recovery::replay(&host, &request.dir, &state, &request.options, group, findings).await
         })
     })
     .await?;
@@ -199,6 +204,45 @@ async fn switch(
             superblock.update(State { incarnation, shards, wal_file_bytes, ..(*state).clone() }).await
         })
         .await?
+}
+
+/// Removes what is left of logs that are not the store's: those of earlier incarnations once shards have taken the files
+/// they can use, those that an opening with more shards left unfinished. What cannot be removed is found again at the next
+/// opening.
+async fn remove_old_logs(disk: &dyn Disk, request: &Request, incarnation: Incarnation) {
+    let wal = request.dir.join("wal");
+    let current = wal.join(incarnation.to_string());
+    let removed = async {
+        for old in numbered(disk, &wal).await?.into_values().filter(|dir| *dir != current) {
+            for log in numbered(disk, &old).await?.into_values() {
+                remove_log(disk, &log).await?;
+            }
+            disk.remove_dir(&old).await?;
+        }
+        let shards = request.options.shards as u64;
+        for (_, log) in numbered(disk, &current).await?.range(shards..) {
+            remove_log(disk, log).await?;
+        }
+        disk.sync_dir(&current).await?;
+        disk.sync_dir(&wal).await
+    };
+    if let Err(error) = removed.await {
+        tracing::warn!(%error, "something of an old log stays behind");
+    }
+}
+
+/// The directories in `dir` that are named by a number.
+async fn numbered(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<u64, PathBuf>> {
+    let names = disk.list(dir).await?;
+    let number = |name: &String| name.parse().ok().filter(|number: &u64| number.to_string() == *name);
+    Ok(names.iter().filter_map(|name| Some((number(name)?, dir.join(name)))).collect())
+}
+
+async fn remove_log(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    for name in disk.list(dir).await?.iter().filter(|name| file_number(name).is_some()) {
+        disk.remove(&dir.join(name)).await?;
+    }
+    disk.remove_dir(dir).await
 }
 
 /// Opens a shard's partitions and starts it.

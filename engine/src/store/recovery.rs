@@ -8,23 +8,22 @@
 //! - nothing is written before every log has been verified;
 //! - a transaction counts if its decision is in some log; all that knew of it resolve it alike.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::map::PartitionMap;
+use super::replays::Replays;
 use crate::cache::BlockCache;
 use crate::error::{Error, Result};
 use crate::ids::{EditNumber, Lsn, PartitionId, ShardId, Version};
 use crate::options::Options;
-use crate::partition::replay::Replay;
-use crate::partition::{Common, Partition};
+use crate::partition::Common;
 use crate::shard::host::Host;
 use crate::superblock;
 use crate::wal::format::Invalid;
-use crate::wal::{Body, LogId, LogReader, Outcome, TxId};
+use crate::wal::{Body, LogEnd, LogId, LogReader, Outcome, TxId};
 
 /// What one log holds, as its first reading tells.
 #[derive(Debug)]
@@ -34,9 +33,9 @@ pub(crate) struct Survey {
     witnesses: BTreeMap<PartitionId, EditNumber>,
     /// Commits, by their decisions and by resolutions elsewhere.
     decisions: BTreeMap<TxId, Version>,
-    /// Its files, to be used again.
+    /// Those of its files that can be used again.
     pub(crate) files: Vec<PathBuf>,
-    pub(crate) bytes: u64,
+    end: LogEnd,
 }
 
 /// What all surveys say together.
@@ -47,7 +46,7 @@ pub(crate) struct Findings {
     /// Logs that share no partition with logs of another group.
     pub(crate) groups: Vec<Vec<ShardId>>,
     pub(crate) files: Vec<PathBuf>,
-    pub(crate) bytes: u64,
+    ends: BTreeMap<ShardId, LogEnd>,
 }
 
 /// Reads and verifies one log.
@@ -67,7 +66,7 @@ pub(crate) async fn survey(
         witnesses: BTreeMap::new(),
         decisions: BTreeMap::new(),
         files: Vec::new(),
-        bytes: 0,
+        end: reader.end().clone(),
     };
     let dir = state.wal_dir(store, shard);
     let mut slice = host.runtime.slice();
@@ -87,8 +86,8 @@ pub(crate) async fn survey(
             torn.what
         );
     }
-    survey.files = reader.files().to_vec();
-    survey.bytes = reader.end().bytes;
+    survey.files = reader.written_files();
+    survey.end = reader.end().clone();
     Ok(survey)
 }
 
@@ -123,7 +122,7 @@ impl Findings {
             }
             findings.decisions.extend(survey.decisions);
             findings.files.extend(survey.files);
-            findings.bytes += survey.bytes;
+            findings.ends.insert(survey.shard, survey.end);
             let mut joined = (survey.partitions, vec![survey.shard]);
             let (shared, apart) = groups.into_iter().partition(|(p, _)| !p.is_disjoint(&joined.0));
             groups = apart;
@@ -148,40 +147,29 @@ pub(crate) async fn replay(
     state: &superblock::State,
     options: &Options,
     group: Vec<ShardId>,
-    findings: &Findings,
+    findings: Arc<Findings>,
 ) -> Result<()> {
-    let seal_bytes = options.memtable_bytes.min(options.memtables_bytes / options.shards);
     let cache = Rc::new(BlockCache::new(0));
     let common = Common::new(host.runtime.clone(), Rc::clone(&host.disk), cache, options.clone());
-    let common = Rc::new(common);
-    let mut replays: BTreeMap<PartitionId, Replay> = BTreeMap::new();
+    let mut replays = Replays::new(Rc::new(common), store, Arc::clone(&findings));
+    let mut slice = host.runtime.slice();
     for shard in group {
         let mut reader = open_log(host, store, state, shard).await?;
+        if let Some(end) = findings.ends.get(&shard) {
+            reader = reader.until(end);
+        }
         let dir = state.wal_dir(store, shard);
         while let Some(batch) = reader.next_batch().await? {
             let place = (batch.header().lsn, batch.header().number);
+            let bytes = batch.header().batch_bytes();
             for record in batch.records() {
-                let record = record.map_err(|what| damaged(&dir, place, what))?;
-                if matches!(record.body, Body::Witness(_)) {
-                    continue;
-                }
-                let id = record.header.partition;
-                let replay = match replays.entry(id) {
-                    Entry::Occupied(replay) => replay.into_mut(),
-                    Entry::Vacant(place) => {
-                        let witness = findings.witnesses.get(&id).copied().unwrap_or_default();
-                        let partition = Partition::open(Rc::clone(&common), store, id, witness).await?;
-                        place.insert(Replay::new(partition, seal_bytes))
-                    }
-                };
-                replay.record(&record).await?;
+                replays.record(&record.map_err(|what| damaged(&dir, place, what))?).await?;
             }
+            replays.relieve(bytes).await?;
+            slice.pause().await;
         }
     }
-    for replay in replays.into_values() {
-        replay.finish(&findings.decisions).await?;
-    }
-    Ok(())
+    replays.finish().await
 }
 
 /// The partitions of a store, by range, over `shards`.

@@ -150,8 +150,8 @@ impl Wal {
         self.shared.failure.get().cloned()
     }
 
-    /// Takes over log files of an earlier incarnation, once nothing in them is needed: those of the right size are
-    /// renamed into this log, as far as the cap allows; the others are removed.
+    /// Takes over log files of an earlier incarnation that were written to their ends, once nothing in them is needed:
+    /// those of the right size are renamed into this log, as far as the cap allows; the others stay.
     ///
     /// # Errors
     /// [`Error::Stopped`].

@@ -28,7 +28,9 @@ mod shared;
 pub mod slots;
 mod space;
 mod tail;
+mod window;
 mod writer;
+mod zeroes;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Reading a log back: where it begins, where it ends, and whether its end is a crash's or damage.
 //!
 //! The decision table is the one in `engine/FORMAT.md`, "WAL: torn or corrupt"; the tests next door have one test for
-//! each of its rows. Streaming: memory is bounded by one read ahead or one batch. Changes nothing on disk.
+//! each of its rows. Streaming: memory is bounded by what is read ahead and one batch. Changes nothing on disk.
 //!
 //! Invariants:
 //! - only an unbroken chain of whole batches is yielded (R1);
@@ -16,8 +16,9 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::format::{BLOCK_BYTES, BatchHeader, Invalid, Link, LogId};
-use super::scan::{Claim, LogFile, Window, claim, durable_beyond};
+use super::scan::{Claim, LogFile, claim, durable_beyond};
 use super::slots::{file_name, file_number};
+use super::window::Window;
 use crate::error::{Corruption, Error, Result};
 use crate::ids::Lsn;
 use crate::io::disk::{Disk, OpenMode};
@@ -57,6 +58,8 @@ pub struct LogReader {
     files: Vec<PathBuf>,
     /// The slots of this log, by sequence number.
     slots: BTreeMap<u64, LogFile>,
+    /// Files of an earlier log, not yet used in this one.
+    stale: Vec<PathBuf>,
     /// Files that neither belong to this log nor to an earlier one: damaged, or not yet used.
     unknown: Vec<LogFile>,
     window: Window,
@@ -65,6 +68,8 @@ pub struct LogReader {
     offset: u64,
     link: Link,
     end: LogEnd,
+    /// Where an earlier reading found the end.
+    known_end: Option<Lsn>,
     is_done: bool,
     /// Whether to go on where a file is lost or damaged, and what was passed over so.
     salvages: bool,
@@ -104,12 +109,14 @@ impl LogReader {
             file_bytes,
             files: Vec::new(),
             slots: BTreeMap::new(),
+            stale: Vec::new(),
             unknown: Vec::new(),
             window: Window::default(),
             slot: 0,
             offset: 0,
             link: Link::default(),
             end,
+            known_end: None,
             is_done: false,
             salvages,
             losses: Vec::new(),
@@ -127,18 +134,30 @@ impl LogReader {
         Ok(reader)
     }
 
+    /// Ends where an earlier reading did, without judging that end again: all that lies after it was read then.
+    #[must_use]
+    pub(crate) const fn until(mut self, end: &LogEnd) -> Self {
+        self.known_end = Some(end.lsn);
+        self
+    }
+
     /// The next whole batch; none at the end of the log.
     ///
     /// # Errors
     /// [`Error::Corrupt`] naming file and offset of damage to what was durable, [`Error::Io`].
     pub async fn next_batch(&mut self) -> Result<Option<Batch<'_>>> {
-        if self.is_done {
+        if self.is_done || self.known_end == Some(self.end.lsn) {
             return Ok(None);
         }
         let header = loop {
             match self.read_batch().await? {
                 Ok(header) => break header,
                 Err(_) if self.continues() => self.enter(self.slot + 1).await?,
+                Err(what) if self.known_end.is_some() => {
+                    let path = &self.slots[&self.slot].path;
+                    let what = format!("{what}; it was whole when it was read before");
+                    return Err(Error::corrupt(path, self.offset, what));
+                }
                 Err(what) => {
                     self.judge(what).await?;
                     self.is_done = true;
@@ -159,10 +178,18 @@ impl LogReader {
         &self.end
     }
 
-    /// All its files: once nothing in them is needed, an open log can take them over.
+    /// All its files.
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+
+    /// Its files that were written to their ends: all but the newest slot's and those never used. Once nothing in them
+    /// is needed, an open log can take them over.
+    #[must_use]
+    pub fn written_files(&self) -> Vec<PathBuf> {
+        let older = self.slots.values().rev().skip(1).map(|file| &file.path);
+        older.chain(&self.stale).cloned().collect()
     }
 
     /// The file being read, and where in it the next batch begins.
@@ -209,7 +236,7 @@ impl LogReader {
                         self.tolerate(Err::<(), _>(Error::corrupt(other.path, 0, what)))?;
                     }
                 }
-                Claim::Stale => {}
+                Claim::Stale => self.stale.push(file.path),
                 Claim::Unknown => self.unknown.push(file),
             }
         }

@@ -192,10 +192,11 @@ impl Shared {
         self.tail.borrow().end_with(0) > self.space.borrow().limit()
     }
 
-    /// A file has joined.
-    pub(super) fn joined(&self, file: Rc<dyn File>) {
+    /// A file has joined, written up to `zeroed_bytes`.
+    pub(super) fn joined(&self, file: Rc<dyn File>, zeroed_bytes: u64) {
         let number = self.files.borrow().len();
         self.files.borrow_mut().push(file);
+        self.zeroes.joined(zeroed_bytes);
         self.space.borrow_mut().add(number);
         self.spare.raise();
         self.wake_room();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::format::{BLOCK_BYTES, BatchHeader, Invalid, Link, LogId, SlotHeader};
 use crate::error::{Error, Result};
 use crate::ids::Lsn;
-use crate::io::buffer::{AlignedBuf, align_up};
+use crate::io::buffer::AlignedBuf;
 use crate::io::disk::File;
 
 /// One read: large enough for a device's full bandwidth.
@@ -17,7 +17,7 @@ const READ_BYTES: usize = 2 << 20;
 pub(super) struct LogFile {
     pub(super) path: PathBuf,
     pub(super) file: Rc<dyn File>,
-    size: u64,
+    pub(super) size: u64,
     pub(super) header: Result<SlotHeader, Invalid>,
     /// That of the first batch; its payload has not been looked at.
     pub(super) batch: Result<BatchHeader, Invalid>,
@@ -139,49 +139,4 @@ pub(super) async fn durable_beyond(
 
 fn read_bytes(file: &LogFile) -> usize {
     usize::try_from(file.size).unwrap_or(READ_BYTES).clamp(BLOCK_BYTES, READ_BYTES)
-}
-
-/// A part of one file in memory.
-#[derive(Debug, Default)]
-pub(super) struct Window {
-    buf: Option<AlignedBuf>,
-    slot: u64,
-    start: u64,
-    len: usize,
-}
-
-impl Window {
-    /// `count` bytes of a slot from `offset`; what lies after the end of the file is missing.
-    pub(super) async fn read(
-        &mut self,
-        file: &LogFile,
-        slot: u64,
-        offset: u64,
-        count: usize,
-    ) -> Result<&[u8]> {
-        if !self.covers(slot, offset, count) {
-            let count = align_up(count.max(read_bytes(file)));
-            let buf = match self.buf.take() {
-                Some(buf) if buf.len() == count => buf,
-                Some(_) | None => AlignedBuf::zeroed(count),
-            };
-            let (buf, read) = file.file.read_at(buf, offset).await;
-            (self.slot, self.start, self.len) = (slot, offset, read?);
-            self.buf = Some(buf);
-        }
-        Ok(self.bytes(offset, count))
-    }
-
-    /// Bytes read before.
-    pub(super) fn bytes(&self, offset: u64, count: usize) -> &[u8] {
-        let bytes = self.buf.as_deref().and_then(|buf| buf.get(..self.len)).unwrap_or_default();
-        let from = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX);
-        let rest = bytes.get(from..).unwrap_or_default();
-        rest.get(..count).unwrap_or(rest)
-    }
-
-    fn covers(&self, slot: u64, offset: u64, count: usize) -> bool {
-        let end = self.start + self.len as u64;
-        self.buf.is_some() && self.slot == slot && self.start <= offset && offset + count as u64 <= end
-    }
 }

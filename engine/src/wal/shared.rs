@@ -17,6 +17,7 @@ use super::progress::Progress;
 use super::slots::file_name;
 use super::space::{FileNumber, Space};
 use super::tail::Tail;
+use super::zeroes::Zeroes;
 use crate::error::{Error, Result};
 use crate::ids::Lsn;
 use crate::io::disk::{Disk, File};
@@ -45,7 +46,8 @@ pub(super) struct Shared {
     pub(super) space: RefCell<Space>,
     pub(super) files: RefCell<Vec<Rc<dyn File>>>,
     /// Files of an earlier incarnation to be taken over, and how many have been.
-    pub(super) spares: RefCell<VecDeque<PathBuf>>,
+    pub(super) spares: RefCell<Vec<PathBuf>>,
+    pub(super) zeroes: Zeroes,
     pub(super) adopted: Progress,
     pub(super) adoptions: Cell<u64>,
     /// The device had no room for another file.
@@ -93,6 +95,7 @@ impl Shared {
             space: RefCell::new(Space::new(config.file_bytes, slots_max)),
             files: RefCell::default(),
             spares: RefCell::default(),
+            zeroes: Zeroes::default(),
             adopted: Progress::default(),
             adoptions: Cell::default(),
             full: Cell::default(),
@@ -163,6 +166,7 @@ impl Shared {
             progress.wake_all();
         }
         self.wake_room();
+        self.zeroes.wake();
         for latch in [&self.spare, &self.work, &self.flush, &self.urgent] {
             latch.raise();
         }

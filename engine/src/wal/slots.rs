@@ -1,4 +1,4 @@
-//! Making a log's files: zero-written once, or taken over from an earlier incarnation.
+//! Making a log's files, or taking them over from an earlier incarnation.
 //!
 //! A file joins the log when its content and its name are durable, never before. No room on the device is not a
 //! failure: the log goes on with the files it has and tries again.
@@ -10,11 +10,8 @@ use std::time::Duration;
 use super::shared::Shared;
 use super::space::FileNumber;
 use crate::error::{Error, Result};
-use crate::io::buffer::AlignedBuf;
-use crate::io::disk::{OpenMode, Write};
+use crate::io::disk::{File, OpenMode};
 
-/// Zeroes go out in slices, so that a commit never waits long behind them.
-const ZERO_BYTES: usize = 1 << 20;
 /// How long after a device without room the next file is tried.
 const FULL_RETRY: Duration = Duration::from_millis(200);
 const SUFFIX: &str = ".wal";
@@ -46,17 +43,21 @@ impl Shared {
         }
     }
 
-    /// Adopts and makes files as they are asked for.
+    /// Writes zeroes, adopts and makes files as they are asked for.
     pub(super) async fn run_preparer(self: Rc<Self>) {
         loop {
             self.prepare.taken().await;
             let mut result = Ok(());
             while result.is_ok() && !self.is_failed() {
-                let spare = self.spares.borrow_mut().pop_front();
-                result = match spare {
-                    Some(path) => self.adopt_file(path).await,
-                    None if self.is_file_due() => self.make_file().await,
-                    None => break,
+                let has_spares = !self.spares.borrow().is_empty();
+                result = if self.is_zeroing_due() {
+                    self.zero().await
+                } else if has_spares {
+                    self.adopt_files().await
+                } else if self.is_file_due() {
+                    self.make_file().await
+                } else {
+                    break;
                 };
             }
             match result {
@@ -84,10 +85,10 @@ impl Shared {
         self.disk.free_bytes(&self.config.dir).await.is_ok_and(|free| free >= self.config.file_bytes)
     }
 
-    /// Makes a file of zeroes; when there is no room for it, nothing is left of it.
+    /// Makes a file; when there is no room for it, nothing is left of it.
     pub(super) async fn make_file(&self) -> Result<()> {
         let path = self.file_path(self.files.borrow().len());
-        let result = self.write_zeroes(path.clone()).await;
+        let result = self.write_file(path.clone()).await;
         // There may not have been room for its name either.
         if result.as_ref().is_err_and(Error::is_no_space) && self.disk.exists(&path).await? {
             self.disk.remove(&path).await?;
@@ -95,46 +96,36 @@ impl Shared {
         result
     }
 
-    async fn write_zeroes(&self, path: PathBuf) -> Result<()> {
+    async fn write_file(&self, path: PathBuf) -> Result<()> {
         let file = self.disk.open(&path, OpenMode::Create).await?;
-        let file_bytes = self.config.file_bytes;
-        file.allocate(file_bytes).await?;
-        let slice = u64::try_from(ZERO_BYTES).unwrap_or(u64::MAX).min(file_bytes);
-        let mut zeroes = AlignedBuf::zeroed(usize::try_from(slice).unwrap_or(ZERO_BYTES));
-        let mut offset = 0;
-        while offset < file_bytes {
-            let rest = usize::try_from(file_bytes - offset).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
-            zeroes.set_len(rest);
-            let (returned, result) = file.write_at(zeroes, offset, Write::Plain).await;
-            result?;
-            zeroes = returned;
-            offset += rest as u64;
-        }
-        file.sync().await?;
+        let written = self.write_front(&file).await?;
         self.disk.sync_dir(&self.config.dir).await?;
-        self.joined(file);
+        self.joined(file, written);
         Ok(())
     }
 
-    /// Renames a file of an earlier incarnation into this log, or removes it if it is of no use here.
-    async fn adopt_file(&self, path: PathBuf) -> Result<()> {
-        if self.is_adoptable(&path).await {
-            let name = self.file_path(self.files.borrow().len());
-            self.disk.rename(&path, &name).await?;
+    /// Renames files of an earlier incarnation into this log. Those of no use here stay where they are.
+    async fn adopt_files(&self) -> Result<()> {
+        let paths = std::mem::take(&mut *self.spares.borrow_mut());
+        let mut taken: Vec<Rc<dyn File>> = Vec::new();
+        for path in &paths {
+            let number = self.files.borrow().len() + taken.len();
+            if number < self.space.borrow().files_max() && self.has_right_size(path).await {
+                let name = self.file_path(number);
+                self.disk.rename(path, &name).await?;
+                taken.push(self.disk.open(&name, OpenMode::ReadWrite).await?);
+            }
+        }
+        if !taken.is_empty() {
             self.disk.sync_dir(&self.config.dir).await?;
-            self.joined(self.disk.open(&name, OpenMode::ReadWrite).await?);
-        } else if let Err(error) = self.disk.remove(&path).await {
-            tracing::warn!(path = %path.display(), %error, "an old log file stays behind");
         }
-        self.adopted.advance(self.adopted.reached() + 1);
+        taken.into_iter().for_each(|file| self.joined(file, self.config.file_bytes));
+        self.adopted.advance(self.adopted.reached() + paths.len() as u64);
         Ok(())
     }
 
-    async fn is_adoptable(&self, path: &Path) -> bool {
-        if !self.space.borrow().can_grow() {
-            return false;
-        }
-        match self.disk.open(path, OpenMode::ReadWrite).await {
+    async fn has_right_size(&self, path: &Path) -> bool {
+        match self.disk.open(path, OpenMode::Read).await {
             Ok(file) => file.size().await.is_ok_and(|size| size == self.config.file_bytes),
             Err(_) => false,
         }

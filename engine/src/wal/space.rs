@@ -70,8 +70,17 @@ impl Space {
         Lsn(self.live.front().map_or(0, |(sequence, _)| (sequence + 1) * self.file_bytes))
     }
 
+    /// The newest slot's file, and the one that the next slot will get.
+    pub(super) fn current_and_next(&self) -> (Option<FileNumber>, Option<FileNumber>) {
+        (self.live.back().map(|&(_, file)| file), self.spares.front().copied())
+    }
+
     pub(super) const fn can_grow(&self) -> bool {
         self.files < self.slots_max
+    }
+
+    pub(super) const fn files_max(&self) -> usize {
+        self.slots_max
     }
 
     pub(super) const fn files(&self) -> usize {

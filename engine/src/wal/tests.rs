@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::ids::{EditNumber, Epoch, Incarnation, Index, Lsn, PartitionId, ShardId, Version};
 use crate::io::disk::{Disk, DiskOp};
 use crate::io::fault::{Fault, FaultDisk, Rule, When};
-use crate::io::memory::{CrashMode, MemoryConfig, MemoryDisk};
+use crate::io::memory::{CrashMode, MemoryConfig, MemoryDisk, Stage};
 use crate::io::runtime::Runtime;
 use crate::io::virtual_time::VirtualRuntime;
 use crate::superblock::StoreId;
@@ -494,24 +494,86 @@ fn row_another_owners_file_is_corruption_and_an_earlier_incarnations_is_ignored(
 fn adopted_files_are_used_again_and_their_old_batches_are_not_seen() {
     run(13, |runtime, disk| async move {
         let old = LogId { incarnation: Incarnation(2), ..ID };
-        let old = WalConfig { id: old, dir: PathBuf::from("/wal/old"), ..config() };
-        let wal = create(&runtime, &disk, old).await;
+        let old_config = WalConfig { id: old, dir: PathBuf::from("/wal/old"), ..config() };
+        let wal = create(&runtime, &disk, old_config).await;
         for index in 1..=45 {
             put(&wal, index, 3000).await;
         }
         wal.close().await.unwrap();
-        let files: Vec<_> = disk.files();
-        assert_eq!(files.len(), 4);
+        assert_eq!(disk.files().len(), 4);
+        let reader = LogReader::open(&shared(&disk), Path::new("/wal/old"), old, FILE).await.unwrap();
+        let files = reader.written_files();
+        assert!(
+            !files.is_empty() && files.len() < 4,
+            "the newest slot's file may end with room never written"
+        );
         let wal = Wal::create(&runtime, shared(&disk), config()).await.unwrap();
-        wal.adopt(files).await.unwrap();
-        assert_eq!(disk.files().len(), 4, "one had no place under the cap");
+        let newest = disk.files().into_iter().find(|file| !file.starts_with(DIR) && !files.contains(file));
+        wal.adopt(files.clone()).await.unwrap();
+        assert!(files.iter().all(|file| !disk.files().contains(file)), "they have another name");
         for index in 1..=45 {
             put(&wal, index, 3000).await;
         }
         let left = crashed(&runtime, &disk);
         assert!(read(&left).await.unwrap().indexes.into_iter().eq(1..=45));
-        assert!(disk.files().iter().all(|file| file.starts_with(DIR)));
+        assert!(disk.files().contains(&newest.unwrap()), "whoever removes old logs removes it");
+        assert_eq!(disk.files().iter().filter(|file| file.starts_with(DIR)).count(), 4, "the cap");
     });
+}
+
+#[test]
+fn batches_are_written_only_where_something_was_written_and_flushed_before() {
+    const LONG_FILE: u64 = 20 << 20;
+    const SLICE: u64 = 1 << 20;
+    for seed in 20..24 {
+        let events = run(seed, |runtime, disk| async move {
+            let config = WalConfig { file_bytes: LONG_FILE, cap_bytes: 4 * LONG_FILE, ..config() };
+            disk.record();
+            let wal = create(&runtime, &disk, config).await;
+            let written = disk.events().iter().filter(|e| e.op == DiskOp::Write).map(|e| e.len).sum::<u64>();
+            assert!(written < 3 * SLICE, "making a log takes {written} bytes");
+            let mut rng = fastrand::Rng::with_seed(seed);
+            for index in 1..=120 {
+                // The long ones leave the rest of a file empty.
+                let bytes = if index % 40 == 0 { 9 << 20 } else { rng.usize(1..700 << 10) };
+                put(&wal, index, bytes).await;
+            }
+            wal.close().await.unwrap();
+            disk.events()
+        });
+        let (mut written, mut flushed) = (BTreeMap::<PathBuf, u64>::new(), BTreeMap::<PathBuf, u64>::new());
+        let mut flushes = BTreeMap::new();
+        let mut batches = 0;
+        for event in &events {
+            let end = event.offset + event.len;
+            let is_zeroes = event.len == SLICE || end == LONG_FILE && event.offset + 4096 == end;
+            match (event.op, event.stage) {
+                (DiskOp::Write, Stage::Issued) if !is_zeroes => {
+                    assert!(end <= flushed.get(&event.path).copied().unwrap_or(0), "seed {seed}: {event:?}");
+                    let others =
+                        flushed.iter().filter(|&(file, &bytes)| *file < event.path && bytes < LONG_FILE);
+                    assert_eq!(others.count(), 0, "seed {seed}: a slot before is not written: {event:?}");
+                    batches += 1;
+                }
+                (DiskOp::Write, Stage::Completed) => {
+                    let written = written.entry(event.path.clone()).or_default();
+                    if event.offset <= *written {
+                        *written = end.max(*written);
+                    }
+                }
+                (DiskOp::Sync, Stage::Issued) => {
+                    flushes.insert(event.number, written.get(&event.path).copied().unwrap_or(0));
+                }
+                (DiskOp::Sync, Stage::Completed) => {
+                    let covered = flushes.get(&event.number).copied().unwrap_or(0);
+                    let flushed = flushed.entry(event.path.clone()).or_default();
+                    *flushed = covered.max(*flushed);
+                }
+                _ => {}
+            }
+        }
+        assert!(batches > 120 && flushed.len() > 2, "seed {seed}: {batches} batches");
+    }
 }
 
 #[test]

@@ -122,9 +122,13 @@ impl Shared {
     pub(super) async fn write(&self, batch: Filling, mode: Write) -> Result<()> {
         let sequence = batch.lsn.0 / self.config.file_bytes;
         if batch.first {
+            if sequence > 0 {
+                self.zeroed(self.config.file_bytes).await?;
+            }
             let file = self.claim(sequence).await?;
             self.current.set(file);
         }
+        self.zeroed(batch.end().0 - sequence * self.config.file_bytes).await?;
         let (number, end, has_records) = (batch.number, batch.end(), batch.records > 0);
         let start = self.start_wanted.get().min(batch.lsn);
         let offset = batch.lsn.0 % self.config.file_bytes - batch.base() as u64;
@@ -149,7 +153,7 @@ impl Shared {
         }
         self.written.advance(number);
         self.wake_room();
-        if self.is_file_due() {
+        if self.is_file_due() || self.is_zeroing_due() {
             self.prepare.raise();
         }
         Ok(())
