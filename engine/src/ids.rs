@@ -68,6 +68,11 @@ number! {
     EditNumber(u64)
 }
 number! {
+    /// How many changes the partition table has seen; of an entry, the change that wrote it last. The first state is 1;
+    /// 0 stands for "not there".
+    TableVersion(u64)
+}
+number! {
     /// A segment file's number: unique within its partition.
     SegmentId(u64)
 }

@@ -38,6 +38,7 @@ pub mod shard;
 pub mod signal;
 pub mod store;
 pub mod superblock;
+pub mod table;
 pub mod tombstones;
 pub mod transaction;
 pub mod visible;

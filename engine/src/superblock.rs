@@ -1,4 +1,4 @@
-//! The superblock: which store this is, which logs are its last ones, and which partitions it has.
+//! The superblock: which store this is, and which logs are its last ones.
 //!
 //! `engine/FORMAT.md`, "Superblock", owns the layout: one file, two copies, written and synced one after the other.
 //! Refuses to guess: when neither copy is whole, the store does not open.
@@ -17,17 +17,16 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::error::{Error, Result};
-use crate::ids::{Incarnation, PartitionId, ShardId};
+use crate::ids::{Incarnation, ShardId};
 use crate::io::buffer::AlignedBuf;
 use crate::io::disk::{Disk, File, OpenMode, Write};
-use crate::key::RoutingKey;
-use crate::limits::{PARTITIONS_MAX, SHARDS_MAX};
+use crate::limits::SHARDS_MAX;
 use crate::wal::format::{Invalid, checksum_without};
 
 /// The superblock's file, in the store's directory.
 pub const FILE_NAME: &str = "SUPER";
-/// Where the second copy begins; the first begins at 0. Holds [`PARTITIONS_MAX`] partitions.
-pub const COPY_BYTES: usize = 2 << 20;
+/// Where the second copy begins; the first begins at 0.
+pub const COPY_BYTES: usize = 4096;
 
 /// Names a store apart from every other one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,17 +44,6 @@ impl fmt::Display for StoreId {
     }
 }
 
-/// A partition and the routing keys it is home to: `start..end`; empty for one that only has guests.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PartitionRange {
-    /// The partition.
-    pub id: PartitionId,
-    /// First routing key.
-    pub start: RoutingKey,
-    /// First routing key after it.
-    pub end: RoutingKey,
-}
-
 /// What the superblock says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct State {
@@ -67,8 +55,6 @@ pub struct State {
     pub shards: u16,
     /// The size of its log files.
     pub wal_file_bytes: u64,
-    /// By ascending id; ranges do not overlap.
-    pub partitions: Vec<PartitionRange>,
 }
 
 impl State {
@@ -198,7 +184,6 @@ impl Superblock {
 #[must_use]
 pub fn encode(sequence: u64, state: &State) -> Vec<u8> {
     assert!(check(state).is_ok(), "checked by the caller");
-    let count = u32::try_from(state.partitions.len()).expect("at most PARTITIONS_MAX");
     let header = RawHeader {
         magic: MAGIC,
         version: U32::new(VERSION),
@@ -207,79 +192,47 @@ pub fn encode(sequence: u64, state: &State) -> Vec<u8> {
         sequence: U64::new(sequence),
         incarnation: U64::new(state.incarnation.0),
         wal_file_bytes: U64::new(state.wal_file_bytes),
-        partitions: U32::new(count),
         shards: U16::new(state.shards),
-        reserved: [0; 2],
+        reserved: [0; 6],
     };
     let mut bytes = header.as_bytes().to_vec();
-    for range in &state.partitions {
-        let raw =
-            RawRange { id: U32::new(range.id.0), start: U64::new(range.start.0), end: U64::new(range.end.0) };
-        bytes.extend_from_slice(raw.as_bytes());
-    }
     let checksum = checksum_without(&bytes, CHECKSUM_AT);
     bytes[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
     bytes
 }
 
-/// The sequence number and state in one copy's bytes; what follows the last partition is not looked at.
+/// The sequence number and state in one copy's bytes; what follows is not looked at.
 ///
 /// # Errors
 /// [`Invalid`], for any bytes that [`encode`] does not make.
 pub fn decode(bytes: &[u8]) -> Result<(u64, State), Invalid> {
-    let (raw, rest) = RawHeader::ref_from_prefix(bytes).map_err(|_| Invalid::Short)?;
+    let (raw, _) = RawHeader::ref_from_prefix(bytes).map_err(|_| Invalid::Short)?;
     if raw.magic != MAGIC {
         return Err(Invalid::Magic);
     }
-    let count = usize::try_from(raw.partitions.get()).unwrap_or(usize::MAX);
-    if count > PARTITIONS_MAX {
-        return Err(Invalid::Field("partition count"));
-    }
-    let (ranges, _) = <[RawRange]>::ref_from_prefix_with_elems(rest, count).map_err(|_| Invalid::Short)?;
-    let used = bytes.get(..size_of::<RawHeader>() + size_of_val(ranges)).ok_or(Invalid::Short)?;
+    let used = bytes.get(..size_of::<RawHeader>()).ok_or(Invalid::Short)?;
     if raw.checksum.get() != checksum_without(used, CHECKSUM_AT) {
         return Err(Invalid::Checksum("superblock"));
     }
     if raw.version.get() != VERSION {
         return Err(Invalid::Version(raw.version.get()));
     }
-    if raw.reserved != [0; 2] {
+    if raw.reserved != [0; 6] {
         return Err(Invalid::Field("reserved bytes"));
     }
-    let partitions = ranges.iter().map(|range| PartitionRange {
-        id: PartitionId(range.id.get()),
-        start: RoutingKey(range.start.get()),
-        end: RoutingKey(range.end.get()),
-    });
     let state = State {
         store: StoreId(raw.store),
         incarnation: Incarnation(raw.incarnation.get()),
         shards: raw.shards.get(),
         wal_file_bytes: raw.wal_file_bytes.get(),
-        partitions: partitions.collect(),
     };
     check(&state)?;
     Ok((raw.sequence.get(), state))
 }
 
 fn check(state: &State) -> Result<(), Invalid> {
-    if state.partitions.len() > PARTITIONS_MAX {
-        return Err(Invalid::Field("partition count"));
-    }
     if state.shards == 0 || usize::from(state.shards) > SHARDS_MAX {
         return Err(Invalid::Field("shard count"));
-    }
-    if state.partitions.windows(2).any(|pair| pair[0].id >= pair[1].id) {
-        return Err(Invalid::Field("partition order"));
-    }
-    let mut ranges: Vec<_> = state.partitions.iter().map(|range| (range.start, range.end)).collect();
-    if ranges.iter().any(|(start, end)| start > end) {
-        return Err(Invalid::Field("partition range"));
-    }
-    ranges.retain(|(start, end)| start < end);
-    ranges.sort_unstable();
-    if ranges.windows(2).any(|pair| pair[0].1 > pair[1].0) {
-        return Err(Invalid::Field("overlap of partition ranges"));
     }
     Ok(())
 }
@@ -298,7 +251,7 @@ async fn read_copy(file: &dyn File, offset: u64) -> Result<Result<(u64, State), 
 }
 
 const MAGIC: [u8; 8] = *b"fsSUPERb";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const CHECKSUM_AT: usize = 12;
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -311,22 +264,12 @@ struct RawHeader {
     sequence: U64,
     incarnation: U64,
     wal_file_bytes: U64,
-    partitions: U32,
     shards: U16,
-    reserved: [u8; 2],
-}
-
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct RawRange {
-    id: U32,
-    start: U64,
-    end: U64,
+    reserved: [u8; 6],
 }
 
 const _: () = assert!(std::mem::offset_of!(RawHeader, checksum) == CHECKSUM_AT);
-const _: () = assert!(size_of::<RawHeader>() == 64 && size_of::<RawRange>() == 20);
-const _: () = assert!(size_of::<RawHeader>() + PARTITIONS_MAX * size_of::<RawRange>() <= COPY_BYTES);
+const _: () = assert!(size_of::<RawHeader>() == 64);
 
 #[cfg(test)]
 mod tests {
@@ -336,17 +279,11 @@ mod tests {
     use crate::io::virtual_time::VirtualRuntime;
 
     fn state(incarnation: u64) -> State {
-        let range = |id, start, end| PartitionRange {
-            id: PartitionId(id),
-            start: RoutingKey(start),
-            end: RoutingKey(end),
-        };
         State {
             store: StoreId([5; 16]),
             incarnation: Incarnation(incarnation),
             shards: 2,
             wal_file_bytes: 1 << 16,
-            partitions: vec![range(1, 100, 200), range(2, 0, 100), range(7, 50, 50)],
         }
     }
 
@@ -369,18 +306,15 @@ mod tests {
 
     #[test]
     fn pins_its_bytes() {
-        let mut one = state(3);
-        one.partitions.truncate(1);
+        let one = state(3);
         let bytes = encode(9, &one);
-        let mut expected = b"fsSUPERb\x01\0\0\0".to_vec();
+        let mut expected = b"fsSUPERb\x02\0\0\0".to_vec();
         expected.extend_from_slice(&bytes[12..16]);
         expected.extend_from_slice(&[5; 16]);
         for n in [9_u64, 3, 1 << 16] {
             expected.extend_from_slice(&n.to_le_bytes());
         }
-        expected.extend_from_slice(&[1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0]);
-        expected.extend_from_slice(&100_u64.to_le_bytes());
-        expected.extend_from_slice(&200_u64.to_le_bytes());
+        expected.extend_from_slice(&[2, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(bytes, expected);
         assert_eq!(decode(&bytes), Ok((9, one)));
     }
@@ -404,14 +338,8 @@ mod tests {
 
     #[test]
     fn states_outside_the_limits_are_refused() {
-        let overlap = |s: &mut State| s.partitions[1].end = RoutingKey(101);
-        let order = |s: &mut State| s.partitions.swap(0, 1);
-        let backward = |s: &mut State| s.partitions[0].start = RoutingKey(300);
-        let shards = |s: &mut State| s.shards = 0;
-        for spoil in [overlap as fn(&mut State), order, backward, shards] {
-            let mut state = state(1);
-            spoil(&mut state);
-            assert!(check(&state).is_err(), "{state:?}");
+        for shards in [0, 1025] {
+            assert_eq!(check(&State { shards, ..state(1) }), Err(Invalid::Field("shard count")));
         }
         assert_eq!(check(&state(1)), Ok(()));
     }

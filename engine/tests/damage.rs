@@ -76,6 +76,7 @@ fn kind_of(path: &Path) -> &'static str {
         name if name.ends_with(".wal") => "log",
         name if name.ends_with(".seg") => "segment",
         name if name.starts_with("reserve") => "reserve",
+        _ if path.starts_with("/store/table") => "table",
         _ => "superblock",
     }
 }

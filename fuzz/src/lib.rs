@@ -31,7 +31,7 @@ const fn operations(name: &'static str, run: fn(&[u8])) -> Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     decoder("wal_record", decoders::wal::record),
     decoder("wal_batch", decoders::wal::batch),
     decoder("wal_slot", decoders::wal::slot),
@@ -43,6 +43,7 @@ pub const TARGETS: [Target; 17] = [
     decoder("footer", decoders::segment::footer),
     decoder("properties", decoders::segment::properties),
     decoder("manifest", decoders::manifest::chain),
+    decoder("table", decoders::table::chain),
     decoder("resp", decoders::resp::commands),
     operations("memtable", operations::memtable::run),
     operations("segment", operations::segment::run),

@@ -40,6 +40,9 @@ fn metrics_health_and_status_are_told() {
     let json: serde_json::Value = serde_json::from_str(status.split_once("\r\n\r\n").unwrap().1).unwrap();
     assert_eq!(json["clients"], 1);
     assert_eq!(json["shards"].as_array().unwrap().len(), 2);
+    let partitions = json["table"]["partitions"].as_array().unwrap();
+    let shards: Vec<u64> = partitions.iter().map(|p| p["shard"].as_u64().unwrap()).collect();
+    assert_eq!((&json["table"]["version"], shards), (&1.into(), vec![0, 1, 0]), "dealt out in turn");
     assert!(get(&admin, "GET /else").starts_with("HTTP/1.1 404"));
     assert!(get(&admin, "POST /metrics").starts_with("HTTP/1.1 405"));
     drop(admin);

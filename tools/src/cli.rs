@@ -62,7 +62,10 @@ pub(crate) enum Inspect {
     /// A partition's manifest: its directory, or one of its files (all are read).
     #[command(after_help = "Example: foreshard inspect manifest /var/lib/foreshard/partitions/3 --json")]
     Manifest(Target),
-    /// A whole store: superblock, logs, manifests, segments, and files that belong to none.
+    /// The partition table: its directory, or one of its files (both are read).
+    #[command(after_help = "Example: foreshard inspect table /var/lib/foreshard/table --dump")]
+    Table(Target),
+    /// A whole store: superblock, table, logs, manifests, segments, and files that belong to none.
     #[command(after_help = "Example: foreshard inspect store /var/lib/foreshard --json")]
     Store(Target),
 }

@@ -8,6 +8,7 @@ use foreshard_engine::ids::{EditNumber, Incarnation, PartitionId, ShardId};
 use foreshard_engine::partition::open::dir_of;
 use foreshard_engine::segment;
 use foreshard_engine::superblock::{FILE_NAME, State};
+use foreshard_engine::table;
 use foreshard_engine::wal::LogId;
 use serde_json::json;
 
@@ -24,6 +25,7 @@ pub(crate) fn run(what: &Inspect) -> Result<Verdict, Failure> {
     let (Inspect::Wal(target)
     | Inspect::Segment(target)
     | Inspect::Manifest(target)
+    | Inspect::Table(target)
     | Inspect::Store(target)) = what;
     let path = lock::resolve(&target.path)?;
     let store = lock::store_of(&path);
@@ -39,6 +41,7 @@ pub(crate) fn run(what: &Inspect) -> Result<Verdict, Failure> {
             Inspect::Wal(_) => view.wal(&path).await?,
             Inspect::Segment(_) => view.segment(&path).await?,
             Inspect::Manifest(_) => view.manifest(&path, store.as_deref()).await?,
+            Inspect::Table(_) => view.table(&path).await?,
             Inspect::Store(_) => view.store(&path).await?,
         }
         view.finish(matches!(what, Inspect::Store(_)), &path)
@@ -120,6 +123,25 @@ impl<'a> View<'a> {
         survey::manifest::survey(tools, &dir, id, witness, findings, output).await.map(|_| ())
     }
 
+    async fn table(&mut self, path: &Path) -> Result<(), Failure> {
+        let dir = directory_of(path);
+        let View { tools, findings, output } = self;
+        if let Some(store) = survey::table::identify(tools, &dir).await? {
+            return survey::table::survey(tools, &dir, store, findings, output).await.map(|_| ());
+        }
+        if !table::paths(&dir).iter().any(|path| path.is_file()) {
+            let what = format!("{}: no table is here; give a directory like STORE/table", dir.display());
+            return Err(Failure::told(what));
+        }
+        findings.add(
+            Severity::Damaged,
+            &dir,
+            0,
+            "no file in this directory begins with a whole frame of a table",
+        );
+        Ok(())
+    }
+
     /// What the logs around say of manifests, nothing shown; none when they cannot be read to their end.
     async fn witnesses(&self, store: &Path) -> Result<Option<BTreeMap<PartitionId, EditNumber>>, Failure> {
         let (mut findings, mut silent) = (Findings::default(), Output::silent());
@@ -140,16 +162,22 @@ impl<'a> View<'a> {
             return self.store_without_superblock(dir).await;
         };
         survey::superblock::show(&state, output)?;
+        let place = dir.join(table::DIR_NAME);
+        let table = survey::table::survey(tools, &place, state.store, findings, output).await?;
+        let partitions = match &table {
+            Some(table) => table.partitions.keys().copied().collect(),
+            None => partition_dirs(tools, dir).await?,
+        };
         let logs = logs(tools, dir, &state, findings, output).await?;
         let witnesses = witnesses_of(&logs);
         let is_witnessed = logs.iter().all(|log| log.is_whole);
-        for range in &state.partitions {
-            let witness = witnesses.get(&range.id).copied();
+        for &id in &partitions {
+            let witness = witnesses.get(&id).copied();
             // What a damaged log would have said is not known.
             let witness = if is_witnessed { Some(witness.unwrap_or_default()) } else { witness };
-            self.partition(dir, range.id, witness).await?;
+            self.partition(dir, id, witness).await?;
         }
-        self.strangers(dir, &state).await
+        self.strangers(dir, &state, &partitions).await
     }
 
     /// Everything that can be told without knowing which logs and partitions there should be.
@@ -157,10 +185,8 @@ impl<'a> View<'a> {
         for log in survey_dirs(self.tools, dir).await? {
             self.wal(&log).await?;
         }
-        for name in self.tools.list(&dir.join("partitions")).await? {
-            if let Ok(id) = name.parse() {
-                self.partition(dir, PartitionId(id), None).await?;
-            }
+        for id in partition_dirs(self.tools, dir).await? {
+            self.partition(dir, id, None).await?;
         }
         Ok(())
     }
@@ -196,20 +222,24 @@ impl<'a> View<'a> {
     }
 
     /// Files that belong to nothing.
-    async fn strangers(&mut self, dir: &Path, state: &State) -> Result<(), Failure> {
+    async fn strangers(
+        &mut self,
+        dir: &Path,
+        state: &State,
+        partitions: &[PartitionId],
+    ) -> Result<(), Failure> {
         let View { tools, findings, .. } = self;
         for name in tools.list(dir).await? {
-            let known = ["LOCK", FILE_NAME, "wal", "partitions"].contains(&name.as_str())
+            let known = ["LOCK", FILE_NAME, "wal", "partitions", table::DIR_NAME].contains(&name.as_str())
                 || name.starts_with("reserve-");
             if !known {
                 findings.add(Severity::Note, &dir.join(name), 0, "nothing in this store is named so");
             }
         }
-        let partitions: BTreeSet<String> =
-            state.partitions.iter().map(|range| range.id.to_string()).collect();
+        let partitions: BTreeSet<String> = partitions.iter().map(PartitionId::to_string).collect();
         for name in tools.list(&dir.join("partitions")).await? {
             if !partitions.contains(&name) {
-                let what = "the superblock names no such partition";
+                let what = "the table has no such partition";
                 findings.add(Severity::Note, &dir.join("partitions").join(name), 0, what);
             }
         }
@@ -226,6 +256,12 @@ impl<'a> View<'a> {
         }
         Ok(())
     }
+}
+
+/// The partitions whose directories are here.
+pub(crate) async fn partition_dirs(tools: &Tools, dir: &Path) -> Result<Vec<PartitionId>, Failure> {
+    let names = tools.list(&dir.join("partitions")).await?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).map(PartitionId).collect())
 }
 
 /// The logs that the superblock names.

@@ -65,8 +65,8 @@ fn a_sound_store_is_sound_and_repaired_whole() {
 #[test]
 fn a_damaged_superblock_copy_is_named_and_costs_nothing() {
     let sample = Sample::new(200, 10);
-    sample.flip(&sample.file("SUPER"), (2 << 20) + 40);
-    assert_damaged_at(&sample, &sample.file("SUPER"), 2 << 20);
+    sample.flip(&sample.file("SUPER"), PAGE + 40);
+    assert_damaged_at(&sample, &sample.file("SUPER"), PAGE);
     let (status, _, rows) = sample.repair();
     assert_eq!(status, 0, "the other copy says the same");
     assert!(rows == sample.rows);
@@ -76,11 +76,55 @@ fn a_damaged_superblock_copy_is_named_and_costs_nothing() {
 fn without_any_superblock_partitions_and_logs_are_found_by_their_directories() {
     let sample = Sample::new(500, 20);
     sample.flip(&sample.file("SUPER"), 40);
-    sample.flip(&sample.file("SUPER"), (2 << 20) + 40);
+    sample.flip(&sample.file("SUPER"), PAGE + 40);
     assert_damaged_at(&sample, &sample.file("SUPER"), 0);
     let (status, _, rows) = sample.repair();
     assert_eq!(status, 1);
     assert!(rows == sample.rows);
+}
+
+/// The store's table as `inspect` shows it.
+fn table_of(lines: &[serde_json::Value]) -> serde_json::Value {
+    lines.iter().find(|line| line["type"] == "table").expect("a store has a table").clone()
+}
+
+#[test]
+fn the_partition_table_is_shown_and_its_damage_named() {
+    let sample = Sample::new(500, 20);
+    let (status, lines) = sample.inspect();
+    assert_eq!(status, 0, "{lines:?}");
+    let table = table_of(&lines);
+    assert_eq!((&table["version"], table["partitions"].as_array().unwrap().len()), (&1.into(), 2));
+    let output = inspect_both_ways("table", &sample.file("table"));
+    assert_eq!(table_of(&common::lines(&output)), table);
+    sample.flip(&sample.file("table/0"), 100);
+    assert_damaged_at(&sample, &sample.file("table/0"), 0);
+    assert_eq!(inspect_both_ways("table", &sample.file("table")).status.code(), Some(1));
+    let (status, lines, rows) = sample.repair();
+    assert_eq!(status, 1, "{lines:?}");
+    assert!(rows == sample.rows, "rows say themselves where they belong");
+}
+
+#[test]
+fn a_lost_file_of_the_partition_table_is_named() {
+    let sample = Sample::new(300, 0);
+    std::fs::remove_file(sample.file("table/1")).unwrap();
+    assert_damaged_at(&sample, &sample.file("table/1"), 0);
+    let (status, _, rows) = sample.repair();
+    assert_eq!((status, rows == sample.rows), (1, true));
+}
+
+#[test]
+fn another_number_of_shards_deals_the_partitions_out_anew() {
+    let sample = Sample::new(100, 0);
+    for (shards, version, owners) in [(2, 2, [0, 1]), (2, 2, [0, 1]), (1, 3, [0, 0])] {
+        let opened = Store::open(sample.path(), foreshard_engine::Options { shards, ..options() }).unwrap();
+        opened.close().unwrap();
+        let table = table_of(&sample.inspect().1);
+        let found: Vec<u64> =
+            table["partitions"].as_array().unwrap().iter().map(|p| p["shard"].as_u64().unwrap()).collect();
+        assert_eq!((table["version"].as_u64(), &found[..]), (Some(version), &owners[..]));
+    }
 }
 
 #[test]
@@ -233,7 +277,8 @@ fn assert_named_when_cut(sample: &Sample, path: &Path) {
 fn files_that_end_early_are_named() {
     let sample = Sample::new(1000, 0);
     let segment = sample.segment();
-    for path in [sample.file("SUPER"), segment.with_file_name("manifest-0"), segment] {
+    for path in [sample.file("SUPER"), sample.file("table/0"), segment.with_file_name("manifest-0"), segment]
+    {
         assert_named_when_cut(&sample, &path);
     }
 }

@@ -13,15 +13,15 @@ use super::record::{PartitionRecord, Record};
 use super::{Directory, Progress};
 use crate::cache::BlockCache;
 use crate::error::{Error, Result};
-use crate::ids::Incarnation;
+use crate::ids::{Incarnation, PartitionId};
 use crate::io::disk::{Disk, OpenMode};
 use crate::io::runtime::Runtime;
-use crate::key::RoutingKey;
 use crate::manifest::Manifest;
 use crate::options::Options;
 use crate::partition::open::{dir_of, location};
 use crate::segment::{Segment, path_of};
-use crate::superblock::{PartitionRange, State, StoreId, Superblock};
+use crate::superblock::{State, StoreId, Superblock};
+use crate::table::{self, TableLog};
 
 /// A directory with this file, and without a superblock, is a store whose restore did not finish.
 pub const UNFINISHED: &str = "RESTORING";
@@ -63,9 +63,10 @@ impl Restore {
         for partition in &record.partitions {
             self.partition(&copier, &directory, partition).await?;
         }
+        TableLog::create(table::place(disk, &self.to, self.name), self.table(&record)?).await?;
         disk.sync_dir(&self.to.join("partitions")).await?;
         disk.sync_dir(&self.to).await?;
-        Superblock::create(disk, &self.to, self.superblock(&record)).await?;
+        Superblock::create(disk, &self.to, self.superblock()).await?;
         disk.remove(&marker).await?;
         disk.sync_dir(&self.to).await?;
         Ok(record)
@@ -100,21 +101,21 @@ impl Restore {
         Manifest::create(place, partition.state.clone()).await.map(drop)
     }
 
-    /// The one place that makes a new store's map of a backup's partitions.
-    fn superblock(&self, record: &Record) -> State {
-        let starts = record.partitions.iter().map(|p| p.start);
-        let ends = starts.skip(1).chain([RoutingKey(u64::MAX)]);
-        let ranges = record.partitions.iter().zip(ends);
-        let mut partitions: Vec<PartitionRange> =
-            ranges.map(|(p, end)| PartitionRange { id: p.id, start: p.start, end }).collect();
-        partitions.sort_by_key(|range| range.id);
+    /// The new store's partition table, of a backup's partitions.
+    fn table(&self, record: &Record) -> Result<table::State> {
+        let ranges: Vec<(PartitionId, u64)> = record.partitions.iter().map(|p| (p.id, p.start.0)).collect();
+        table::State::first(&ranges, 1).map_err(|what| {
+            Error::misuse(format!("backup {} has no whole partition table: {what}", record.number))
+        })
+    }
+
+    fn superblock(&self) -> State {
         State {
             store: self.name,
             // No logs: the first opening has nothing to replay.
             incarnation: Incarnation(0),
             shards: 1,
             wal_file_bytes: Options::default().wal_file_bytes,
-            partitions,
         }
     }
 

@@ -12,13 +12,12 @@ use super::{Progress, Request, Summary};
 use crate::error::{Error, Result};
 use crate::ids::{PartitionId, ShardId, Version};
 use crate::io::disk::Disk;
-use crate::key::RoutingKey;
 use crate::manifest::State;
 use crate::partition::cuts::Part;
 use crate::segment::Segment;
 use crate::shard::Shard;
 use crate::store::client::Client;
-use crate::store::map::PartitionMap;
+use crate::table::Image;
 
 /// What one shard added.
 #[derive(Debug, Default)]
@@ -148,10 +147,10 @@ pub(super) async fn need_room(disk: &dyn Disk, to: &Path, bytes: u64) -> Result<
 }
 
 /// All partitions in the order of their ranges. The one place that takes from the map what a restore makes a map of.
-fn by_range(map: &PartitionMap, shares: Vec<Share>) -> Vec<PartitionRecord> {
+fn by_range(map: &Image, shares: Vec<Share>) -> Vec<PartitionRecord> {
     let mut states: std::collections::BTreeMap<PartitionId, State> =
         shares.into_iter().flat_map(|share| share.states).collect();
-    let places = map.homes().iter().map(|home| (home.partition, RoutingKey(home.start)));
+    let places = map.homes().iter().map(|home| (home.partition, home.start));
     places
         .map(|(id, start)| {
             let state = states.remove(&id).unwrap_or_else(|| unreachable!("its shard has it"));

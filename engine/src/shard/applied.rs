@@ -9,7 +9,9 @@
 //! Invariant: what is decided on rows read since a [`Stamp`] is applied only if no write has touched the partition
 //! since; otherwise nothing happens and the caller commits a [`crate::Transaction`], which validates row by row.
 
+use std::cell::Ref;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Shard;
 use crate::batch::Op;
@@ -18,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::ids::Version;
 use crate::partition::read::{OwnedRow, Page, PageLimit, Row};
 use crate::partition::snapshots::Hold;
-use crate::store::map::{Home, PartitionMap};
+use crate::table::{Home, Image};
 use crate::wal::Ticket;
 
 /// A local partition at one moment: as long as it [`Shard::is_unchanged`], what was read since is current.
@@ -37,10 +39,22 @@ pub struct Moment {
 }
 
 impl Shard {
-    /// Which partition each key belongs to, and which shard owns that.
+    /// Which partition each key belongs to, and which shard owns that; not to be kept over an await.
     #[must_use]
-    pub fn map(&self) -> &PartitionMap {
-        &self.map
+    pub fn map(&self) -> Ref<'_, Image> {
+        Ref::map(self.map.borrow(), |image| &**image)
+    }
+
+    /// The same, to be kept or handed on.
+    #[must_use]
+    pub fn image(&self) -> Arc<Image> {
+        Arc::clone(&self.map.borrow())
+    }
+
+    /// From here on routes by `image`, which is the table after what this shard knew.
+    pub(crate) fn learn(&self, image: Arc<Image>) {
+        assert!(image.version() > self.map().version(), "changes are told in their order");
+        self.map.replace(image);
     }
 
     /// Returns when what a ticket of this shard stands for is committed.

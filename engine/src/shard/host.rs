@@ -15,6 +15,7 @@ use crate::ids::ShardId;
 use crate::io::disk::Disk;
 use crate::io::ring::NetSource;
 use crate::io::runtime::{Runtime, Task};
+use crate::table::{News, Table};
 use crate::wal::Wal;
 
 /// Jobs taken from one inbox before the next one has its turn: no caller waits behind another's thousand.
@@ -30,6 +31,8 @@ pub(crate) struct Host {
     /// Between its making and the shard's opening.
     log: RefCell<Option<Rc<Wal>>>,
     shard: OnceCell<Rc<Shard>>,
+    /// The partition table; on the first host alone.
+    table: OnceCell<Rc<dyn Table>>,
     /// The shard's own tasks; dropping them ends them.
     background: RefCell<Vec<Task<()>>>,
     closed: Cell<bool>,
@@ -44,6 +47,7 @@ impl Host {
             net,
             log: RefCell::default(),
             shard: OnceCell::new(),
+            table: OnceCell::new(),
             background: RefCell::default(),
             closed: Cell::new(false),
         }
@@ -52,6 +56,39 @@ impl Host {
     /// The open shard.
     pub(crate) fn shard(&self) -> Result<&Rc<Shard>> {
         self.shard.get().filter(|_| !self.closed.get()).ok_or(Error::Closed)
+    }
+
+    pub(crate) fn keep_table(&self, table: Rc<dyn Table>) {
+        assert!(self.table.set(table).is_ok(), "a store has one table");
+    }
+
+    /// The partition table, on the host that has it.
+    pub(crate) fn table(&self) -> Result<Rc<dyn Table>> {
+        self.table.get().cloned().ok_or(Error::Closed)
+    }
+
+    /// Tells every shard of the table's changes, each in their order and at its own pace.
+    pub(crate) fn publish_table(&self) -> Result<()> {
+        let (table, shard) = (self.table()?, self.shard()?);
+        let first = shard.map().version();
+        for to in (0..shard.map().state().shards).map(ShardId) {
+            let (table, from) = (Rc::clone(&table), Rc::clone(shard));
+            let tell = async move {
+                let mut seen = first;
+                while let Ok(News { image, .. }) = table.news(seen).await {
+                    seen = image.version();
+                    let learn = move |shard: Rc<Shard>| async move {
+                        shard.learn(image);
+                        Ok(())
+                    };
+                    if from.on_shard(to, learn).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            self.background.borrow_mut().push(self.runtime.spawn(tell));
+        }
+        Ok(())
     }
 
     pub(crate) fn keep_log(&self, log: Rc<Wal>) {
@@ -68,11 +105,14 @@ impl Host {
         *self.background.borrow_mut() = background;
     }
 
-    /// Ends the shard's own tasks and closes its log: what was acknowledged is durable, and the log says so.
+    /// Closes the table, ends the shard's own tasks and closes its log: what was acknowledged is durable, and the log says so.
     ///
     /// # Errors
     /// What the log says.
     pub(crate) async fn shut_down(&self) -> Result<()> {
+        if let Some(table) = self.table.get() {
+            table.close().await;
+        }
         let background = std::mem::take(&mut *self.background.borrow_mut());
         for task in background {
             task.cancel().await;

@@ -19,6 +19,7 @@ mod transact;
 mod write;
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -33,7 +34,7 @@ use crate::batch::{Op, WriteBatch, check_value};
 use crate::counters::{Counters, Load, PartitionSlot, Tick};
 use crate::entry::Expiry;
 use crate::error::{Error, Result};
-use crate::ids::{Incarnation, ShardId, Version};
+use crate::ids::{Incarnation, PartitionId, ShardId, Version};
 use crate::io::ring::NetSource;
 use crate::io::runtime::Runtime;
 use crate::key::{self, RoutingKey};
@@ -41,16 +42,15 @@ use crate::partition::read::{OwnedRow, Page, PageLimit, Row};
 use crate::partition::snapshots::Hold;
 use crate::partition::{Common, Partition};
 use crate::signal::Signal;
-use crate::store::map::{Home, PartitionMap};
+use crate::table::{Home, Image};
 use crate::transaction::Transaction;
 
 /// One core's part of a store, and the way to all of it for code that runs on that core.
 pub struct Shard {
     id: ShardId,
     pub(crate) common: Rc<Common>,
-    /// By their place in the map.
-    partitions: Vec<Owned>,
-    map: Arc<PartitionMap>,
+    partitions: BTreeMap<PartitionId, Owned>,
+    map: RefCell<Arc<Image>>,
     /// To the other shards, by number; none to itself.
     links: OnceCell<Vec<Option<Link>>>,
     counters: RefCell<Counters>,
@@ -89,7 +89,7 @@ pub(crate) struct Owned {
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) incarnation: Incarnation,
-    pub(crate) partitions: Vec<Owned>,
+    pub(crate) partitions: BTreeMap<PartitionId, Owned>,
     pub(crate) counters: Counters,
     pub(crate) space: Space,
     pub(crate) net: Option<NetSource>,
@@ -97,13 +97,13 @@ pub(crate) struct Parts {
 
 impl Shard {
     /// A shard over recovered partitions; it does not serve before [`background::start`].
-    pub(crate) fn new(id: ShardId, common: Rc<Common>, map: Arc<PartitionMap>, parts: Parts) -> Self {
+    pub(crate) fn new(id: ShardId, common: Rc<Common>, map: Arc<Image>, parts: Parts) -> Self {
         let pacing = Pacing::new(&common.options);
         Self {
             id,
             common,
             partitions: parts.partitions,
-            map,
+            map: RefCell::new(map),
             links: OnceCell::new(),
             counters: RefCell::new(parts.counters),
             meter: Meter::default(),
@@ -155,7 +155,7 @@ impl Shard {
         f: impl FnOnce(Option<Row<'_>>) -> R,
     ) -> Result<R> {
         let key = self.storage_key(entity, row)?;
-        let home = self.map.home_of(&key);
+        let home = self.map().home_of(&key);
         let Some(owned) = self.local(home) else {
             let found = self.get_at(key, Version::MAX).await?;
             return Ok(f(found.as_ref().map(OwnedRow::as_row)));
@@ -263,7 +263,7 @@ impl Shard {
         key::encode_entity(entity, &mut start)?;
         let end = key::prefix_end(&start).ok_or_else(|| Error::misuse("entity prefix without an end"))?;
         start.extend_from_slice(from);
-        let home = self.map.home_of(&start);
+        let home = self.map().home_of(&start);
         let name = entity.to_vec();
         self.on(home, move |shard| async move {
             let owned = shard.owned(home)?;
@@ -279,7 +279,7 @@ impl Shard {
 
     /// The row at a storage key as of `at`, wherever it lives.
     pub(crate) async fn get_at(self: &Rc<Self>, key: Vec<u8>, at: Version) -> Result<Option<OwnedRow>> {
-        let home = self.map.home_of(&key);
+        let home = self.map().home_of(&key);
         self.on(home, move |shard| async move {
             let owned = shard.owned(home)?;
             let work = owned.partition.get(&key, at, |row| row.map(|r| r.to_owned_at(&key)));
@@ -332,7 +332,7 @@ impl Shard {
         let mut start = Vec::new();
         key::encode_entity(entity, &mut start)?;
         let end = key::prefix_end(&start);
-        let owned = self.owned(self.map.home_of(&start))?;
+        let owned = self.owned(self.map().home_of(&start))?;
         Ok(owned.partition.levels().all().map(|s| s.bytes_between(&start, end.as_deref())).sum())
     }
 
@@ -370,7 +370,7 @@ impl Shard {
     }
 
     pub(crate) fn partitions(&self) -> impl Iterator<Item = &Rc<Partition>> {
-        self.partitions.iter().map(|owned| &owned.partition)
+        self.partitions.values().map(|owned| &owned.partition)
     }
 
     /// A partition this shard owns.
@@ -385,7 +385,7 @@ impl Shard {
     }
 
     fn local(&self, home: Home) -> Option<&Owned> {
-        if home.shard == self.id { self.partitions.get(home.place) } else { None }
+        if home.shard == self.id { self.partitions.get(&home.partition) } else { None }
     }
 
     fn storage_key(&self, entity: &[u8], row: &[u8]) -> Result<Vec<u8>> {

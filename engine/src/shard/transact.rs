@@ -24,7 +24,7 @@ use crate::ids::{PartitionId, Version};
 use crate::key::{self, RoutingKey};
 use crate::partition::Partition;
 use crate::partition::locks::{Arrival, Span, in_doubt};
-use crate::store::map::Home;
+use crate::table::Home;
 use crate::transaction::{Seen, Transaction};
 use crate::wal::{Outcome, Ticket, TxId};
 
@@ -102,7 +102,7 @@ impl Shard {
     fn split(&self, transaction: &Transaction) -> Vec<Part> {
         let mut parts: BTreeMap<PartitionId, Part> = BTreeMap::new();
         let part = |key: &[u8]| {
-            let home = self.map.home_of(key);
+            let home = self.map().home_of(key);
             (home.partition, Part { home, rows: WriteBatch::new(), reads: Vec::new() })
         };
         for op in transaction.batch.normalised() {

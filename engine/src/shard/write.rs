@@ -74,7 +74,7 @@ impl Pacing {
 impl Shard {
     /// Writes one row, wherever it lives.
     pub(crate) async fn write_one(self: &Rc<Self>, entity: &[u8], op: &Op<'_>) -> Result<()> {
-        let home = self.map.home_of(op.key());
+        let home = self.map().home_of(op.key());
         let Some(owned) = self.local(home) else {
             let batch = WriteBatch::of(op);
             let entity = entity.to_vec();

@@ -8,7 +8,6 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::map::PartitionMap;
 use crate::batch::{WriteBatch, check_value};
 use crate::counters::Tick;
 use crate::entry::Expiry;
@@ -18,11 +17,12 @@ use crate::key;
 use crate::partition::read::{Page, PageLimit};
 use crate::shard::Shard;
 use crate::shard::link::Link;
+use crate::table::Image;
 use crate::transaction::{Seen, Transaction};
 
 /// One caller of a store.
 pub struct Client {
-    map: Arc<PartitionMap>,
+    map: Arc<Image>,
     links: Vec<Link>,
 }
 
@@ -35,7 +35,7 @@ pub struct Snapshot {
 }
 
 impl Client {
-    pub(crate) const fn new(map: Arc<PartitionMap>, links: Vec<Link>) -> Self {
+    pub(crate) const fn new(map: Arc<Image>, links: Vec<Link>) -> Self {
         Self { map, links }
     }
 
@@ -206,7 +206,7 @@ impl Client {
         Ok(self.map.home_of(&key).shard)
     }
 
-    pub(crate) fn map(&self) -> &PartitionMap {
+    pub(crate) fn map(&self) -> &Image {
         &self.map
     }
 

@@ -1,11 +1,10 @@
 //! A store: a directory, its shards' threads, and the way in.
 //!
-//! `open` holds the order of opening, `recovery` what happens to the last opening's logs, `map` where a key lives,
-//! `client` what callers use. This file starts and joins the threads.
+//! `open` holds the order of opening, `recovery` what happens to the last opening's logs, `client`
+//! what callers use. This file starts and joins the threads.
 
 pub mod client;
 pub(crate) mod cut;
-pub mod map;
 pub(crate) mod open;
 pub(crate) mod recovery;
 mod replays;
@@ -21,7 +20,6 @@ use std::thread::JoinHandle;
 use futures_lite::future::block_on;
 
 use self::client::Client;
-use self::map::PartitionMap;
 use self::open::Request;
 use crate::error::{Error, Result};
 use crate::ids::ShardId;
@@ -32,6 +30,7 @@ use crate::shard::Shard;
 use crate::shard::host::{self, Host};
 use crate::shard::link::{Inbox, Link, link};
 use crate::superblock::StoreId;
+use crate::table::Image;
 
 /// Clients that may ask to be let in while a shard is busy; more wait.
 const ARRIVALS_MAX: usize = 64;
@@ -57,7 +56,7 @@ const ARRIVALS_MAX: usize = 64;
 /// ```
 pub struct Store {
     dir: PathBuf,
-    map: Arc<PartitionMap>,
+    map: Arc<Image>,
     doors: Vec<Door>,
     threads: Threads,
     /// Held as long as the store is open.
@@ -86,13 +85,8 @@ impl Store {
         let dir = dir.as_ref().to_path_buf();
         let lock = lock(&dir)?;
         let (doors, threads) = start_threads(&options)?;
-        let mut store = Self {
-            dir: dir.clone(),
-            map: Arc::new(PartitionMap::new(&PartitionMap::even_ranges(1), 1)?),
-            doors,
-            threads,
-            _lock: lock,
-        };
+        let mut store =
+            Self { dir: dir.clone(), map: Arc::new(Image::nowhere()), doors, threads, _lock: lock };
         let request = Request { dir, options, fresh_id: random_id()? };
         let hosts = store.links()?;
         store.map = block_on(open::open(&hosts, request))?;
@@ -135,9 +129,9 @@ impl Store {
         &self.dir
     }
 
-    /// Its partitions and their shards.
+    /// Its partitions and their shards, as it was opened.
     #[must_use]
-    pub fn map(&self) -> &PartitionMap {
+    pub fn map(&self) -> &Image {
         &self.map
     }
 
@@ -194,7 +188,7 @@ impl fmt::Debug for Store {
     }
 }
 
-/// Links every shard to every other.
+/// Links every shard to every other, and lets the first one tell all of them what becomes of the partition table.
 async fn connect(hosts: &[Link], doors: &[Door]) -> Result<()> {
     for (from, host) in hosts.iter().enumerate() {
         let to_others = doors
@@ -208,7 +202,7 @@ async fn connect(hosts: &[Link], doors: &[Door]) -> Result<()> {
         })
         .await??;
     }
-    Ok(())
+    hosts[0].call(None, |host| async move { host.publish_table() }).await?
 }
 
 /// Takes the directory for this process.

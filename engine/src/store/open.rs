@@ -15,22 +15,21 @@ use std::sync::Arc;
 
 use async_executor::LocalExecutor;
 
-use super::map::PartitionMap;
 use super::recovery::{self, Findings};
 use crate::backup::restore;
 use crate::cache::BlockCache;
 use crate::counters::{Counters, CountersConfig};
 use crate::error::{Error, Result};
-use crate::ids::{EditNumber, Incarnation, PartitionId, ShardId};
+use crate::ids::{EditNumber, Incarnation, ShardId};
 use crate::io::disk::Disk;
-use crate::key::RoutingKey;
 use crate::options::Options;
 use crate::partition::{self, Common, Partition};
 use crate::shard::host::Host;
 use crate::shard::link::Link;
 use crate::shard::space::Space;
 use crate::shard::{Owned, Parts, Shard, background};
-use crate::superblock::{self, PartitionRange, State, StoreId, Superblock};
+use crate::superblock::{self, State, StoreId, Superblock};
+use crate::table::{self, Image, LocalTable, Table, TableLog};
 use crate::wal::slots::file_number;
 use crate::wal::{LogId, Wal, WalConfig};
 
@@ -52,13 +51,15 @@ pub(crate) struct Request {
 ///
 /// # Errors
 /// What creating, recovering or opening says.
-pub(crate) async fn open(hosts: &[Link], request: Request) -> Result<Arc<PartitionMap>> {
+pub(crate) async fn open(hosts: &[Link], request: Request) -> Result<Arc<Image>> {
     let request = Arc::new(request);
     let state = {
         let request = Arc::clone(&request);
         let first = move |host: Rc<Host>| async move {
             let state = superblock_of(&host.disk, &request).await?;
             give_up_reserves(&host.disk, &request).await?;
+            let (log, _) = TableLog::open(table::place(&host.disk, &request.dir, state.store)).await?;
+            host.keep_table(Rc::new(LocalTable::new(&host.runtime, log)));
             Ok::<State, Error>(state)
         };
         hosts[0].call(None, first).await??
@@ -72,7 +73,8 @@ pub(crate) async fn open(hosts: &[Link], request: Request) -> Result<Arc<Partiti
     })
     .await?;
     switch(&hosts[0], &request, &state, incarnation).await?;
-    let map = recovery::map_of(&request.dir, &state, hosts.len())?;
+    let shards = hosts.len();
+    let map = hosts[0].call(None, move |host| async move { deal(host.table()?, shards).await }).await??;
     on_all(hosts, |n| {
         let (request, map, findings) = (Arc::clone(&request), Arc::clone(&map), Arc::clone(&findings));
         hosts[n].call(None, move |host| async move {
@@ -129,17 +131,13 @@ async fn superblock_of(disk: &Rc<dyn Disk>, request: &Request) -> Result<State> 
     restore::refuse_unfinished(disk, dir).await?;
     disk.create_dir(&dir.join("partitions")).await?;
     disk.create_dir(&dir.join("wal")).await?;
-    let ranges = PartitionMap::even_ranges(request.options.partitions);
-    let ends = ranges.iter().skip(1).map(|r| r.1).chain([u64::MAX]);
-    let partitions = ranges.iter().zip(ends).map(|(&(id, start), end)| PartitionRange {
-        id,
-        start: RoutingKey(start),
-        end: RoutingKey(end),
-    });
-    let partitions: Vec<PartitionRange> = partitions.collect();
-    for range in &partitions {
-        partition::open::create(disk, dir, range.id, &request.options).await?;
+    let shards = u16::try_from(request.options.shards).unwrap_or(u16::MAX);
+    let first = table::State::first(&table::State::even_ranges(request.options.partitions), shards)
+        .map_err(|what| Error::misuse(format!("partition table: {what}")))?;
+    for id in first.partitions.keys() {
+        partition::open::create(disk, dir, *id, &request.options).await?;
     }
+    TableLog::create(table::place(disk, dir, request.fresh_id), first).await?;
     disk.sync_dir(&dir.join("partitions")).await?;
     disk.sync_dir(dir).await?;
     // A store whose own name a power loss takes back is lost with all that is durable in it.
@@ -151,9 +149,20 @@ async fn superblock_of(disk: &Rc<dyn Disk>, request: &Request) -> Result<State> 
         incarnation: Incarnation(0),
         shards: 1,
         wal_file_bytes: request.options.wal_file_bytes,
-        partitions,
     };
     Ok(Superblock::create(disk, dir, state).await?.state().clone())
+}
+
+/// Where everything is. Where there is another number of shards than before, partitions are dealt out anew.
+async fn deal(table: Rc<dyn Table>, shards: usize) -> Result<Arc<Image>> {
+    let shards = u16::try_from(shards).unwrap_or(u16::MAX);
+    while table.image().state().shards != shards {
+        let change = table.image().state().dealt_to(shards);
+        if let Err(refusal) = table.change(change).await? {
+            tracing::warn!("dealing partitions out to {shards} shards again: {refusal}");
+        }
+    }
+    Ok(table.image())
 }
 
 /// Removes the reserves of the last opening: a device may be full, and recovery needs room to flush what it replays.
@@ -249,7 +258,7 @@ async fn remove_log(disk: &dyn Disk, dir: &Path) -> Result<()> {
 async fn serve_shard(
     host: &Rc<Host>,
     request: &Request,
-    map: Arc<PartitionMap>,
+    map: Arc<Image>,
     findings: &Findings,
     incarnation: Incarnation,
 ) -> Result<()> {
@@ -262,13 +271,13 @@ async fn serve_shard(
         entities_tracked: options.tracked_entities,
         pairs_tracked: PAIRS_TRACKED,
     });
-    let mut partitions = Vec::new();
-    for home in map.homes().iter().filter(|home| home.shard == host.id) {
-        let id: PartitionId = home.partition;
+    let mut partitions = BTreeMap::new();
+    let here = map.state().partitions.iter().filter(|(_, entry)| entry.placed.shard == host.id);
+    for id in here.map(|(id, _)| *id) {
         let witness: EditNumber = findings.witnesses.get(&id).copied().unwrap_or_default();
         let partition = Partition::open(Rc::clone(&common), &request.dir, id, witness).await?;
         common.wal().witness(id, partition.manifest.last())?;
-        partitions.push(Owned { partition: Rc::new(partition), slot: counters.open_partition(id) });
+        partitions.insert(id, Owned { partition: Rc::new(partition), slot: counters.open_partition(id) });
     }
     // Old files are dealt out to the shards; each renames its own into its log.
     let files = findings.files.iter().skip(usize::from(host.id.0)).step_by(options.shards).cloned().collect();

@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::map::PartitionMap;
 use super::replays::Replays;
 use crate::cache::BlockCache;
 use crate::error::{Error, Result};
@@ -170,18 +169,6 @@ pub(crate) async fn replay(
         }
     }
     replays.finish().await
-}
-
-/// The partitions of a store, by range, over `shards`.
-///
-/// # Errors
-/// [`Error::Corrupt`] when the superblock's ranges leave keys out.
-pub(crate) fn map_of(store: &Path, state: &superblock::State, shards: usize) -> Result<Arc<PartitionMap>> {
-    let mut ranges: Vec<(PartitionId, u64)> = state.partitions.iter().map(|p| (p.id, p.start.0)).collect();
-    ranges.sort_by_key(|r| r.1);
-    let map = PartitionMap::new(&ranges, shards)
-        .map_err(|e| Error::corrupt(store.join(superblock::FILE_NAME), 0, e.to_string()))?;
-    Ok(Arc::new(map))
 }
 
 async fn open_log(host: &Host, store: &Path, state: &superblock::State, shard: ShardId) -> Result<LogReader> {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use super::client::Client;
-use super::map::PartitionMap;
 use super::open::{self, Request};
 use super::{ARRIVALS_MAX, Door, connect};
 use crate::error::Result;
@@ -21,10 +20,11 @@ use crate::shard::Shard;
 use crate::shard::host::{self, Host};
 use crate::shard::link::{Inbox, Link};
 use crate::superblock::StoreId;
+use crate::table::Image;
 
 /// An open store in virtual time. Dropping it without [`SimulatedStore::close`] is a crash.
 pub struct SimulatedStore {
-    map: Arc<PartitionMap>,
+    map: Arc<Image>,
     doors: Vec<Door>,
     hosts: Vec<Rc<Host>>,
 }
@@ -86,7 +86,7 @@ impl SimulatedStore {
 
     /// Its partitions and their shards.
     #[must_use]
-    pub fn map(&self) -> &PartitionMap {
+    pub fn map(&self) -> &Image {
         &self.map
     }
 
@@ -109,5 +109,60 @@ impl Drop for SimulatedStore {
 impl fmt::Debug for SimulatedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SimulatedStore({} shards)", self.hosts.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ids::{Epoch, PartitionId, TableVersion};
+    use crate::io::memory::{MemoryConfig, MemoryDisk};
+    use crate::io::virtual_time::VirtualRuntime;
+    use crate::table::{Change, Placed};
+
+    #[test]
+    fn every_shard_learns_of_the_tables_changes_and_finds_them_after_a_restart() {
+        let world = VirtualRuntime::new(1);
+        let runtimes: Vec<Runtime> = (0..3).map(|_| world.runtime()).collect();
+        let disk: Rc<dyn Disk> = Rc::new(MemoryDisk::new(&runtimes[0], 1, MemoryConfig::default()));
+        let options = Options {
+            partitions: 6,
+            wal_file_bytes: 64 << 10,
+            wal_cap_bytes: 1 << 20,
+            reserve_bytes: 64 << 10,
+            ..Options::default()
+        };
+        world.block_on(async {
+            let open = |n: usize| {
+                SimulatedStore::open(&runtimes[..n], Rc::clone(&disk), Path::new("/s"), options.clone(), 1)
+            };
+            let store = open(3).await.unwrap();
+            let table = store.hosts[0].table().unwrap();
+            for epoch in 2..20 {
+                let image = table.image();
+                let (id, entry) = (PartitionId(4), image.state().partitions[&PartitionId(4)]);
+                let raised = Placed { epoch: Epoch(epoch), ..entry.placed };
+                let (seen, edits) = (vec![(id, entry.version)], vec![(id, Some(raised))]);
+                table.change(Change { seen, edits, shards: None }).await.unwrap().unwrap();
+            }
+            runtimes[0].sleep(Duration::from_secs(1)).await;
+            for n in 0..3 {
+                let shard = store.shard(n).unwrap();
+                assert_eq!(shard.image(), table.image(), "shard {n}");
+                assert_eq!(shard.map().version(), TableVersion(19));
+            }
+            let last = table.image();
+            store.close().await.unwrap();
+            let store = open(3).await.unwrap();
+            assert_eq!(store.map(), &*last);
+            store.close().await.unwrap();
+            let store = open(2).await.unwrap();
+            let state = store.map().state();
+            assert_eq!((state.version, state.shards), (TableVersion(20), 2));
+            assert_eq!(state.partitions[&PartitionId(4)].placed.epoch, Epoch(19));
+            store.close().await.unwrap();
+        });
     }
 }

@@ -25,8 +25,9 @@ fn main() {
         let bytes = disk.contents(&path).unwrap_or_default();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if name == "SUPER" {
-            let used = 64 + 20 * u32::from_le_bytes(bytes[56..60].try_into().expect("four bytes")) as usize;
-            seed("superblock", &bytes[..used]);
+            seed("superblock", &bytes[..64]);
+        } else if path.parent() == Some(Path::new("/s/table")) {
+            table(&bytes);
         } else if name.ends_with(".wal") {
             log(&bytes);
         } else if name.ends_with(".seg") {
@@ -71,8 +72,8 @@ fn store() -> MemoryDisk {
     options.shape.base_bytes = 256 << 10;
     options.shape.segment_bytes = 64 << 10;
     world.block_on(async {
-        let store =
-            SimulatedStore::open(&runtimes, shared, Path::new("/s"), options, 1).await.expect("opens");
+        let store = SimulatedStore::open(&runtimes, shared, Path::new("/s"), options.clone(), 1).await;
+        let store = store.expect("opens");
         let client = store.client().expect("open");
         for round in 0..3_u8 {
             for n in 0..12_u8 {
@@ -90,6 +91,10 @@ fn store() -> MemoryDisk {
         }
         drop(client);
         store.close().await.expect("closes");
+        // With one shard less: a change of the table.
+        let shared: Rc<dyn Disk> = Rc::new(disk.clone());
+        let store = SimulatedStore::open(&runtimes[..1], shared, Path::new("/s"), options, 1).await;
+        store.expect("opens").close().await.expect("closes");
     });
     disk
 }
@@ -143,6 +148,18 @@ fn manifest(mut bytes: &[u8]) {
         bytes = &bytes[used.next_multiple_of(PAGE)..];
     }
     seed("manifest", &edits);
+}
+
+/// The frames without the padding after them, one by one without their headers, and all together.
+fn table(mut bytes: &[u8]) {
+    let mut frames = Vec::new();
+    while let Some(head) = bytes.first_chunk::<64>().filter(|head| head[..8] == *b"fsTABLEf") {
+        let used = 64 + u32::from_le_bytes(head[44..48].try_into().expect("four bytes")) as usize;
+        seed("table", &bytes[64..used]);
+        frames.extend_from_slice(&bytes[..used]);
+        bytes = &bytes[used.next_multiple_of(PAGE)..];
+    }
+    seed("table", &frames);
 }
 
 /// Keeps `bytes` as a seed of `target`, unless it has enough, or they are many.

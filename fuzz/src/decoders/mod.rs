@@ -8,6 +8,7 @@ pub mod manifest;
 pub mod resp;
 pub mod segment;
 pub mod superblock;
+pub mod table;
 pub mod wal;
 
 /// CRC-32 of `bytes` but for the four of the checksum itself at `at`.

@@ -16,6 +16,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use foreshard_engine::ids::ShardId;
+use foreshard_engine::table::Image;
 use foreshard_engine::{Client, Error, Result, Store};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -162,6 +164,15 @@ async fn reports(client: &Client) -> Result<Vec<Report>, String> {
     Ok(reports)
 }
 
+/// The partition table, as the first shard knows it.
+async fn table(client: &Client) -> Result<Arc<Image>, String> {
+    let ask = client.on(ShardId(0), |shard| async move { Ok(shard.image()) });
+    match timeout(ANSWER_TIME_MAX, ask).await {
+        Ok(answer) => answer.map_err(|e| format!("shard 0: {e}")),
+        Err(_elapsed) => Err(format!("shard 0: no answer in {ANSWER_TIME_MAX:?}")),
+    }
+}
+
 async fn answer(client: &Rc<Client>, backups: &Rc<Backups>, request: Request<Incoming>) -> Answer {
     if request.uri().path() != "/backup" {
         return look(client, &request).await.map(Either::Left);
@@ -195,7 +206,10 @@ async fn look(client: &Client, request: &Request<Incoming>) -> Response<Full<Byt
     };
     match path {
         "/metrics" => told(StatusCode::OK, METRICS, metrics::show(&reports)),
-        "/status" => told(StatusCode::OK, JSON, status::show(&reports)),
+        "/status" => match table(client).await {
+            Ok(table) => told(StatusCode::OK, JSON, status::show(&reports, table.state())),
+            Err(why) => told(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n"),
+        },
         "/healthz" => told(StatusCode::OK, TEXT, "ok\n".to_owned()),
         _ => match reports.iter().find_map(unready) {
             None => told(StatusCode::OK, TEXT, "ready\n".to_owned()),

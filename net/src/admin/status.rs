@@ -1,5 +1,6 @@
 //! The status, as JSON: what an operator looks at first.
 
+use foreshard_engine::table::State;
 use serde::Serialize;
 
 use crate::server::REDIS_VERSION;
@@ -13,6 +14,24 @@ struct Status<'a> {
     clients: usize,
     commands: u64,
     shards: Vec<ShardStatus<'a>>,
+    table: TableStatus,
+}
+
+/// The partition table as the first shard knows it.
+#[derive(Serialize)]
+struct TableStatus {
+    version: u64,
+    partitions: Vec<PartitionStatus>,
+}
+
+#[derive(Serialize)]
+struct PartitionStatus {
+    partition: u32,
+    start: u64,
+    end: u64,
+    shard: u16,
+    epoch: u64,
+    version: u64,
 }
 
 #[derive(Serialize)]
@@ -30,8 +49,8 @@ struct ShardStatus<'a> {
     failure: Option<&'a str>,
 }
 
-/// All shards, and their sums.
-pub(super) fn show(reports: &[Report]) -> String {
+/// All shards and their sums, and where the partitions are.
+pub(super) fn show(reports: &[Report], table: &State) -> String {
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         redis_version: REDIS_VERSION,
@@ -54,7 +73,20 @@ pub(super) fn show(reports: &[Report]) -> String {
                 failure: r.engine.failure.as_deref(),
             })
             .collect(),
+        table: table_status(table),
     };
     // Numbers and text alone: there is nothing that JSON cannot hold.
     serde_json::to_string(&status).unwrap_or_default() + "\n"
+}
+
+fn table_status(table: &State) -> TableStatus {
+    let partitions = table.partitions.iter().map(|(id, entry)| PartitionStatus {
+        partition: id.0,
+        start: entry.placed.start.0,
+        end: entry.placed.end.0,
+        shard: entry.placed.shard.0,
+        epoch: entry.placed.epoch.0,
+        version: entry.version.0,
+    });
+    TableStatus { version: table.version.0, partitions: partitions.collect() }
 }

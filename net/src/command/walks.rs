@@ -144,8 +144,7 @@ fn flush(cx: &mut Context<'_>, args: Args<'_>) -> Result<()> {
     }
     let homes = cx.tx.shard().map().homes().to_vec();
     for home in homes {
-        let end = end_of(cx.tx, home);
-        cx.tx.delete_range(layout::start_of(RoutingKey(home.start)), end);
+        cx.tx.delete_range(layout::start_of(home.start), end_of(home));
     }
     cx.reply.ok();
     Ok(())

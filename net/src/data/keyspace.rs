@@ -3,7 +3,7 @@
 use foreshard_engine::PageLimit;
 use foreshard_engine::entry::Expiry;
 use foreshard_engine::key::{RoutingKey, prefix_end};
-use foreshard_engine::store::map::Home;
+use foreshard_engine::table::{Home, KEYS_END};
 
 use super::fault::Result;
 use super::layout::{self, END};
@@ -43,7 +43,7 @@ impl Keys {
     pub(crate) async fn next(&mut self, tx: &mut Tx, rows: usize) -> Result<Option<Vec<Met>>> {
         let Some(start) = self.next.take() else { return Ok(None) };
         let home = tx.shard().map().home_of(&start);
-        let end = end_of(tx, home);
+        let end = end_of(home);
         let limit = PageLimit { rows: rows.clamp(16, ROWS_MAX), bytes: BYTES_MAX };
         let page = tx.scan(home, &start, &end, limit).await?;
         let mut keys = Vec::new();
@@ -74,8 +74,6 @@ impl Keys {
 }
 
 /// Where a partition's range ends.
-pub(crate) fn end_of(tx: &Tx, home: Home) -> Vec<u8> {
-    let homes = tx.shard().map().homes();
-    let next = homes.iter().map(|h| h.start).filter(|start| *start > home.start).min();
-    next.map_or_else(|| END.to_vec(), |start| layout::start_of(RoutingKey(start)))
+pub(crate) fn end_of(home: Home) -> Vec<u8> {
+    if home.end == KEYS_END { END.to_vec() } else { layout::start_of(home.end) }
 }

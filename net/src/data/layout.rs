@@ -7,7 +7,7 @@
 
 use foreshard_engine::key::{self, RoutingKey};
 use foreshard_engine::limits::{ENTITY_BYTES_MAX, ROW_BYTES_MAX};
-use foreshard_engine::{hash, store};
+use foreshard_engine::{hash, table};
 
 use super::fault::{Fault, Result};
 
@@ -15,7 +15,7 @@ use super::fault::{Fault, Result};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Path {
     pub(crate) meta: Vec<u8>,
-    pub(crate) home: store::map::Home,
+    pub(crate) home: table::Home,
 }
 
 /// Of which entity a key is: its hash tag, or all of it where it has none.

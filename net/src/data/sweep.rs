@@ -9,11 +9,12 @@
 
 use std::rc::Rc;
 
-use foreshard_engine::key::{self, RoutingKey};
-use foreshard_engine::store::map::Home;
+use foreshard_engine::key;
+use foreshard_engine::table::Home;
 use foreshard_engine::{Op, PageLimit, Result, Shard};
 
-use super::layout::{self, END};
+use super::keyspace::end_of;
+use super::layout;
 use super::value::Value;
 
 /// Where a sweep of one partition is.
@@ -40,10 +41,8 @@ const PAGE: PageLimit = PageLimit { rows: 256, bytes: 256 << 10 };
 
 impl Sweep {
     /// Of a partition of this shard, from its first row on.
-    pub(crate) fn new(shard: &Shard, home: Home) -> Self {
-        let starts = shard.map().homes().iter().map(|h| h.start).filter(|start| *start > home.start);
-        let end = starts.min().map_or_else(|| END.to_vec(), |start| layout::start_of(RoutingKey(start)));
-        Self { home, next: layout::start_of(RoutingKey(home.start)), end }
+    pub(crate) fn new(home: Home) -> Self {
+        Self { home, next: layout::start_of(home.start), end: end_of(home) }
     }
 
     /// Looks at the next page.

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use foreshard_engine::entry::Expiry;
 use foreshard_engine::ids::Version;
 use foreshard_engine::shard::applied::{Moment, Stamp};
-use foreshard_engine::store::map::Home;
+use foreshard_engine::table::Home;
 use foreshard_engine::{Op, OwnedRow, Page, PageLimit, Shard, Ticket, Transaction};
 
 use super::fault::{Fault, Result};

@@ -44,7 +44,7 @@ async fn pass_over(front: &Weak<Front>, shard: &Weak<Shard>, pass: Duration) -> 
     drop(strong);
     for home in homes {
         let Some(strong) = shard.upgrade() else { return false };
-        let mut sweep = Sweep::new(&strong, home);
+        let mut sweep = Sweep::new(home);
         let stats = strong.stats();
         let stored = (stats.segment_bytes + stats.memtable_bytes as u64).max(1);
         drop(strong);

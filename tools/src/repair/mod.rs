@@ -21,6 +21,7 @@ use std::path::Path;
 use foreshard_engine::Options;
 use foreshard_engine::ids::{Incarnation, PartitionId, ShardId};
 use foreshard_engine::superblock::State;
+use foreshard_engine::table;
 use foreshard_engine::wal::LogId;
 use serde_json::json;
 
@@ -30,7 +31,7 @@ use self::write::Target;
 use crate::Verdict;
 use crate::cli::Repair;
 use crate::finding::{Findings, Severity};
-use crate::inspect::survey_dirs;
+use crate::inspect::{partition_dirs, survey_dirs};
 use crate::lock;
 use crate::output::Output;
 use crate::shell::{self, Failure, Reads, Tools};
@@ -43,7 +44,7 @@ const MEMORY_BYTES: usize = 256 << 20;
 /// What the source consists of, as far as it can be known.
 #[derive(Debug)]
 struct Plan {
-    /// The superblock says so.
+    /// The superblock and the partition table say so.
     is_certain: bool,
     partitions: Vec<PartitionId>,
     /// The logs' directories, and what identifies them; none where even that is lost.
@@ -104,7 +105,7 @@ fn finish(findings: Findings, output: Output, totals: &Totals, into: &Path) -> R
 
 async fn plan(tools: &Tools, source: &Path, findings: &mut Findings) -> Result<Plan, Failure> {
     if let Some(state) = survey::superblock::survey(tools, source, findings).await? {
-        return Ok(plan_of(source, &state));
+        return plan_of(tools, source, &state, findings).await;
     }
     findings.add(
         Severity::Note,
@@ -112,8 +113,7 @@ async fn plan(tools: &Tools, source: &Path, findings: &mut Findings) -> Result<P
         0,
         "without a superblock, partitions and logs are those whose directories are here",
     );
-    let names = tools.list(&source.join("partitions")).await?;
-    let partitions = names.iter().filter_map(|name| name.parse().ok()).map(PartitionId).collect();
+    let partitions = partition_dirs(tools, source).await?;
     let mut logs = Vec::new();
     for dir in survey_dirs(tools, source).await? {
         let id = survey::log::identify(tools, &dir).await?;
@@ -122,17 +122,29 @@ async fn plan(tools: &Tools, source: &Path, findings: &mut Findings) -> Result<P
     Ok(Plan { is_certain: false, partitions, logs })
 }
 
-fn plan_of(source: &Path, state: &State) -> Plan {
+async fn plan_of(
+    tools: &Tools,
+    source: &Path,
+    state: &State,
+    findings: &mut Findings,
+) -> Result<Plan, Failure> {
+    let place = source.join(table::DIR_NAME);
+    let table = survey::table::survey(tools, &place, state.store, findings, &mut Output::silent()).await?;
+    let is_certain = table.is_some();
+    let partitions = match table {
+        Some(table) => table.partitions.into_keys().collect(),
+        None => {
+            let what = "without the partition table, partitions are those whose directories are here";
+            findings.add(Severity::Note, source, 0, what);
+            partition_dirs(tools, source).await?
+        }
+    };
     let shards = if state.incarnation == Incarnation(0) { 0 } else { state.shards };
     let logs = (0..shards).map(ShardId).map(|shard| {
         let id = LogId { store: state.store, incarnation: state.incarnation, shard };
         (state.wal_dir(source, shard), Some((id, state.wal_file_bytes)))
     });
-    Plan {
-        is_certain: true,
-        partitions: state.partitions.iter().map(|range| range.id).collect(),
-        logs: logs.collect(),
-    }
+    Ok(Plan { is_certain, partitions, logs: logs.collect() })
 }
 
 fn options(plan: &Plan) -> Options {

@@ -5,3 +5,4 @@ pub(crate) mod log;
 pub(crate) mod manifest;
 pub(crate) mod segment;
 pub(crate) mod superblock;
+pub(crate) mod table;

@@ -66,16 +66,12 @@ pub(crate) fn show(state: &State, output: &mut Output) -> Result<(), Failure> {
         "incarnation": state.incarnation.0,
         "shards": state.shards,
         "wal_file_bytes": state.wal_file_bytes,
-        "partitions": state.partitions.iter().map(|p| json!({
-            "partition": p.id.0, "start": p.start.0, "end": p.end.0,
-        })).collect::<Vec<_>>(),
     });
     let text = format!(
-        "superblock: store {}, incarnation {}, {}, {}",
+        "superblock: store {}, incarnation {}, {}",
         state.store,
         state.incarnation,
         count(u64::from(state.shards), "shard"),
-        count(state.partitions.len() as u64, "partition"),
     );
     output.item("superblock", value, &text)
 }

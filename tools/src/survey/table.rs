@@ -1,0 +1,140 @@
+//! The partition table's log: both files, which of them counts, and what the table says.
+//!
+//! What is torn and what is corrupt is the engine's `table::frame` to say; here nothing is cut.
+
+use std::path::Path;
+
+use foreshard_engine::Error;
+use foreshard_engine::superblock::StoreId;
+use foreshard_engine::table::frame::{Body, Chain, Found, Frame, Rest, choose, decode, read_chain};
+use foreshard_engine::table::{RESERVED_BYTES_MAX, State, paths};
+use serde_json::{Value, json};
+
+use crate::finding::{Findings, Severity};
+use crate::output::Output;
+use crate::shell::{Failure, Tools};
+use crate::text::count;
+
+/// Whose table lies in `dir`, as the first whole frame in it says.
+pub(crate) async fn identify(tools: &Tools, dir: &Path) -> Result<Option<StoreId>, Failure> {
+    for path in paths(dir).iter().filter(|path| path.is_file()) {
+        if let Found::Whole(frame, ..) = decode(&tools.read(path, RESERVED_BYTES_MAX as u64).await?) {
+            return Ok(Some(frame.store));
+        }
+    }
+    Ok(None)
+}
+
+/// Reads the table of `store` in `dir`, and shows it. None: it is damaged.
+pub(crate) async fn survey(
+    tools: &Tools,
+    dir: &Path,
+    store: StoreId,
+    findings: &mut Findings,
+    output: &mut Output,
+) -> Result<Option<State>, Failure> {
+    let paths = paths(dir);
+    let mut files: Vec<(Chain, u64)> = Vec::new();
+    for path in &paths {
+        match read(tools, path, store, output).await? {
+            Ok(file) => files.push(file),
+            Err(error) => findings.add_error(&error, path),
+        }
+    }
+    let [(first, first_bytes), (second, second_bytes)] = &files[..] else { return Ok(None) };
+    let chosen = match choose([first, second]) {
+        Ok(chosen) => chosen,
+        Err((file, offset, what)) => {
+            findings.add(Severity::Damaged, &paths[file], offset, what);
+            return Ok(None);
+        }
+    };
+    let (chain, spare) = if chosen == 0 { (first, second) } else { (second, first) };
+    let lens = [*first_bytes, *second_bytes];
+    if let Some(short) = lens.iter().position(|len| *len < chain.reserved_bytes) {
+        let what =
+            format!("{} bytes: a file of the table has at least {}", lens[short], chain.reserved_bytes);
+        findings.add(Severity::Damaged, &paths[short], lens[short], what);
+        return Ok(None);
+    }
+    if let Rest::Torn(what) = chain.rest {
+        let what = format!("a change was being made when the store stopped: {what}");
+        findings.add(Severity::Torn, &paths[chosen], chain.end, what);
+    }
+    if !spare.is_retired() {
+        let what = "this file was being made, or given up, when the store stopped: the other one counts";
+        findings.add(Severity::Torn, &paths[1 - chosen], 0, what);
+    }
+    if let Some(state) = &chain.state {
+        show(state, &paths[chosen], output)?;
+    }
+    Ok(chain.state.clone())
+}
+
+/// One file's chain, its frames shown where everything is wanted, and the file's length.
+async fn read(
+    tools: &Tools,
+    path: &Path,
+    store: StoreId,
+    output: &mut Output,
+) -> Result<Result<(Chain, u64), Error>, Failure> {
+    let bytes = match tools.read(path, RESERVED_BYTES_MAX as u64).await {
+        Ok(bytes) => bytes,
+        Err(error @ (Error::Corrupt(_) | Error::Io { .. })) => return Ok(Err(error)),
+        Err(error) => return Err(error.into()),
+    };
+    let mut shown = Ok(());
+    let chain = read_chain(&bytes, store, |offset, frame| {
+        if shown.is_ok() {
+            shown = output.detail("table_frame", || detail(path, offset, frame));
+        }
+    });
+    shown?;
+    Ok(Ok((chain, bytes.len() as u64)))
+}
+
+fn detail(path: &Path, offset: u64, frame: &Frame) -> (Value, String) {
+    let (kind, partitions): (&str, Vec<u32>) = match &frame.body {
+        Body::Snapshot(state, _) => ("snapshot", state.partitions.keys().map(|id| id.0).collect()),
+        Body::Change(change) => ("change", change.edits.iter().map(|(id, _)| id.0).collect()),
+        Body::Mark => ("mark", Vec::new()),
+    };
+    let text = format!(
+        "table {kind} {} in {} at offset {offset}: {}",
+        frame.version,
+        path.display(),
+        count(partitions.len() as u64, "partition")
+    );
+    let value = json!({
+        "file": path.display().to_string(), "offset": offset, "kind": kind, "version": frame.version.0,
+        "partitions": partitions,
+    });
+    (value, text)
+}
+
+fn show(state: &State, path: &Path, output: &mut Output) -> Result<(), Failure> {
+    let mut text = format!(
+        "table: {} at version {}: {} dealt out to {}",
+        path.display(),
+        state.version,
+        count(state.partitions.len() as u64, "partition"),
+        count(u64::from(state.shards), "shard"),
+    );
+    for (id, entry) in &state.partitions {
+        let placed = entry.placed;
+        text += &format!(
+            "\n  partition {id}: routing keys {:016x} to {:016x}, shard {}, epoch {}, changed at version {}",
+            placed.start.0, placed.end.0, placed.shard.0, placed.epoch, entry.version
+        );
+    }
+    let value = json!({
+        "file": path.display().to_string(),
+        "version": state.version.0,
+        "shards": state.shards,
+        "partitions": state.partitions.iter().map(|(id, entry)| json!({
+            "partition": id.0, "start": entry.placed.start.0, "end": entry.placed.end.0,
+            "shard": entry.placed.shard.0, "epoch": entry.placed.epoch.0, "version": entry.version.0,
+        })).collect::<Vec<_>>(),
+    });
+    output.item("table", value, &text)
+}
