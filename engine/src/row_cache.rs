@@ -10,7 +10,7 @@
 //!
 //! Invariants:
 //! - a row that is found is the newest version of its key: whoever changes a key removes it here in the same turn, and
-//!   a range that is deleted is noted with its [`Owner`];
+//!   a range that is deleted is noted with its owner;
 //! - memory never exceeds `bytes_max`, the index's own included.
 
 use std::cell::{Cell, RefCell};
