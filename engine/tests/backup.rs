@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
+mod common;
+
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -14,7 +16,6 @@ use foreshard_engine::io::disk::Disk;
 use foreshard_engine::io::memory::{CrashMode, MemoryConfig, MemoryDisk};
 use foreshard_engine::io::runtime::Runtime;
 use foreshard_engine::io::virtual_time::VirtualRuntime;
-use foreshard_engine::partition::strategy::Shape;
 use foreshard_engine::superblock::StoreId;
 use foreshard_engine::{Client, Error, Options, SimulatedStore, WriteBatch};
 
@@ -25,21 +26,7 @@ const OPENING: u64 = 1000;
 
 /// So small that a few hundred transfers flush and compact.
 fn tiny() -> Options {
-    Options {
-        partitions: 5,
-        memory_bytes: 1 << 20,
-        memtable_bytes: 4 << 10,
-        memtables_bytes: 256 << 10,
-        wal_file_bytes: 64 << 10,
-        wal_batch_bytes: 16 << 10,
-        wal_cap_bytes: 256 << 10,
-        manifest_file_bytes: 8 << 10,
-        block_bytes: 512,
-        reserve_bytes: 64 << 10,
-        tracked_entities: 100,
-        shape: Shape { level0_trigger: 2, base_bytes: 16 << 10, fanout: 4, segment_bytes: 8 << 10 },
-        ..Options::default()
-    }
+    Options { partitions: 5, ..common::life::tiny() }
 }
 
 /// Shards of one virtual time, and their disk.
