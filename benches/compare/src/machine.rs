@@ -9,6 +9,27 @@ const QUIET_BUSY: f64 = 0.05;
 /// It is quiet when it was so for as long as this: two dozen ticks of the kernel's clock.
 const QUIET_FOR: Duration = Duration::from_millis(250);
 
+/// Refuses to measure with a program that was built with debug assertions.
+pub fn refuse_debug_build() -> Result<()> {
+    if cfg!(debug_assertions) {
+        return Err(
+            "built with debug assertions, its numbers would mean nothing: build with --release".into()
+        );
+    }
+    Ok(())
+}
+
+/// The cores of a server and of its client, as named or chosen: the last one, and the one before it.
+pub fn cores(server: Option<usize>, client: Option<usize>) -> Result<(usize, usize)> {
+    let cores = std::thread::available_parallelism()?.get();
+    let server = server.unwrap_or(cores - 1);
+    let client = client.or(server.checked_sub(1)).unwrap_or(server + 1);
+    if cores < 2 || server == client {
+        return Err("the server and the client need a core each (--server-core, --client-core)".into());
+    }
+    Ok((server, client))
+}
+
 /// Seconds of processor time of a process: all its threads, the kernel's workers for its I/O among them (they are
 /// threads of the process), and the processes it started, alive or not.
 pub fn process_cpu_seconds(id: u32) -> Result<f64> {

@@ -88,8 +88,13 @@ pub fn free_address(n: u16) -> Result<SocketAddr> {
     Err(format!("every port of {PORTS:?} is taken").into())
 }
 
+/// The `foreshard` to run: the one that was `given`, or else one built here.
+pub fn program(given: Option<PathBuf>) -> Result<PathBuf> {
+    given.map_or_else(build, Ok)
+}
+
 /// Builds the `foreshard` program, beside this one and in its profile; cargo does nothing where nothing has changed.
-pub fn build() -> Result<PathBuf> {
+fn build() -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name("foreshard");
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
     let mut cargo = Program::new("cargo", None);

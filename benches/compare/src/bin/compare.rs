@@ -8,7 +8,7 @@ use clap::Parser;
 use foreshard_compare::child::Program;
 use foreshard_compare::load::{self, Phase};
 use foreshard_compare::report::{Numbers, Report, SERVERS};
-use foreshard_compare::server::{Server, build, empty, free_address};
+use foreshard_compare::server::{Server, empty, free_address, program};
 use foreshard_compare::{Result, machine};
 
 /// What a server put off during a cell is waited for, and counted, for so long; beyond it, it never rests.
@@ -94,31 +94,19 @@ struct Bench {
 }
 
 fn main() -> Result<()> {
-    if cfg!(debug_assertions) {
-        return Err(
-            "built with debug assertions, its numbers would mean nothing: build with --release".into()
-        );
-    }
+    machine::refuse_debug_build()?;
     let mut arguments = Arguments::parse();
     if arguments.smoke {
         (arguments.seconds, arguments.keys, arguments.runs) = (1.0, 5_000, 1);
     }
-    let cores = std::thread::available_parallelism()?.get();
-    let server_core = arguments.server_core.unwrap_or(cores - 1);
-    let client_core = arguments.client_core.or(server_core.checked_sub(1)).unwrap_or(server_core + 1);
-    if cores < 2 || server_core == client_core {
-        return Err("the server and the client need a core each (--server-core, --client-core)".into());
-    }
+    let (server_core, client_core) = machine::cores(arguments.server_core, arguments.client_core)?;
     let redis_version = version(&arguments.redis).map_err(|e| {
         let redis = arguments.redis.display();
         format!(
             "{redis} does not run ({e}): install it (apt-get install redis-server), or name one with --redis"
         )
     })?;
-    let foreshard = match &arguments.foreshard {
-        Some(path) => path.clone(),
-        None => build()?,
-    };
+    let foreshard = program(arguments.foreshard.take())?;
     let store = arguments.dir.join("store");
     let bench = Bench { foreshard, store, server_core, client_core, arguments };
     let mut report = Report::of(bench.settings(&redis_version)?);

@@ -10,7 +10,7 @@ use foreshard_compare::child::Program;
 use foreshard_compare::fio::{FlushedWrites, RandomReads};
 use foreshard_compare::load::{self, Phase};
 use foreshard_compare::metrics::Metrics;
-use foreshard_compare::server::{Server, build, empty, free_address};
+use foreshard_compare::server::{Server, empty, free_address, program};
 use foreshard_compare::{Result, machine};
 use serde::Serialize;
 
@@ -102,26 +102,14 @@ struct Node {
 }
 
 fn main() -> Result<()> {
-    if cfg!(debug_assertions) {
-        return Err(
-            "built with debug assertions, its numbers would mean nothing: build with --release".into()
-        );
-    }
+    machine::refuse_debug_build()?;
     let mut arguments = Arguments::parse();
     if arguments.smoke {
         (arguments.seconds, arguments.keys, arguments.runs) = (1.0, 50_000, 1);
         (arguments.memory_bytes, arguments.memtable_bytes) = (4 << 20, 256 << 10);
     }
-    let cores = std::thread::available_parallelism()?.get();
-    let server_core = arguments.server_core.unwrap_or(cores - 1);
-    let client_core = arguments.client_core.or(server_core.checked_sub(1)).unwrap_or(server_core + 1);
-    if cores < 2 || server_core == client_core {
-        return Err("the node and the client need a core each (--server-core, --client-core)".into());
-    }
-    let foreshard = match &arguments.foreshard {
-        Some(path) => path.clone(),
-        None => build()?,
-    };
+    let (server_core, client_core) = machine::cores(arguments.server_core, arguments.client_core)?;
+    let foreshard = program(arguments.foreshard.take())?;
     let bench = Bench { foreshard, store: arguments.dir.join("store"), server_core, client_core, arguments };
     let mut report = Report { seconds: bench.arguments.seconds, reads: Vec::new(), writes: Vec::new() };
     for run in 0..bench.arguments.runs {

@@ -15,7 +15,7 @@ use clap::Parser;
 use foreshard_compare::Result;
 use foreshard_compare::child::Program;
 use foreshard_compare::load::{self, Said};
-use foreshard_compare::server::{Server, build, empty, free_address};
+use foreshard_compare::server::{Server, empty, free_address, program};
 
 /// What is written, by turns: each kind has keys and a journal of its own.
 const KINDS: [&str; 3] = ["strings", "hashes", "transactions"];
@@ -131,10 +131,7 @@ fn main() -> ExitCode {
 
 impl Campaign {
     fn new(mut arguments: Arguments) -> Result<Self> {
-        let foreshard = match arguments.foreshard.take() {
-            Some(path) => path,
-            None => build()?,
-        };
+        let foreshard = program(arguments.foreshard.take())?;
         let store = arguments.dir.join("store");
         empty(&store)?;
         std::fs::write(store.join("node.toml"), CONFIG)?;

@@ -7,7 +7,7 @@ use clap::Parser;
 use foreshard_compare::Result;
 use foreshard_compare::filled::{Filled, ROW_BYTES};
 use foreshard_compare::machine;
-use foreshard_compare::server::build;
+use foreshard_compare::server::program;
 
 /// A node filled with many times its memory.
 #[derive(Parser)]
@@ -43,10 +43,7 @@ fn main() -> Result<()> {
     if arguments.smoke {
         (arguments.budget_bytes, arguments.times) = (16 << 20, 1);
     }
-    let foreshard = match arguments.foreshard.take() {
-        Some(path) => path,
-        None => build()?,
-    };
+    let foreshard = program(arguments.foreshard.take())?;
     let budget = arguments.budget_bytes;
     let settings = format!(
         "memory_bytes = {budget}\nmemtables_bytes = {}\nmemtable_bytes = {}\n{}\n",

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use foreshard_compare::filled::{Filled, ROW_BYTES};
-use foreshard_compare::server::build;
+use foreshard_compare::server::program;
 use foreshard_compare::{Result, machine};
 
 /// A node filled with rows, killed, and started again.
@@ -43,10 +43,7 @@ fn main() -> Result<()> {
     if arguments.smoke {
         arguments.bytes = 8 << 20;
     }
-    let foreshard = match arguments.foreshard.take() {
-        Some(path) => path,
-        None => build()?,
-    };
+    let foreshard = program(arguments.foreshard.take())?;
     let keys = arguments.bytes / ROW_BYTES;
     let filled = Filled::new(foreshard, &arguments.dir, arguments.shards, &arguments.settings)?;
     let mut node = filled.start()?;
