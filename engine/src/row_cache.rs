@@ -16,6 +16,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::hint::black_box;
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -36,6 +37,9 @@ const CHUNK_BITS: u32 = 32;
 const CHUNK_MAX: u32 = u32::MAX - 1;
 /// Places in a bucket: eight bytes each, a cache line.
 const WAYS: usize = 8;
+/// A cache line, and how many of them of a row are fetched ahead: a larger one is read in order, which the core sees.
+const LINE_BYTES: usize = 64;
+const TOUCHED_LINES: usize = 4;
 /// The index is made for rows of this many bytes; smaller ones push each other out before memory is used up.
 const ROW_BYTES_EXPECTED: u64 = 96;
 /// Ranges an owner remembers. A row last read before the oldest of them is not believed.
@@ -202,6 +206,18 @@ impl RowCache {
         Some(f(entry))
     }
 
+    /// Fetches into the core's caches what [`RowCache::get`] will look at for keys of these [stable hashes](hash::stable):
+    /// one after the other they wait for memory three times each, together about three times in all.
+    pub(crate) fn touch(&self, hashes: &[u64]) {
+        let log = self.log.borrow();
+        if log.chunks.is_empty() {
+            return;
+        }
+        let buckets = hashes.iter().fold(0, |seen, &hash| seen ^ log.index[log.bucket(hash).start]);
+        let rows = hashes.iter().fold(0, |seen, &hash| seen ^ log.touch_row(hash));
+        black_box((buckets, rows));
+    }
+
     /// Holds a copy of a put that is its key's newest version, as of `erasures` of its owner. Returns how many bytes
     /// more are held.
     pub(crate) fn insert(&self, owner: &Owner, erasures: u64, hash: u64, entry: &Entry<'_>) -> u64 {
@@ -288,6 +304,19 @@ impl Log {
             let its_key = rest.get(..usize::from(header.key_bytes.get()))?;
             (header.owner.get() == owner && its_key == key).then_some((place, position))
         })
+    }
+
+    /// Reads a byte of each line that the row of a key with this hash probably takes.
+    fn touch_row(&self, hash: u64) -> u8 {
+        let bucket = &self.index[self.bucket(hash)];
+        let Some(position) =
+            bucket.iter().find(|&&named| tag(named) == tag(hash)).and_then(|&named| self.position(named))
+        else {
+            return 0;
+        };
+        let Some(chunk) = self.chunks.get(position.chunk.wrapping_sub(self.first) as usize) else { return 0 };
+        let lines = chunk.get(position.offset..).unwrap_or_default().iter().step_by(LINE_BYTES);
+        lines.take(TOUCHED_LINES).fold(0, |seen, byte| seen ^ byte)
     }
 
     fn find_and_use(&mut self, owner: &Owner, key: &[u8], hash: u64) -> Option<Position> {

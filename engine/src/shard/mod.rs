@@ -173,6 +173,12 @@ impl Shard {
         result
     }
 
+    /// Fetches rows that were read before, by the [stable hashes](crate::hash::stable) of their storage keys, into the
+    /// core's caches: for a caller that is about to read several, here.
+    pub fn touch(&self, hashes: &[u64]) {
+        self.common.rows.touch(hashes);
+    }
+
     /// Sets a row.
     ///
     /// # Errors

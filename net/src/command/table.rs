@@ -253,6 +253,11 @@ impl Command {
         (self.keys.first..end).step_by(self.keys.step.max(1)).filter_map(move |n| args.get(n))
     }
 
+    /// The first key that `args` name.
+    pub(crate) fn first_key<'a>(&self, args: Args<'a>) -> Option<&'a [u8]> {
+        if self.keys.first == 0 { None } else { args.get(self.keys.first) }
+    }
+
     /// The name without its parent's.
     pub(crate) fn own_name(&self) -> &'static str {
         self.name.split_once('|').map_or(self.name, |(_, own)| own)

@@ -30,18 +30,27 @@ pub(crate) fn entity_of(key: &[u8]) -> &[u8] {
     if key.is_empty() { b"\0" } else { key }
 }
 
-/// Appends the storage key of a key's meta row to `out`.
+/// Whether a key is one that can be stored.
 ///
 /// # Errors
-/// When the key is over its limit.
-pub(crate) fn encode(key: &[u8], out: &mut Vec<u8>) -> Result<()> {
-    let entity = entity_of(key);
-    if entity.len() > ENTITY_BYTES_MAX || key.len() > KEY_BYTES_MAX {
+/// When it is over its limit.
+pub(crate) fn check(key: &[u8]) -> Result<()> {
+    if key.len() > ENTITY_BYTES_MAX && (entity_of(key).len() > ENTITY_BYTES_MAX || key.len() > KEY_BYTES_MAX) {
         return Err(Fault::told(format!(
             "ERR key of {} bytes: at most {ENTITY_BYTES_MAX}, or {KEY_BYTES_MAX} around a hash tag of at most {ENTITY_BYTES_MAX}",
             key.len()
         )));
     }
+    Ok(())
+}
+
+/// Appends the storage key of a key's meta row to `out`.
+///
+/// # Errors
+/// When the key is over its limit.
+pub(crate) fn encode(key: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    check(key)?;
+    let entity = entity_of(key);
     key::encode_entity(entity, out)?;
     if entity.len() == key.len() {
         out.push(WHOLE);

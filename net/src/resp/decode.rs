@@ -25,6 +25,12 @@ pub struct Limits {
 impl Limits {
     /// For a client that has yet to authenticate: enough for HELLO with everything in it, as Redis has it.
     pub const UNAUTHENTICATED: Self = Self { arguments: 10, bulk_bytes: 16 << 10, command_bytes: 1 << 18 };
+
+    /// Whether these are for a client that has yet to authenticate.
+    #[must_use]
+    pub const fn is_unauthenticated(&self) -> bool {
+        self.arguments == Self::UNAUTHENTICATED.arguments
+    }
 }
 
 /// A length line, and an inline command, end within this many bytes. Redis has the same.
@@ -242,6 +248,12 @@ impl Decoder {
         Args { source, spans: &self.spans }
     }
 
+    /// Bytes it holds on to.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>() + self.unquoted.capacity()
+    }
+
     /// Whether a command has begun that is not complete.
     #[must_use]
     pub fn is_within(&self) -> bool {
@@ -327,7 +339,7 @@ fn wrong(what: impl Into<String>) -> ProtocolError {
 }
 
 fn over(limits: &Limits, what: &str, unauthenticated: &str) -> ProtocolError {
-    wrong(if limits.arguments == Limits::UNAUTHENTICATED.arguments { unauthenticated } else { what })
+    wrong(if limits.is_unauthenticated() { unauthenticated } else { what })
 }
 
 fn bulk_length(line: &[u8], limits: &Limits) -> Result<usize, ProtocolError> {

@@ -16,9 +16,10 @@ use foreshard_engine::io::ring::Connection;
 use super::clients::Client;
 use super::config::LIMITS;
 use super::front::Place;
+use super::round::End;
 use super::session::Session;
 use super::stats::add;
-use crate::resp::{Decoder, Limits, Reply, Step};
+use crate::resp::{Decoder, Limits, Reply};
 
 /// Replies are sent when they are this many, though more commands wait: a long pipeline is answered in parts.
 const OUTPUT_BYTES: usize = 256 << 10;
@@ -68,23 +69,24 @@ impl Loop {
         let mut done = 0;
         loop {
             let limits = if self.session.is_authenticated() { &LIMITS } else { &Limits::UNAUTHENTICATED };
-            match self.decoder.step(&self.input[done..], limits) {
-                Ok(Step::More) => break,
-                Ok(Step::Empty { len }) => done += len,
-                Ok(Step::Command { len }) => {
-                    let args = self.decoder.args(&self.input[done..]);
-                    done += len;
-                    let is_last = done == self.input.len();
-                    self.session.execute(args, is_last, &mut self.output).await;
-                    if self.session.is_closing() {
-                        self.flush().await;
-                        return false;
-                    }
-                    if self.output.len() >= OUTPUT_BYTES && !self.flush().await {
-                        return false;
-                    }
+            let mut round = self.session.front().take_round();
+            let end = round.gather(&mut self.decoder, &self.input, &mut done, limits);
+            round.touch(self.session.shard());
+            for decoded in round.commands() {
+                self.session.execute(decoded, &self.input, &mut self.output).await;
+                if self.session.is_closing() {
+                    self.flush().await;
+                    return false;
                 }
-                Err(e) => {
+                if self.output.len() >= OUTPUT_BYTES && !self.flush().await {
+                    return false;
+                }
+            }
+            self.session.front().give_back_round(round);
+            match end {
+                End::Empty => break,
+                End::Full => {}
+                End::Broken(e) => {
                     Reply::new(&mut self.output, self.session.protocol()).error(&format!("ERR {e}"));
                     self.session.replied();
                     self.flush().await;

@@ -15,6 +15,7 @@ use foreshard_engine::{Result, Shard};
 
 use super::clients::Client;
 use super::config::Config;
+use super::round::Round;
 use super::stats::{Stats, add};
 use super::{connection, sweeper};
 
@@ -38,6 +39,7 @@ pub(crate) struct Front {
     pub(crate) config: RefCell<Config>,
     pub(crate) clients: RefCell<BTreeMap<u64, Rc<Client>>>,
     pub(crate) stats: Stats,
+    rounds: RefCell<Vec<Round>>,
     next_client: Cell<u64>,
     /// Told when a client has gone.
     left: Signal,
@@ -47,6 +49,8 @@ pub(crate) struct Front {
 
 /// Idle connections are looked for this often: a timeout is given in seconds.
 const SILENCE_LOOK: Duration = Duration::from_secs(1);
+/// Rounds kept for the next commands: more are in use only where commands wait.
+const ROUNDS_KEPT: usize = 8;
 /// Out of descriptors: some come back when clients leave.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -63,6 +67,7 @@ impl Front {
             config: RefCell::new(Config { listen: address, ..config }),
             clients: RefCell::default(),
             stats: Stats::default(),
+            rounds: RefCell::default(),
             next_client: Cell::new(1 + u64::from(shard.id().0)),
             left: Signal::default(),
             is_stopping: Cell::new(false),
@@ -104,6 +109,20 @@ impl Front {
     pub(crate) fn each(&self, f: impl FnMut(&Rc<Client>)) {
         let clients: Vec<Rc<Client>> = self.clients.borrow().values().cloned().collect();
         clients.iter().for_each(f);
+    }
+
+    /// A round to gather commands in.
+    pub(crate) fn take_round(&self) -> Round {
+        self.rounds.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps a round for the next who wants one.
+    pub(crate) fn give_back_round(&self, mut round: Round) {
+        let mut rounds = self.rounds.borrow_mut();
+        if rounds.len() < ROUNDS_KEPT {
+            round.trim();
+            rounds.push(round);
+        }
     }
 
     /// A connection is taken in, if there is room and it may come.

@@ -1,7 +1,7 @@
 //! The server: connections on every shard's own ring.
 //!
 //! Each shard listens at the same address, and the kernel spreads the clients. `front` is what a shard keeps of its
-//! clients, `connection` the loop of one of them, `session` what happens to a command, `route` how it reaches the
+//! clients, `connection` the loop of one of them, `round` the commands that arrived together, `session` what happens to each, `route` how it reaches the
 //! shard that owns its keys. Shards share a few atomic counts and send each other jobs; nothing else.
 
 pub(crate) mod clients;
@@ -9,6 +9,7 @@ pub mod config;
 pub(crate) mod connection;
 pub(crate) mod front;
 pub(crate) mod report;
+mod round;
 pub(crate) mod route;
 pub(crate) mod session;
 pub(crate) mod stats;

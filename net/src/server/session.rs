@@ -12,6 +12,7 @@ use foreshard_engine::{Op, Shard, Ticket};
 
 use super::clients::Client;
 use super::front::Front;
+use super::round::Decoded;
 use super::route;
 use super::stats::{Slow, add};
 use crate::command::session::transactions::{Multi, Watched};
@@ -42,8 +43,7 @@ pub(crate) struct Session {
     pub(crate) multi: Option<Multi>,
     /// What WATCH remembers.
     pub(crate) watched: Vec<Watched>,
-    /// Storage keys and rows are built here, so that GET and SET allocate nothing.
-    scratch_key: Vec<u8>,
+    /// Rows are built here, so that SET allocates nothing.
     scratch_row: Vec<u8>,
 }
 
@@ -77,23 +77,23 @@ impl Session {
             answers: Replies::On,
             multi: None,
             watched: Vec::new(),
-            scratch_key: Vec::new(),
             scratch_row: Vec::new(),
         }
     }
 
-    /// Runs a command; its reply is appended to `out`. `is_last`: nothing that came with it is left to run.
-    pub(crate) async fn execute(&mut self, args: Args<'_>, is_last: bool, out: &mut Vec<u8>) {
+    /// Runs a command that was decoded from `input`; its reply is appended to `out`.
+    pub(crate) async fn execute(&mut self, decoded: &Decoded, input: &[u8], out: &mut Vec<u8>) {
+        let (args, is_last) = (decoded.args(input), decoded.is_last_of(input));
         let mark = out.len();
         let began = self.shard.runtime().now();
-        let result = match self.admit(args) {
+        let result = match self.admit(decoded.command, args) {
             Ok(command) if self.is_queued(command) => self.queue(command, args, out),
             Ok(command) => {
                 self.client.command.set(command.name);
                 let result = if command.id == Id::Get {
-                    self.get(args, is_last, out).await
+                    self.get(args, &decoded.storage, is_last, out).await
                 } else if command.id == Id::Set && args.len() == 3 {
-                    self.set(args, is_last, out).await
+                    self.set(args, &decoded.storage, is_last, out).await
                 } else {
                     Box::pin(self.run(command, args, is_last, out)).await
                 };
@@ -168,8 +168,8 @@ impl Session {
     }
 
     /// Whether a command may run, and which it is.
-    fn admit(&self, args: Args<'_>) -> Result<&'static Command> {
-        let command = table::find_called(args).ok_or_else(|| unknown(args))?;
+    fn admit(&self, command: Option<&'static Command>, args: Args<'_>) -> Result<&'static Command> {
+        let command = command.ok_or_else(|| unknown(args))?;
         if !command.admits(args.len()) {
             let name = command.name;
             return Err(Fault::told(format!("ERR wrong number of arguments for '{name}' command")));
@@ -181,11 +181,16 @@ impl Session {
     }
 
     /// GET of a key of this shard, its value copied from where it lies to where it is sent from.
-    async fn get(&mut self, args: Args<'_>, is_last: bool, out: &mut Vec<u8>) -> Result<()> {
+    async fn get(
+        &mut self,
+        args: Args<'_>,
+        storage: &[u8],
+        is_last: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         let key = args.get(1).unwrap_or_default();
-        self.scratch_key.clear();
-        layout::encode(key, &mut self.scratch_key)?;
-        let home = self.shard.map().home_of(&self.scratch_key);
+        layout::check(key)?;
+        let home = self.shard.map().home_of(storage);
         if home.shard != self.shard.id() {
             return Box::pin(self.forward(home.shard, Id::Get, args, is_last, out)).await;
         }
@@ -201,7 +206,7 @@ impl Session {
             }
         };
         let entity = layout::entity_of(key);
-        let (found, ticket) = self.shard.observe(home, entity, &self.scratch_key, answer).await?;
+        let (found, ticket) = self.shard.observe(home, entity, storage, answer).await?;
         self.ticket = later(self.ticket, ticket);
         let hit = found?;
         add(if hit { &self.front.stats.hits } else { &self.front.stats.misses }, 1);
@@ -209,17 +214,22 @@ impl Session {
     }
 
     /// SET without options of a key of this shard: nothing is read.
-    async fn set(&mut self, args: Args<'_>, is_last: bool, out: &mut Vec<u8>) -> Result<()> {
+    async fn set(
+        &mut self,
+        args: Args<'_>,
+        storage: &[u8],
+        is_last: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         let (key, value) = (args.get(1).unwrap_or_default(), args.get(2).unwrap_or_default());
-        self.scratch_key.clear();
-        layout::encode(key, &mut self.scratch_key)?;
-        let home = self.shard.map().home_of(&self.scratch_key);
+        layout::check(key)?;
+        let home = self.shard.map().home_of(storage);
         if home.shard != self.shard.id() || value.len() > STRING_BYTES_MAX {
             return Box::pin(self.forward(home.shard, Id::Set, args, is_last, out)).await;
         }
         self.scratch_row.clear();
         encode_string(value, &mut self.scratch_row);
-        let op = Op::Put { key: &self.scratch_key, value: &self.scratch_row, expiry: Expiry::NEVER };
+        let op = Op::Put { key: storage, value: &self.scratch_row, expiry: Expiry::NEVER };
         let ticket = self.shard.apply_one(home, layout::entity_of(key), &op).await?;
         self.ticket = later(self.ticket, Some(ticket));
         if self.scratch_row.capacity() > SCRATCH_BYTES_MAX {
