@@ -43,6 +43,7 @@ pub const METRICS: &[Metric] = &[
     metric("core_us_per_operation", "its core busy per operation, us", Some(false), false),
     metric("core_busy", "its core busy, of 1", None, false),
     metric("client_busy", "client busy, of 1", None, false),
+    metric("memtables_flushed", "memtables flushed", None, false),
     metric("settle_cpu_s", "server's CPU afterwards, s", None, false),
 ];
 

@@ -91,6 +91,12 @@ impl Arena {
         decode(self.record(handle))
     }
 
+    /// Reads a byte of each of a record's first cache lines; a longer one is read in order, which the core sees.
+    pub(super) fn touch(&self, handle: Handle) -> u8 {
+        let lines = self.record(handle).iter().step_by(LINE_BYTES);
+        lines.take(TOUCHED_LINES).fold(0, |seen, byte| seen ^ byte)
+    }
+
     /// Puts the record at `handle` into `held`.
     pub(super) fn hold(&self, handle: Handle, held: &mut Held) {
         match &self.chunks[chunk_of(handle)] {
@@ -199,6 +205,8 @@ const UNIT_BITS: u32 = 17;
 /// Large enough that allocating is rare, small enough that freeing one is far below a slice (a page table walk
 /// over 256 pages).
 const CHUNK_BYTES: usize = 1 << 20;
+const LINE_BYTES: usize = 64;
+const TOUCHED_LINES: usize = 3;
 /// A record above this gets a chunk of its own. Bounds what the end of a shared chunk can waste to 6 %.
 const SHARED_RECORD_BYTES_MAX: usize = 64 << 10;
 

@@ -163,6 +163,7 @@ impl MemtableCursor {
         }
         self.place = rows.tree.after(place);
         if let Some(place) = self.place {
+            rows.tree.touch_from(place, &rows.arena);
             rows.arena.hold(rows.tree.handle(place), &mut self.held);
         }
     }

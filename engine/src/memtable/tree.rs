@@ -13,6 +13,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::hint::black_box;
 
 use super::arena::{Arena, Handle};
 use crate::entry;
@@ -104,6 +105,16 @@ impl Tree {
     /// What lies at `place`.
     pub(super) fn handle(&self, place: Place) -> Handle {
         self.leaves.get(place.leaf).keys.handles[place.slot]
+    }
+
+    /// Fetches the next entries from memory into the core's caches, every [`TOUCHED`] places: they lie in the order in
+    /// which they were written, and read one after the other each would be waited for.
+    pub(super) fn touch_from(&self, place: Place, arena: &Arena) {
+        if place.slot.is_multiple_of(TOUCHED) {
+            let Keys { handles, len, .. } = &self.leaves.get(place.leaf).keys;
+            let next = &handles[place.slot..usize::from(*len).min(place.slot + TOUCHED)];
+            black_box(next.iter().fold(0, |seen, &handle| seen ^ arena.touch(handle)));
+        }
     }
 
     pub(super) const fn rows(&self) -> usize {
@@ -396,6 +407,8 @@ fn count(len: usize) -> u16 {
 
 /// Keys in a node. Over 500,000 random rows 32 and 128 measured no better.
 const FANOUT: usize = 64;
+/// Entries fetched ahead of a cursor.
+const TOUCHED: usize = 16;
 /// Heads in a cache line.
 const LINE_HEADS: usize = 8;
 /// Half-full nodes of that fanout hold more than the 2^32 handles there are.

@@ -49,10 +49,18 @@ const SAVING_MIN_SHIFT: u32 = 3;
 
 const _: () = assert!(FRAME_HEADER_BYTES == 16);
 
+/// After this many payloads in a row that did not compress, one in `2^BACKOFF_MAX` is tried: looking for repeats that are
+/// not there costs more than all else that is done to a block.
+const BACKOFF_MAX: u32 = 5;
+
 /// Turns payloads into frames; keeps its memory between them.
 pub struct FrameWriter {
     codec: Codec,
     table: CompressTable,
+    /// Payloads in a row that were tried and did not compress, up to [`BACKOFF_MAX`].
+    fruitless: u32,
+    /// Payloads to store as they are before one is tried again.
+    untried: u32,
     frame: Vec<u8>,
 }
 
@@ -66,26 +74,16 @@ impl FrameWriter {
     /// A writer that stores payloads with `codec` where that saves enough.
     #[must_use]
     pub fn new(codec: Codec) -> Self {
-        Self { codec, table: CompressTable::small(), frame: Vec::new() }
+        Self { codec, table: CompressTable::small(), fruitless: 0, untried: 0, frame: Vec::new() }
     }
 
     /// The frame of `payload`, and its checksum.
     pub fn encode(&mut self, payload: &[u8]) -> (&[u8], u32) {
-        let mut codec = Codec::None;
-        let mut stored_bytes = payload.len();
-        if self.codec == Codec::Lz4 {
-            let room = FRAME_HEADER_BYTES + get_maximum_output_size(payload.len());
-            if self.frame.len() < room {
-                self.frame.resize(room, 0);
-            }
-            let output = &mut self.frame[FRAME_HEADER_BYTES..];
-            let compressed = compress_into_with_table(payload, output, &mut self.table)
-                .expect("the output has the room that the library asks for");
-            if compressed <= payload.len() - (payload.len() >> SAVING_MIN_SHIFT) {
-                codec = Codec::Lz4;
-                stored_bytes = compressed;
-            }
-        }
+        let compressed = if self.is_worth_trying() { self.compress(payload) } else { None };
+        let (codec, stored_bytes) = match compressed {
+            Some(bytes) => (Codec::Lz4, bytes),
+            None => (Codec::None, payload.len()),
+        };
         let end = FRAME_HEADER_BYTES + stored_bytes;
         if codec == Codec::None {
             if self.frame.len() < end {
@@ -105,6 +103,32 @@ impl FrameWriter {
         let crc = crc32fast::hash(&self.frame[4..end]);
         self.frame[..4].copy_from_slice(&crc.to_le_bytes());
         (&self.frame[..end], crc)
+    }
+
+    const fn is_worth_trying(&mut self) -> bool {
+        if self.untried > 0 {
+            self.untried -= 1;
+            return false;
+        }
+        matches!(self.codec, Codec::Lz4)
+    }
+
+    /// Compresses `payload` to behind the header; its length there, or none if it does not save enough.
+    fn compress(&mut self, payload: &[u8]) -> Option<usize> {
+        let room = FRAME_HEADER_BYTES + get_maximum_output_size(payload.len());
+        if self.frame.len() < room {
+            self.frame.resize(room, 0);
+        }
+        let output = &mut self.frame[FRAME_HEADER_BYTES..];
+        let compressed = compress_into_with_table(payload, output, &mut self.table)
+            .expect("the output has the room that the library asks for");
+        if compressed <= payload.len() - (payload.len() >> SAVING_MIN_SHIFT) {
+            self.fruitless = 0;
+            return Some(compressed);
+        }
+        self.fruitless = (self.fruitless + 1).min(BACKOFF_MAX);
+        self.untried = (1 << self.fruitless) - 1;
+        None
     }
 }
 
@@ -205,6 +229,19 @@ mod tests {
         let (raw, place) = frame(Codec::Lz4, &noise);
         assert!(raw.len() > 1000 && raw[12] == Codec::None as u8);
         assert_eq!(read(&raw, place).unwrap().rows(), 1);
+    }
+
+    #[test]
+    fn what_does_not_compress_is_seldom_tried_and_what_does_again_is_found() {
+        let mut rng = fastrand::Rng::with_seed(2);
+        let noise: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(1000).collect();
+        let mut writer = FrameWriter::new(Codec::Lz4);
+        let mut is_compressed = |payload: &[u8]| writer.encode(payload).0[12] == Codec::Lz4 as u8;
+        assert!((0..100).all(|_| is_compressed(&[7; 1000])));
+        assert!((0..1000).all(|_| !is_compressed(&noise)));
+        let until = (0..1000).position(|_| is_compressed(&[7; 1000])).unwrap();
+        assert!(until < 1 << BACKOFF_MAX, "{until} payloads stored as they were");
+        assert!((0..100).all(|_| is_compressed(&[7; 1000])), "once it compresses, each is tried");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::row_cache::RowCacheStats;
 /// Bytes that background work has moved.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
+    flushes: Cell<u64>,
     flushed: Cell<u64>,
     read: Cell<u64>,
     written: Cell<u64>,
@@ -36,6 +37,8 @@ pub struct ShardStats {
     pub level0_max: usize,
     /// Bytes that compaction has yet to move.
     pub debt_bytes: u64,
+    /// Memtables flushed.
+    pub flushes: u64,
     /// Bytes written to segments by flushes.
     pub flushed_bytes: u64,
     /// Bytes read by compaction.
@@ -54,6 +57,7 @@ pub struct ShardStats {
 
 impl Traffic {
     pub(super) fn flushed(&self, bytes: u64) {
+        self.flushes.set(self.flushes.get() + 1);
         self.flushed.set(self.flushed.get() + bytes);
     }
 
@@ -80,6 +84,7 @@ impl Shard {
             segment_bytes: segments().map(|s| s.meta().bytes).sum(),
             level0_max: levels.iter().map(|l| l.level(0).len()).max().unwrap_or(0),
             debt_bytes: self.compaction_debt(),
+            flushes: self.traffic.flushes.get(),
             flushed_bytes: self.traffic.flushed.get(),
             compaction_read_bytes: self.traffic.read.get(),
             compaction_written_bytes: self.traffic.written.get(),

@@ -104,6 +104,7 @@ const METRICS: &[Metric] = &[
     ("compaction_debt_bytes", "gauge", "Bytes that compaction has yet to move.", |r| {
         float(r.engine.debt_bytes)
     }),
+    ("flushes_total", "counter", "Memtables flushed.", |r| float(r.engine.flushes)),
     ("flushed_bytes_total", "counter", "Bytes written by flushes.", |r| float(r.engine.flushed_bytes)),
     ("compaction_read_bytes_total", "counter", "Bytes read by compaction.", |r| {
         float(r.engine.compaction_read_bytes)

@@ -35,7 +35,8 @@ pub(crate) fn entity_of(key: &[u8]) -> &[u8] {
 /// # Errors
 /// When it is over its limit.
 pub(crate) fn check(key: &[u8]) -> Result<()> {
-    if key.len() > ENTITY_BYTES_MAX && (entity_of(key).len() > ENTITY_BYTES_MAX || key.len() > KEY_BYTES_MAX) {
+    if key.len() > ENTITY_BYTES_MAX && (entity_of(key).len() > ENTITY_BYTES_MAX || key.len() > KEY_BYTES_MAX)
+    {
         return Err(Fault::told(format!(
             "ERR key of {} bytes: at most {ENTITY_BYTES_MAX}, or {KEY_BYTES_MAX} around a hash tag of at most {ENTITY_BYTES_MAX}",
             key.len()

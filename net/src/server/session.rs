@@ -181,13 +181,7 @@ impl Session {
     }
 
     /// GET of a key of this shard, its value copied from where it lies to where it is sent from.
-    async fn get(
-        &mut self,
-        args: Args<'_>,
-        storage: &[u8],
-        is_last: bool,
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
+    async fn get(&mut self, args: Args<'_>, storage: &[u8], is_last: bool, out: &mut Vec<u8>) -> Result<()> {
         let key = args.get(1).unwrap_or_default();
         layout::check(key)?;
         let home = self.shard.map().home_of(storage);
@@ -214,13 +208,7 @@ impl Session {
     }
 
     /// SET without options of a key of this shard: nothing is read.
-    async fn set(
-        &mut self,
-        args: Args<'_>,
-        storage: &[u8],
-        is_last: bool,
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
+    async fn set(&mut self, args: Args<'_>, storage: &[u8], is_last: bool, out: &mut Vec<u8>) -> Result<()> {
         let (key, value) = (args.get(1).unwrap_or_default(), args.get(2).unwrap_or_default());
         layout::check(key)?;
         let home = self.shard.map().home_of(storage);

@@ -1,12 +1,14 @@
 //! `compare`: foreshard and Redis side by side, both durable, each alone on one core. See benches/README.md.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use foreshard_compare::child::Program;
 use foreshard_compare::load::{self, Phase};
+use foreshard_compare::metrics::Metrics;
 use foreshard_compare::report::{Numbers, Report, SERVERS};
 use foreshard_compare::server::{Server, empty, free_address, program};
 use foreshard_compare::{Result, machine};
@@ -37,9 +39,9 @@ struct Arguments {
     /// Partitions of foreshard's one shard.
     #[arg(long, default_value_t = 8)]
     partitions: u32,
-    /// foreshard's memtables; as the node has them if not given.
-    #[arg(long)]
-    memtable_bytes: Option<u64>,
+    /// foreshard's memtables: small enough that each cell of SETs flushes many.
+    #[arg(long, default_value_t = 16 << 20)]
+    memtable_bytes: u64,
     /// Runs of each server.
     #[arg(long, default_value_t = 3)]
     runs: u32,
@@ -91,6 +93,8 @@ struct Bench {
     store: PathBuf,
     server_core: usize,
     client_core: usize,
+    /// The node's metrics.
+    admin: SocketAddr,
 }
 
 fn main() -> Result<()> {
@@ -108,7 +112,8 @@ fn main() -> Result<()> {
     })?;
     let foreshard = program(arguments.foreshard.take())?;
     let store = arguments.dir.join("store");
-    let bench = Bench { foreshard, store, server_core, client_core, arguments };
+    let admin = free_address(1)?;
+    let bench = Bench { foreshard, store, server_core, client_core, admin, arguments };
     let mut report = Report::of(bench.settings(&redis_version)?);
     for run in 0..bench.arguments.runs {
         let mut order = SERVERS;
@@ -136,8 +141,8 @@ impl Bench {
         self.fill(&server)?;
         machine::settle(server.child().id(), self.settle_max())?;
         for cell in &CELLS {
-            let numbers =
-                self.measure(&mut server, cell).map_err(|e| format!("{name}, {}: {e}", cell.title))?;
+            let numbers = self.flushing(name, || self.measure(&mut server, cell));
+            let numbers = numbers.map_err(|e| format!("{name}, {}: {e}", cell.title))?;
             eprintln!("run {run}, {name}, {}: {numbers:.1?}", cell.title);
             report.add((cell.name, cell.title), name, &numbers);
         }
@@ -149,14 +154,13 @@ impl Bench {
         let mut program;
         if name == SERVERS[0] {
             let config = self.store.join("node.toml");
-            let memtable =
-                self.arguments.memtable_bytes.map_or(String::new(), |b| format!("memtable_bytes = {b}\n"));
-            std::fs::write(&config, format!("durability = \"always\"\n{memtable}"))?;
+            let memtable_bytes = self.arguments.memtable_bytes;
+            std::fs::write(&config, format!("durability = \"always\"\nmemtable_bytes = {memtable_bytes}\n"))?;
             program = Program::new(&self.foreshard, Some(self.server_core));
             program
                 .arguments(["node", "--shards", "1"])
                 .arguments(["--partitions", &self.arguments.partitions.to_string()]);
-            program.arguments(["--listen", &address.to_string(), "--admin", &free_address(1)?.to_string()]);
+            program.arguments(["--listen", &address.to_string(), "--admin", &self.admin.to_string()]);
             program
                 .argument("--config")
                 .argument(config)
@@ -216,6 +220,18 @@ impl Bench {
         let mut numbers = numbers(phase, before, during, after);
         // The load generator's start and end are in it, which is why it is not the time of the operations.
         numbers.insert("core_busy", (during.1 - before.1) / elapsed.as_secs_f64());
+        Ok(numbers)
+    }
+
+    /// What `measure` says, and of foreshard how many memtables it flushed meanwhile.
+    fn flushing(&self, name: &str, measure: impl FnOnce() -> Result<Numbers>) -> Result<Numbers> {
+        if name != SERVERS[0] {
+            return measure();
+        }
+        let flushes = || Metrics::of(self.admin)?.get("flushes_total");
+        let before = flushes()?;
+        let mut numbers = measure()?;
+        numbers.insert("memtables_flushed", flushes()? - before);
         Ok(numbers)
     }
 
