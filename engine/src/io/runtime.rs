@@ -20,7 +20,7 @@ use async_executor::LocalExecutor;
 pub use async_executor::Task;
 
 use super::timers::{Sleep, Timers};
-use super::turns::{Slice, TurnStats, YieldNow};
+use super::turns::{SLICE_NANOS_MAX, Slice, TurnStats, YieldNow};
 use super::unpark::{Bell, Unpark, Unparked};
 
 /// Monotonic time since the runtime began, in nanoseconds.
@@ -102,7 +102,13 @@ impl Runtime {
     /// Starts measuring a slice of work: see [`Slice`].
     #[must_use]
     pub fn slice(&self) -> Slice {
-        Slice::new(Rc::clone(&self.core))
+        self.slice_of(Duration::from_nanos(SLICE_NANOS_MAX))
+    }
+
+    /// Starts measuring a slice of at most `limit`, for work that nobody waits for.
+    #[must_use]
+    pub(crate) fn slice_of(&self, limit: Duration) -> Slice {
+        Slice::new(Rc::clone(&self.core), limit)
     }
 
     /// Completes when [`Unpark::unpark`] was called since it last completed. One task of a runtime waits so.

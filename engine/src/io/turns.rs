@@ -80,27 +80,28 @@ impl fmt::Debug for TurnStats {
     }
 }
 
-/// Work measured against [`SLICE_NANOS_MAX`]. A long task checks it every few microseconds of work:
+/// Work measured against a limit, of [`SLICE_NANOS_MAX`] or less. A long task checks it every few microseconds of work:
 /// `if slice.is_spent() { slice.pause().await }`, or `slice.pause().await` alone, which yields only when spent.
 /// In virtual time a slice is spent after a random number of checks, so that tests interleave at many points.
 pub struct Slice {
     core: Rc<Core>,
     begin: Nanos,
+    limit: Duration,
     /// Checks left in virtual time.
     checks: Option<u32>,
 }
 
 impl Slice {
-    pub(crate) fn new(core: Rc<Core>) -> Self {
+    pub(crate) fn new(core: Rc<Core>, limit: Duration) -> Self {
         let begin = core.now();
         let checks = core.slice_checks();
-        Self { core, begin, checks }
+        Self { core, begin, limit, checks }
     }
 
     /// Whether it is time to let others run.
     pub fn is_spent(&mut self) -> bool {
         match &mut self.checks {
-            None => self.core.now().since(self.begin) >= Duration::from_nanos(SLICE_NANOS_MAX),
+            None => self.core.now().since(self.begin) >= self.limit,
             Some(checks) => {
                 *checks = checks.saturating_sub(1);
                 *checks == 0

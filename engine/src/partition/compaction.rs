@@ -5,35 +5,18 @@
 //! - what it reads does not go through the block cache.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::Partition;
 use super::output::Plan;
+use super::pace::Work;
 use super::retention::Retention;
 use super::strategy::{self, Choice};
 use crate::error::Result;
 use crate::ids::{EditNumber, SegmentId};
-use crate::io::runtime::Runtime;
 use crate::manifest::Edit;
 use crate::merge::Merge;
 use crate::segment::{ReadMode, RunCursor, Segment, SegmentMeta};
 use crate::tombstones::RangeTombstones;
-
-/// How background work shares the core with what clients wait for.
-#[derive(Debug)]
-pub(crate) struct Pace {
-    /// The part of a busy core that compaction takes: rises with its debt.
-    share: std::cell::Cell<f64>,
-    /// Operations served; while it stands still nobody is in the way.
-    operations: std::cell::Cell<u64>,
-    seen: std::cell::Cell<u64>,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self { share: std::cell::Cell::new(1.0), operations: 0.into(), seen: 0.into() }
-    }
-}
 
 /// What a compaction did.
 #[derive(Debug)]
@@ -44,30 +27,6 @@ pub(crate) struct Done {
     pub(crate) bytes_read: u64,
     pub(crate) bytes_written: u64,
 }
-
-impl Pace {
-    /// The part of a busy core that compaction may take, 0..=1.
-    pub(crate) fn set_share(&self, share: f64) {
-        self.share.set(share.clamp(0.05, 1.0));
-    }
-
-    /// Somebody was served.
-    pub(crate) fn operation(&self) {
-        self.operations.set(self.operations.get().wrapping_add(1));
-    }
-
-    /// Between two slices: leaves the core to others for their share of the time, if there are any.
-    pub(crate) async fn give_way(&self, runtime: &Runtime) {
-        let busy = self.seen.replace(self.operations.get()) != self.operations.get();
-        let share = self.share.get();
-        if busy && share < 1.0 {
-            runtime.sleep(SLICE.mul_f64((1.0 - share) / share)).await;
-        }
-    }
-}
-
-/// A slice of work, as the runtime measures it.
-const SLICE: Duration = Duration::from_nanos(crate::io::turns::SLICE_NANOS_MAX);
 
 impl Partition {
     /// The most urgent compaction of this partition.
@@ -129,7 +88,7 @@ impl Partition {
             retention: Retention::new(self.snapshots.versions(), bottom, self.committed_time_ms()),
             level: level_byte(level + 1),
             segment_bytes: self.common.options.shape.segment_bytes,
-            gives_way: true,
+            work: Work::Compaction,
         }
     }
 }

@@ -15,6 +15,7 @@ use std::rc::{Rc, Weak};
 use super::Partition;
 use super::levels::Levels;
 use super::output::Plan;
+use super::pace::Work;
 use super::retention::Retention;
 use crate::batch::WriteBatch;
 use crate::error::Result;
@@ -142,7 +143,7 @@ impl Partition {
             retention: Retention::new(Vec::new(), false, self.committed_time_ms()),
             level: 0,
             segment_bytes: u64::MAX,
-            gives_way: true,
+            work: Work::Compaction,
         };
         let built = self.build(plan).await?;
         let opened = self.open_segments(&built).await;

@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use super::output::Plan;
+use super::pace::Work;
 use super::retention::Retention;
 use super::{Partition, Sealed};
 use crate::error::Result;
@@ -64,7 +65,7 @@ impl Partition {
             retention: Retention::new(self.snapshots.versions(), false, self.committed_time_ms()),
             level: 0,
             segment_bytes: u64::MAX,
-            gives_way: false,
+            work: Work::Flush,
         }
     }
 

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::Partition;
 use super::open::open_segment;
+use super::pace::{Pace, Work};
 use super::retention::{Retention, Verdict};
 use crate::entry::{Entry, Expiry, Kind, RangeTombstone};
 use crate::error::Result;
@@ -26,8 +27,8 @@ pub(crate) struct Plan {
     pub(crate) retention: Retention,
     pub(crate) level: u8,
     pub(crate) segment_bytes: u64,
-    /// Background work gives way between slices; a flush that writers wait for does not.
-    pub(crate) gives_way: bool,
+    /// As what it shares the core.
+    pub(crate) work: Work,
 }
 
 /// Segments being written, one at a time.
@@ -78,7 +79,7 @@ impl Partition {
 impl Output<'_> {
     async fn fill(&mut self, plan: &mut Plan) -> Result<()> {
         let common = &self.partition.common;
-        let mut slice = common.runtime.slice();
+        let mut slice = Pace::slice(&common.runtime);
         if plan.merge.seek_first() == Step::NeedsLoad {
             plan.merge.load().await?;
         }
@@ -107,9 +108,7 @@ impl Output<'_> {
             }
             entries += 1;
             if entries.is_multiple_of(ENTRIES_PER_LOOK) && slice.is_spent() {
-                if plan.gives_way {
-                    common.pace.give_way(&common.runtime).await;
-                }
+                common.pace.give_way(plan.work, &common.runtime).await;
                 slice.pause().await;
             }
         }

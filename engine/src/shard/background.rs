@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::ids::{EditNumber, SegmentId};
 use crate::io::runtime::Task;
 use crate::partition::Partition;
+use crate::partition::pace::Work;
 use crate::partition::strategy::Choice;
 
 /// Segments in level 0 at which writers are first slowed, as a multiple of the trigger; and at which they stop.
@@ -22,6 +23,9 @@ const LEVEL0_SLOW: usize = 3;
 const LEVEL0_STOP: usize = 10;
 /// Part of the memtables' memory that may be used before writers are slowed.
 const MEMTABLES_SLOW: f64 = 0.6;
+
+/// The share of a busy core that background work has while little of it is left to do.
+const SHARE: f64 = 0.2;
 
 /// Memory a shard keeps for log batches and for what flushes and compactions read ahead and write behind, bytes; less
 /// where a shard has little.
@@ -133,7 +137,12 @@ impl Shard {
         let pressure = memory.max(level0).clamp(0.0, 1.0);
         self.pacing.set(pressure);
         let debt: u64 = self.partitions().map(|p| p.compaction_debt()).sum();
-        self.common.pace.set_share(0.25 + debt as f64 / (self.common.options.shape.base_bytes * 4) as f64);
+        let compaction = SHARE + debt as f64 / (self.common.options.shape.base_bytes * 4) as f64;
+        self.common.pace.set_share(Work::Compaction, compaction);
+        // All of the core long before writers are slowed, or when the log cannot be released otherwise.
+        let is_urgent = pressure > 0.0 || self.common.wal().pressure().is_some();
+        let backlog = sealed as f64 / (max as f64 * MEMTABLES_SLOW / 2.0);
+        self.common.pace.set_share(Work::Flush, if is_urgent { 1.0 } else { SHARE + backlog });
         self.work.notify();
         if pressure < before {
             self.relieved.notify();
