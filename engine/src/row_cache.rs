@@ -266,16 +266,21 @@ impl Log {
         start..start + WAYS
     }
 
+    /// Where in `chunks` the chunk of this number is, if it is there.
+    const fn place_of(&self, chunk: u32) -> usize {
+        chunk.wrapping_sub(self.first) as usize
+    }
+
     /// The position that a place names, if its chunk is still there.
     fn position(&self, place: u64) -> Option<Position> {
         let chunk = u32::try_from(place & ((1 << CHUNK_BITS) - 1)).expect("32 bits");
-        let is_held = chunk.wrapping_sub(self.first) < u32::try_from(self.chunks.len()).unwrap_or(u32::MAX);
+        let is_held = self.place_of(chunk) < self.chunks.len();
         let offset = usize::try_from(place >> CHUNK_BITS & ((1 << OFFSET_BITS) - 1)).expect("13 bits");
         is_held.then_some(Position { chunk, offset: offset * UNIT_BYTES })
     }
 
     fn record(&self, position: Position) -> Option<(&Header, &[u8])> {
-        let chunk = self.chunks.get(position.chunk.wrapping_sub(self.first) as usize)?;
+        let chunk = self.chunks.get(self.place_of(position.chunk))?;
         Header::ref_from_prefix(chunk.get(position.offset..)?).ok()
     }
 
@@ -314,14 +319,15 @@ impl Log {
         else {
             return 0;
         };
-        let Some(chunk) = self.chunks.get(position.chunk.wrapping_sub(self.first) as usize) else { return 0 };
+        let Some(chunk) = self.chunks.get(self.place_of(position.chunk)) else { return 0 };
         let lines = chunk.get(position.offset..).unwrap_or_default().iter().step_by(LINE_BYTES);
         lines.take(TOUCHED_LINES).fold(0, |seen, byte| seen ^ byte)
     }
 
     fn find_and_use(&mut self, owner: &Owner, key: &[u8], hash: u64) -> Option<Position> {
         let (place, position) = self.find(owner.id, key, hash)?;
-        let chunk = self.chunks.get_mut(position.chunk.wrapping_sub(self.first) as usize)?;
+        let number = self.place_of(position.chunk);
+        let chunk = self.chunks.get_mut(number)?;
         let (header, _) = Header::mut_from_prefix(chunk.get_mut(position.offset..)?).ok()?;
         if owner.may_have_erased(key, header.erasures.get()) {
             self.index[place] = 0;
@@ -371,7 +377,7 @@ impl Log {
     fn place_for(&self, hash: u64) -> usize {
         let age = |place: &usize| match self.position(self.index[*place]) {
             None => (0, 0),
-            Some(p) => (u64::from(p.chunk.wrapping_sub(self.first)) + 1, p.offset),
+            Some(p) => (self.place_of(p.chunk) + 1, p.offset),
         };
         self.bucket(hash).min_by_key(age).expect("a bucket has places")
     }

@@ -4,6 +4,7 @@
 //! Invariant: no process outlives the one that started it, whichever way that ends; and none is waited for without a
 //! limit.
 
+pub mod bare_log;
 pub mod child;
 pub mod filled;
 pub mod fio;

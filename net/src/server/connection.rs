@@ -43,7 +43,9 @@ pub(crate) async fn serve(place: Place, shard: Rc<Shard>, connection: Rc<Connect
         loops.input.extend_from_slice(&received);
         drop(received);
         client.is_busy.set(true);
-        client.seen.set(shard.runtime().now());
+        let now = shard.runtime().now();
+        client.seen.set(now);
+        loops.session.begin(now);
         let goes_on = loops.turn().await;
         client.is_busy.set(false);
         client.input_bytes.set(loops.input.len());
@@ -78,8 +80,11 @@ impl Loop {
                     self.flush().await;
                     return false;
                 }
-                if self.output.len() >= OUTPUT_BYTES && !self.flush().await {
-                    return false;
+                if self.output.len() >= OUTPUT_BYTES {
+                    if !self.flush().await {
+                        return false;
+                    }
+                    self.session.begin(self.session.shard().runtime().now());
                 }
             }
             self.session.front().give_back_round(round);

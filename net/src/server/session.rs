@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use foreshard_engine::entry::Expiry;
 use foreshard_engine::ids::ShardId;
+use foreshard_engine::io::runtime::Nanos;
 use foreshard_engine::{Op, Shard, Ticket};
 
 use super::clients::Client;
@@ -36,6 +37,8 @@ pub(crate) struct Session {
     /// What the replies so far depend on, here and on other shards.
     ticket: Option<Ticket>,
     elsewhere: Vec<(ShardId, Ticket)>,
+    /// When the command that is run began: when the one before it ended, or when it came.
+    began: Nanos,
     /// Replies gathered and not sent.
     replies: usize,
     answers: Replies,
@@ -73,6 +76,7 @@ impl Session {
             is_closing: false,
             ticket: None,
             elsewhere: Vec::new(),
+            began: Nanos::default(),
             replies: 0,
             answers: Replies::On,
             multi: None,
@@ -81,11 +85,15 @@ impl Session {
         }
     }
 
+    /// The next command is run from `now` on.
+    pub(crate) const fn begin(&mut self, now: Nanos) {
+        self.began = now;
+    }
+
     /// Runs a command that was decoded from `input`; its reply is appended to `out`.
     pub(crate) async fn execute(&mut self, decoded: &Decoded, input: &[u8], out: &mut Vec<u8>) {
         let (args, is_last) = (decoded.args(input), decoded.is_last_of(input));
         let mark = out.len();
-        let began = self.shard.runtime().now();
         let result = match self.admit(decoded.command, args) {
             Ok(command) if self.is_queued(command) => self.queue(command, args, out),
             Ok(command) => {
@@ -97,7 +105,7 @@ impl Session {
                 } else {
                     Box::pin(self.run(command, args, is_last, out)).await
                 };
-                self.ran(command, args, began, out.get(mark) == Some(&b'-') || result.is_err());
+                self.ran(command, args, out.get(mark) == Some(&b'-') || result.is_err());
                 result
             }
             Err(fault) => {
@@ -273,14 +281,9 @@ impl Session {
     }
 
     /// Counts a command that has run, and keeps it if it was slow.
-    fn ran(
-        &self,
-        command: &'static Command,
-        args: Args<'_>,
-        began: foreshard_engine::io::runtime::Nanos,
-        failed: bool,
-    ) {
-        let took = self.shard.runtime().now().since(began);
+    fn ran(&mut self, command: &'static Command, args: Args<'_>, failed: bool) {
+        let now = self.shard.runtime().now();
+        let took = now.since(std::mem::replace(&mut self.began, now));
         self.front.stats.called(command.id, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), failed);
         let config = self.front.config.borrow();
         let micros = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
+use foreshard_compare::bare_log::BareLog;
 use foreshard_compare::child::Program;
 use foreshard_compare::fio::{FlushedWrites, RandomReads};
 use foreshard_compare::load::{self, Phase};
@@ -78,6 +79,9 @@ struct Writes {
     /// fio beside a stream of as many bytes.
     fio_p99_9_us: f64,
     ratio: f64,
+    /// A log that does nothing else, at the same rate, beside the same stream.
+    bare_p99_9_us: f64,
+    ratio_to_bare: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -176,14 +180,18 @@ impl Bench {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes per second")]
         let fio = FlushedWrites { beside: background_bytes_per_s as u64 };
         let fio_p99_9_us = fio.p99_9_us(&self.store, self.server_core, a.seconds)?;
-        let p99_9_us = open.latency_us.p99_9;
+        let (rate, p99_9_us) = (open.operations_per_second, open.latency_us.p99_9);
+        let bare = BareLog { rate, beside: background_bytes_per_s };
+        let bare_p99_9_us = bare.p99_9_us(&self.store, self.server_core, a.seconds)?;
         Ok(Writes {
             closed_per_s: closed.operations_per_second,
-            open_per_s: open.operations_per_second,
+            open_per_s: rate,
             p99_9_us,
             background_bytes_per_s,
             fio_p99_9_us,
             ratio: p99_9_us / fio_p99_9_us,
+            bare_p99_9_us,
+            ratio_to_bare: p99_9_us / bare_p99_9_us,
         })
     }
 
@@ -259,13 +267,15 @@ impl Report {
             reads(|r| r.ratio),
         );
         println!(
-            "durable SET at {:.0}/s of {:.0}: p99.9 {:.0} us; fio beside {:.1} MB/s: {:.0} us; {:.2} times it",
+            "durable SET at {:.0}/s of {:.0}: p99.9 {:.0} us; fio beside {:.1} MB/s: {:.0} us, {:.2} times it; a bare log: {:.0} us, {:.2} times it",
             writes(|w| w.open_per_s),
             writes(|w| w.closed_per_s),
             writes(|w| w.p99_9_us),
             writes(|w| w.background_bytes_per_s) / 1e6,
             writes(|w| w.fio_p99_9_us),
             writes(|w| w.ratio),
+            writes(|w| w.bare_p99_9_us),
+            writes(|w| w.ratio_to_bare),
         );
         println!("medians of {} runs of {} s", self.reads.len(), self.seconds);
     }

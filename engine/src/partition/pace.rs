@@ -1,0 +1,83 @@
+//! How flushes and compactions share the core with what clients wait for.
+//!
+//! While operations are served, each works in short slices and leaves the core alone between them, for its share of
+//! the time; where nobody is served, it takes what there is. Shares rise with what is left to do, up to all of it:
+//! a flush that writers will soon wait for gives way to nobody.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use crate::io::runtime::Runtime;
+use crate::io::turns::Slice;
+
+/// A slice of background work: what it adds to the wait of an operation that comes meanwhile. A tenth of it goes to
+/// switching.
+const SLICE: Duration = Duration::from_micros(50);
+/// The least share, and the least rest that a share of all is rounded to.
+const SHARE_MIN: f64 = 0.05;
+
+/// Which work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Work {
+    /// A memtable to a segment.
+    Flush,
+    /// Segments to segments.
+    Compaction,
+}
+
+/// The shares of a shard's background work.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    flush: Share,
+    compaction: Share,
+    /// Operations served; while it stands still nobody is in the way.
+    operations: Cell<u64>,
+}
+
+#[derive(Debug)]
+struct Share {
+    part: Cell<f64>,
+    /// The operations when it last gave way.
+    seen: Cell<u64>,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { part: Cell::new(1.0), seen: Cell::new(0) }
+    }
+}
+
+impl Pace {
+    /// The part of a busy core that `work` may take, 0..=1.
+    pub(crate) fn set_share(&self, work: Work, part: f64) {
+        self.share(work).part.set(part.clamp(SHARE_MIN, 1.0));
+    }
+
+    /// Somebody was served.
+    #[inline]
+    pub(crate) fn operation(&self) {
+        self.operations.set(self.operations.get().wrapping_add(1));
+    }
+
+    /// Starts measuring a slice.
+    pub(crate) fn slice(runtime: &Runtime) -> Slice {
+        runtime.slice_of(SLICE)
+    }
+
+    /// Between two slices: leaves the core to others for their share of the time, if there are any.
+    pub(crate) async fn give_way(&self, work: Work, runtime: &Runtime) {
+        let share = self.share(work);
+        let is_busy = share.seen.replace(self.operations.get()) != self.operations.get();
+        let part = share.part.get();
+        if is_busy && part < 1.0 {
+            runtime.sleep(SLICE.mul_f64((1.0 - part) / part)).await;
+        }
+    }
+
+    const fn share(&self, work: Work) -> &Share {
+        match work {
+            Work::Flush => &self.flush,
+            Work::Compaction => &self.compaction,
+        }
+    }
+}
