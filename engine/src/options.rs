@@ -41,7 +41,7 @@ pub struct Options {
     pub shape: Shape,
     /// Space kept back for flushes, compaction and deletes on a full device, bytes per store.
     pub reserve_bytes: u64,
-    /// Entities counted one by one, per shard; the rest is counted in their partition only.
+    /// Entities counted one by one, per shard; the rest is counted in their partition only. 0: none.
     pub tracked_entities: usize,
 }
 

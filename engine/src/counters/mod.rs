@@ -38,7 +38,7 @@ pub const COACCESS_ENTITIES_MAX: usize = 8;
 /// How much is tracked.
 #[derive(Clone, Copy, Debug)]
 pub struct CountersConfig {
-    /// Entities with a place in the table; about 80 bytes each.
+    /// Entities with a place in the table; about 80 bytes each. 0: partitions are counted, entities are not.
     pub entities_tracked: usize,
     /// Pairs of entities with a place in the co-access table; about 80 bytes each.
     pub pairs_tracked: usize,
@@ -120,7 +120,7 @@ impl Counters {
         let partition = self.partition(slot);
         let id = partition.id;
         partition.load.load.add(load);
-        if self.pending.push(id, routing, name, load).is_full() {
+        if self.config.entities_tracked > 0 && self.pending.push(id, routing, name, load).is_full() {
             self.pending.drain_into(&mut self.tracked);
         }
     }
