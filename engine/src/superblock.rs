@@ -144,6 +144,9 @@ impl Superblock {
         if let Some(offset) = repair {
             write_copy(&*file, sequence, &state, offset).await?;
         }
+        // What a killed process left unsynced is read: its last copy, and its name.
+        file.sync().await?;
+        disk.sync_dir(dir).await?;
         Ok((Self { file, sequence, state, failed: None }, repaired))
     }
 
@@ -406,6 +409,35 @@ mod tests {
                     }
                     let found = open(&left).await.unwrap().0.state().incarnation.0;
                     assert!((done.get()..=done.get() + 1).contains(&found), "boundary {boundary}: {found}");
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn what_was_opened_after_a_killed_process_survives_a_power_cut_in_both_copies() {
+        let workload = |disk: MemoryDisk| async move {
+            create(&disk).await.update(state(2)).await.unwrap();
+        };
+        let total = run(|_, disk| async move {
+            workload(disk.clone()).await;
+            disk.boundaries()
+        });
+        for boundary in 1..=total {
+            run(|runtime, disk| async move {
+                disk.crash_after(boundary);
+                futures_lite::future::or(workload(disk.clone()), disk.stopped()).await;
+                for seed in 0..4 {
+                    let left = disk.crash(&runtime, seed, CrashMode::Kill);
+                    if left.contents(Path::new("/SUPER")).is_none() {
+                        continue;
+                    }
+                    let found = open(&left).await.unwrap().0.state().clone();
+                    let later = left.crash(&runtime, seed, CrashMode::Lose);
+                    let bytes = later.contents(Path::new("/SUPER")).expect("its name is durable");
+                    for copy in [&bytes[..COPY_BYTES], &bytes[COPY_BYTES..]] {
+                        assert_eq!(decode(copy).unwrap().1, found, "boundary {boundary}");
+                    }
                 }
             });
         }

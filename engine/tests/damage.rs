@@ -4,27 +4,25 @@
 
 mod common;
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::life::{Birth, DIR, Plan, live, tiny, work};
+use common::campaign::choose;
+use common::faults::{CALLERS, Halted, any, live_faulty, plan, rule};
+use common::flips::{Report, Subject};
+use common::kinds::kind_of;
+use common::life::{Birth, DIR, live, tiny, work};
 use common::model::Model;
 use common::workload::verify;
 use foreshard_engine::io::disk::{Disk, DiskOp};
-use foreshard_engine::io::fault::{Fault, FaultDisk, Rule, When};
+use foreshard_engine::io::fault::{Fault, FaultDisk, When};
 use foreshard_engine::io::memory::{CrashMode, MemoryDisk};
 use foreshard_engine::io::runtime::Runtime;
 use foreshard_engine::io::virtual_time::VirtualRuntime;
 use foreshard_engine::{Client, Error, SimulatedStore};
-
-const CALLERS: usize = 2;
-
-fn plan(seed: u64, work: usize) -> Plan {
-    Plan { seed, shards: 2, work, crash_after: None, options: tiny() }
-}
 
 /// What a caller could learn from a damaged store.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,55 +67,20 @@ fn stopped(seed: u64) -> (MemoryDisk, Rc<Model>) {
     (lived.disk, model)
 }
 
-fn kind_of(path: &Path) -> &'static str {
-    let name = path.file_name().unwrap().to_string_lossy().into_owned();
-    match name {
-        name if name.starts_with("manifest") => "manifest",
-        name if name.ends_with(".wal") => "log",
-        name if name.ends_with(".seg") => "segment",
-        name if name.starts_with("reserve") => "reserve",
-        _ if path.starts_with("/store/table") => "table",
-        _ => "superblock",
-    }
-}
-
-fn by_kind(disk: &MemoryDisk) -> BTreeMap<&'static str, Vec<PathBuf>> {
-    let mut kinds: BTreeMap<&'static str, Vec<PathBuf>> = BTreeMap::new();
-    // A segment that the stop cut off before its first write has no bit to flip.
-    for file in
-        disk.files().into_iter().filter(|file| disk.contents(file).is_some_and(|bytes| !bytes.is_empty()))
-    {
-        kinds.entry(kind_of(&file)).or_default().push(file);
-    }
-    kinds
-}
-
 #[test]
 fn a_flipped_bit_is_named_or_changes_nothing() {
-    let flips: u64 = std::env::var("FORESHARD_FLIPS").map_or(40, |n| n.parse().unwrap());
-    for seed in 0..2 {
-        let (disk, model) = stopped(seed);
-        let mut random = fastrand::Rng::with_seed(seed);
-        for (kind, files) in by_kind(&disk) {
-            if kind == "reserve" {
-                continue;
-            }
-            let mut corrupt = 0;
-            for _ in 0..flips {
-                let file = &files[random.usize(..files.len())];
-                let bytes = disk.contents(file).unwrap();
-                // Half of the flips where something is written.
-                let used = bytes.iter().rposition(|b| *b != 0).map_or(1, |last| last + 1);
-                let byte = if random.bool() { random.usize(..used) } else { random.usize(..bytes.len()) };
-                let bit = byte as u64 * 8 + random.u64(..8);
-                eprintln!("seed {seed}: bit {bit} of {}", file.display());
-                let found = open_damaged(&disk, &model, |disk| {
-                    // A file whose name the stop left undurable is gone.
-                    let _gone = disk.flip(file, bit);
-                });
-                corrupt += u64::from(found != Found::Intact);
-            }
-            eprintln!("seed {seed}, {kind}: {corrupt} of {flips} flips found");
+    for is_closed in [true, false] {
+        let subject = Subject::new(1, 12, is_closed);
+        let places = subject.places(1);
+        let mut report = Report::default();
+        for n in choose(places.len() as u64, 300, 1) {
+            let place = &places[usize::try_from(n - 1).unwrap()];
+            eprintln!("{place:?}");
+            subject.flip(place, &mut report);
+        }
+        eprintln!("closed {is_closed}: {report:?}");
+        for kind in ["log", "segment"] {
+            assert!(report[kind].named > 0, "closed {is_closed}: {report:?}");
         }
     }
 }
@@ -235,50 +198,6 @@ fn nothing_that_is_not_committed_is_flushed() {
     });
 }
 
-/// A life on a device that fails as `rules` say from the moment the store is open; then a crash and a look at what is
-/// left. Returns how many operations failed, and whether the store could still be closed cleanly.
-fn live_faulty(seed: u64, rules: &[Rule]) -> u64 {
-    let model = Rc::new(Model::new(CALLERS));
-    let first = live(Birth::New, &model, &plan(seed, 20));
-    let world = VirtualRuntime::new(seed);
-    let runtimes: Vec<Runtime> = (0..2).map(|_| world.runtime()).collect();
-    let memory = Birth::After(&first.disk, CrashMode::Keep).disk(&runtimes[0], seed);
-    let faulty = FaultDisk::new(Rc::new(memory.clone()), &runtimes[0], seed);
-    let below = memory.clone();
-    faulty.on_failed_sync(move |path| below.lose_unsynced(path));
-    let struck = Cell::new(0);
-    let life = async {
-        let shared: Rc<dyn Disk> = Rc::new(faulty.clone());
-        let store = SimulatedStore::open(&runtimes, shared, Path::new(DIR), tiny(), seed).await.unwrap();
-        for rule in rules {
-            faulty.add(rule.clone());
-        }
-        work(&store, &runtimes, &model, &plan(seed, 60), None, true).await.unwrap();
-        struck.set(faulty.struck());
-        faulty.heal();
-        if rules.iter().all(|rule| rule.fault == Fault::NoSpace) {
-            // It comes back by itself.
-            runtimes[0].sleep(Duration::from_secs(10)).await;
-            let client = store.client().unwrap();
-            verify(&client, &model, &runtimes[0]).await.unwrap();
-            client.put(b"after", b"row", b"again").await.unwrap();
-            work(&store, &runtimes, &model, &plan(seed + 1, 20), None, false).await.unwrap();
-        }
-    };
-    let hang = async {
-        runtimes[0].sleep(Duration::from_secs(3600)).await;
-        panic!("an hour of virtual time, and the life is not over");
-    };
-    world.block_on(futures_lite::future::or(life, hang));
-    model.latest_ms.set(runtimes[0].wall_ms().max(model.latest_ms.get()));
-    live(Birth::After(&memory, CrashMode::Lose), &model, &plan(seed, 10));
-    struck.get()
-}
-
-fn rule(op: DiskOp, path: &str, when: When, fault: Fault) -> Rule {
-    Rule { ops: vec![op], path_contains: path.into(), when, fault }
-}
-
 #[test]
 fn a_device_that_fails_loses_nothing_acknowledged() {
     let mut struck = 0;
@@ -287,7 +206,7 @@ fn a_device_that_fails_loses_nothing_acknowledged() {
             for path in [".wal", ".seg", "manifest", ""] {
                 let nth = 1 + fastrand::Rng::with_seed(seed + op as u64).u64(..12);
                 eprintln!("seed {seed}: {op:?} {nth} of {path:?} fails");
-                struck += live_faulty(seed, &[rule(op, path, When::Nth(nth), Fault::Failed)]);
+                struck += live_faulty(seed, &[rule(op, path, When::Nth(nth), Fault::Failed)]).faults;
             }
         }
     }
@@ -304,12 +223,41 @@ fn a_full_device_refuses_writes_and_takes_them_again_when_there_is_room() {
             (DiskOp::Open, "manifest"),
             (DiskOp::Open, ".seg"),
             (DiskOp::Allocate, ".wal"),
+            (DiskOp::Write, ".wal"),
         ] {
             for when in [When::Nth(2), When::From(1), When::Chance(0.3)] {
                 eprintln!("seed {seed}: no space for {op:?} of {path:?} {when:?}");
-                struck += live_faulty(seed, &[rule(op, path, when, Fault::NoSpace)]);
+                struck += live_faulty(seed, &[rule(op, path, when, Fault::NoSpace)]).faults;
             }
         }
     }
     assert!(struck > 20, "{struck}");
+}
+
+#[test]
+fn an_opening_on_a_device_that_fails_says_so_and_the_next_one_finds_everything() {
+    let halted = Halted::new(1);
+    let mut struck = 0;
+    for fault in [Fault::Failed, Fault::Short, Fault::NoSpace] {
+        for nth in (1..400).step_by(13) {
+            struck += halted.open_faulty(&any(When::Nth(nth), fault));
+        }
+        struck += halted.open_faulty(&any(When::Chance(0.02), fault));
+    }
+    assert!(struck > 30, "{struck}");
+}
+
+#[test]
+fn operations_that_fail_by_chance_lose_nothing_acknowledged_and_a_failed_log_stays_so() {
+    let (mut faults, mut stopped) = (0, 0);
+    for seed in 0..3 {
+        for fault in [Fault::Failed, Fault::Short] {
+            for chance in [0.001, 0.01] {
+                let struck = live_faulty(seed, &[any(When::Chance(chance), fault)]);
+                faults += struck.faults;
+                stopped += struck.stopped;
+            }
+        }
+    }
+    assert!(faults > 10 && stopped > 5, "{faults} operations failed, {stopped} shards stopped");
 }

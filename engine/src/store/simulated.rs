@@ -20,7 +20,7 @@ use crate::shard::Shard;
 use crate::shard::host::{self, Host};
 use crate::shard::link::{Inbox, Link};
 use crate::superblock::StoreId;
-use crate::table::Image;
+use crate::table::{Image, Table};
 
 /// An open store in virtual time. Dropping it without [`SimulatedStore::close`] is a crash.
 pub struct SimulatedStore {
@@ -90,6 +90,14 @@ impl SimulatedStore {
         &self.map
     }
 
+    /// The partition table, for what decides where partitions are.
+    ///
+    /// # Errors
+    /// [`crate::Error::Closed`].
+    pub fn table(&self) -> Result<Rc<dyn Table>> {
+        self.hosts[0].table()
+    }
+
     /// Closes the store: what was acknowledged is durable on return.
     ///
     /// # Errors
@@ -139,7 +147,7 @@ mod tests {
                 SimulatedStore::open(&runtimes[..n], Rc::clone(&disk), Path::new("/s"), options.clone(), 1)
             };
             let store = open(3).await.unwrap();
-            let table = store.hosts[0].table().unwrap();
+            let table = store.table().unwrap();
             for epoch in 2..20 {
                 let image = table.image();
                 let (id, entry) = (PartitionId(4), image.state().partitions[&PartitionId(4)]);

@@ -145,6 +145,9 @@ impl Shared {
         if let Some(why) = self.refusal.get() {
             return Err(why.clone());
         }
+        if self.starved.get() {
+            return Err(Error::Full(self.config.dir.as_path().into()));
+        }
         let tail = self.tail.borrow();
         let max = self.record_bytes_max(&tail);
         if bytes > max {

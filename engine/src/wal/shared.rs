@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) adoptions: Cell<u64>,
     /// The device had no room for another file.
     pub(super) full: Cell<bool>,
+    /// The device had no room for a batch, which waits for some.
+    pub(super) starved: Cell<bool>,
     pub(super) tail: RefCell<Tail>,
     pub(super) current: Cell<FileNumber>,
     pub(super) link: Cell<Link>,
@@ -99,6 +101,7 @@ impl Shared {
             adopted: Progress::default(),
             adoptions: Cell::default(),
             full: Cell::default(),
+            starved: Cell::default(),
             tail: RefCell::new(Tail::new(config.file_bytes, config.batch_bytes_max)),
             config,
             current: Cell::default(),

@@ -12,8 +12,8 @@ use super::space::FileNumber;
 use crate::error::{Error, Result};
 use crate::io::disk::{File, OpenMode};
 
-/// How long after a device without room the next file is tried.
-const FULL_RETRY: Duration = Duration::from_millis(200);
+/// How long after a device without room it is tried again.
+pub(super) const FULL_RETRY: Duration = Duration::from_millis(200);
 const SUFFIX: &str = ".wal";
 
 /// The name of a log's file.
@@ -106,13 +106,26 @@ impl Shared {
 
     /// Renames files of an earlier incarnation into this log. Those of no use here stay where they are.
     async fn adopt_files(&self) -> Result<()> {
+        let renamed = self.rename_files().await;
+        if let Err(error) = &renamed {
+            // Some of them have their names here and are not known yet: not to be tried again, for want of room neither.
+            self.fail(error);
+        }
+        renamed
+    }
+
+    async fn rename_files(&self) -> Result<()> {
         let paths = std::mem::take(&mut *self.spares.borrow_mut());
         let mut taken: Vec<Rc<dyn File>> = Vec::new();
         for path in &paths {
             let number = self.files.borrow().len() + taken.len();
             if number < self.space.borrow().files_max() && self.has_right_size(path).await {
                 let name = self.file_path(number);
-                self.disk.rename(path, &name).await?;
+                match self.disk.rename(path, &name).await {
+                    Ok(()) => {}
+                    Err(error) if error.is_no_space() => break,
+                    Err(error) => return Err(error),
+                }
                 taken.push(self.disk.open(&name, OpenMode::ReadWrite).await?);
             }
         }

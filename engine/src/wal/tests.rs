@@ -632,6 +632,75 @@ fn a_device_without_room_for_the_name_of_a_file_is_full_not_broken() {
 }
 
 #[test]
+fn a_batch_that_finds_no_room_in_its_own_blocks_is_written_once_there_is_some() {
+    run(18, |runtime, disk| async move {
+        disk.create_dir(Path::new("/wal")).await.unwrap();
+        disk.sync_dir(Path::new("/")).await.unwrap();
+        let faults = FaultDisk::new(shared(&disk), &runtime, 18);
+        let wal = Wal::create(&runtime, Rc::new(faults.clone()), config()).await.unwrap();
+        put(&wal, 1, 100).await;
+        faults.add(Rule {
+            ops: vec![DiskOp::Write],
+            path_contains: String::new(),
+            when: When::From(1),
+            fault: Fault::NoSpace,
+        });
+        let ticket = append(&wal, 2, 100).unwrap();
+        runtime.sleep(Duration::from_secs(5)).await;
+        assert_eq!((wal.committed_batch() < ticket.batch, wal.failed().is_none()), (true, true));
+        assert!(matches!(wal.ready(100).await, Err(Error::Full(_))));
+        faults.heal();
+        wal.committed(ticket).await.unwrap();
+        wal.ready(100).await.unwrap();
+        put(&wal, 3, 100).await;
+        let found = read(&crashed(&runtime, &disk)).await.unwrap();
+        assert_eq!(found.indexes, [1, 2, 3]);
+    });
+}
+
+#[test]
+fn a_log_that_is_closed_without_room_for_its_last_batch_says_so() {
+    run(19, |runtime, disk| async move {
+        disk.create_dir(Path::new("/wal")).await.unwrap();
+        let faults = FaultDisk::new(shared(&disk), &runtime, 19);
+        let wal = Wal::create(&runtime, Rc::new(faults.clone()), config()).await.unwrap();
+        faults.add(Rule {
+            ops: vec![DiskOp::Write],
+            path_contains: String::new(),
+            when: When::From(1),
+            fault: Fault::NoSpace,
+        });
+        append(&wal, 1, 100).unwrap();
+        runtime.sleep(Duration::from_secs(1)).await;
+        assert!(matches!(wal.close().await, Err(Error::Stopped(_))));
+    });
+}
+
+#[test]
+fn files_that_find_no_room_for_their_new_name_stay_and_no_room_for_its_flush_is_final() {
+    for op in [DiskOp::Rename, DiskOp::SyncDir] {
+        run(20, |runtime, disk| async move {
+            create(&runtime, &disk, config()).await.close().await.unwrap();
+            let old = path(0);
+            disk.create_dir(Path::new("/next")).await.unwrap();
+            let faults = FaultDisk::new(shared(&disk), &runtime, 20);
+            let next = WalConfig { dir: PathBuf::from("/next/0"), ..config() };
+            let wal = Wal::create(&runtime, Rc::new(faults.clone()), next).await.unwrap();
+            runtime.sleep(Duration::from_millis(5)).await;
+            faults.add(Rule {
+                ops: vec![op],
+                path_contains: String::new(),
+                when: When::Nth(1),
+                fault: Fault::NoSpace,
+            });
+            let adopted = wal.adopt(vec![old.clone()]).await;
+            assert_eq!(adopted.is_ok(), op == DiskOp::Rename, "{adopted:?}");
+            assert_eq!(disk.contents(&old).is_some(), op == DiskOp::Rename);
+        });
+    }
+}
+
+#[test]
 fn a_log_that_somebody_waits_for_grows_although_a_file_is_spare() {
     run(17, |runtime, disk| async move {
         let wal = create(&runtime, &disk, config()).await;

@@ -21,6 +21,7 @@ use futures_lite::future;
 use super::config::Durability;
 use super::format::{BLOCK_BYTES, BatchHeader, Link, SlotHeader};
 use super::shared::{Phase, Shared, Written};
+use super::slots::FULL_RETRY;
 use super::space::FileNumber;
 use super::tail::Filling;
 use crate::error::{Error, Result};
@@ -135,11 +136,7 @@ impl Shared {
         let (bytes, link) = self.seal(batch, sequence, start);
         self.told_start.set(start);
         self.told_durable.set(self.durable_end.get());
-        let file = Rc::clone(&self.files.borrow()[self.current.get()]);
-        let write = file.write_at(bytes, offset, mode);
-        self.runtime.submit();
-        let (bytes, result) = write.await;
-        result?;
+        let bytes = self.write_out(bytes, offset, mode).await?;
         self.tail.borrow_mut().recycle(bytes);
         self.link.set(link);
         self.written_end.set(end);
@@ -157,6 +154,34 @@ impl Shared {
             self.prepare.raise();
         }
         Ok(())
+    }
+
+    /// Has the device write a batch. One that finds no room, where nothing is written in place, is written again, whole,
+    /// until there is some: that takes no flush for done that failed, as nothing but the batch itself waits for this one.
+    async fn write_out(&self, mut bytes: AlignedBuf, offset: u64, mode: Write) -> Result<AlignedBuf> {
+        let file = Rc::clone(&self.files.borrow()[self.current.get()]);
+        loop {
+            // An opening and a closing say at once that there is no room.
+            let may_wait = self.phase.get() == Phase::Open && self.written.reached() > 0;
+            let write = file.write_at(bytes, offset, mode);
+            self.runtime.submit();
+            let (returned, result) = write.await;
+            match result {
+                Ok(()) => {
+                    self.starved.set(false);
+                    return Ok(returned);
+                }
+                Err(error) if error.is_no_space() && may_wait => {
+                    if !self.starved.replace(true) {
+                        tracing::error!(%error, "the log waits for room on the device");
+                        self.wake_room();
+                    }
+                    self.runtime.sleep(FULL_RETRY).await;
+                }
+                Err(error) => return Err(error),
+            }
+            bytes = returned;
+        }
     }
 
     fn seal(&self, batch: Filling, sequence: u64, start: Lsn) -> (AlignedBuf, Link) {

@@ -5,16 +5,19 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use foreshard_engine::io::disk::Disk;
-use foreshard_engine::io::memory::{CrashMode, MemoryConfig, MemoryDisk};
+use foreshard_engine::io::memory::{CrashMode, DiskEvent, MemoryConfig, MemoryDisk};
 use foreshard_engine::io::runtime::Runtime;
 use foreshard_engine::io::virtual_time::VirtualRuntime;
 use foreshard_engine::partition::strategy::Shape;
 use foreshard_engine::{Error, Options, SimulatedStore};
 
 use super::model::Model;
+use super::operator::Operator;
 use super::workload::{Witness, Worker, verify};
 
 pub const DIR: &str = "/store";
+/// The operator does one thing for so many of each caller.
+const OPERATED_EVERY: usize = 10;
 
 /// A store so small that a few hundred operations flush, compact, recycle its log and rotate its manifests.
 pub fn tiny() -> Options {
@@ -45,6 +48,8 @@ pub struct Plan {
     /// Boundary at which the disk stops, counted from this life's beginning.
     pub crash_after: Option<u64>,
     pub options: Options,
+    /// Makes a store of its newest backup at its end.
+    pub restores: bool,
 }
 
 /// How it went.
@@ -56,6 +61,8 @@ pub struct Lived {
     /// Boundaries when it was open, and at the end.
     pub opened_at: u64,
     pub boundaries: u64,
+    /// The boundary at which the disk stopped.
+    pub stopped_by: Option<DiskEvent>,
 }
 
 /// The disk a life begins with.
@@ -100,7 +107,7 @@ pub fn live_watched(
     let witness = watch(&disk);
     let opened_at = std::cell::Cell::new(u64::MAX);
     let life = async {
-        let result = whole_life(&runtimes, &disk, model, plan, witness, &opened_at).await;
+        let result = whole_life((&world, &runtimes), &disk, model, plan, witness, &opened_at).await;
         if let Err(e) = result {
             panic!("{e}");
         }
@@ -121,12 +128,12 @@ pub fn live_watched(
             Err(stuck) => panic!("deadlock at {} ns", stuck.at.0),
         };
     model.latest_ms.set(runtimes[0].wall_ms().max(model.latest_ms.get()));
-    let boundaries = disk.boundaries();
-    Lived { disk, is_crashed, opened_at: opened_at.get(), boundaries }
+    let (boundaries, stopped_by) = (disk.boundaries(), disk.stopped_by());
+    Lived { disk, is_crashed, opened_at: opened_at.get(), boundaries, stopped_by }
 }
 
 async fn whole_life(
-    runtimes: &[Runtime],
+    (world, runtimes): (&VirtualRuntime, &[Runtime]),
     disk: &MemoryDisk,
     model: &Rc<Model>,
     plan: &Plan,
@@ -138,9 +145,21 @@ async fn whole_life(
         SimulatedStore::open(runtimes, shared, Path::new(DIR), plan.options.clone(), plan.seed).await?;
     opened_at.set(disk.boundaries());
     let client = store.client()?;
+    let operator = Operator { store: &store, runtime: &runtimes[0], disk, model };
     verify(&client, model, &runtimes[0]).await?;
-    work(&store, runtimes, model, plan, witness, false).await?;
+    operator.verify().await?;
+    let random = fastrand::Rng::with_seed(plan.seed ^ 0x0b5);
+    let operating = operator.work(random, plan.work / OPERATED_EVERY);
+    let working = work(&store, runtimes, model, plan, witness, false);
+    let (worked, operated) = futures_lite::future::zip(working, operating).await;
+    worked.and(operated)?;
     verify(&client, model, &runtimes[0]).await?;
+    operator.verify().await?;
+    if plan.restores {
+        // A life that was stopped may have left half of one.
+        let to = format!("/restored-{:x}", plan.seed);
+        operator.verify_restored(world.runtime(), &plan.options, Path::new(&to)).await?;
+    }
     drop(client);
     store.close().await
 }

@@ -14,6 +14,11 @@
 #![allow(missing_docs, unreachable_pub, reason = "not an interface")]
 
 pub mod campaign;
+pub mod faults;
+pub mod flips;
+pub mod kinds;
 pub mod life;
+pub mod lossy;
 pub mod model;
+pub mod operator;
 pub mod workload;

@@ -7,6 +7,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
+use super::operator::Promised;
+
 /// (entity, row)
 pub type Key = (Vec<u8>, Vec<u8>);
 
@@ -45,7 +47,7 @@ impl Effect {
 }
 
 /// One caller's rows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Caller {
     pub rows: RefCell<Rows>,
     /// The operation under way, or the one that failed without saying whether it happened.
@@ -83,7 +85,7 @@ impl Caller {
 }
 
 /// The whole store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Model {
     pub callers: Vec<Caller>,
     /// The shared group's number: the last acknowledged one, and the largest that was ever tried.
@@ -93,6 +95,7 @@ pub struct Model {
     pub latest_ms: Cell<u64>,
     /// Acknowledged operations.
     pub acknowledged: Cell<u64>,
+    pub operator: Promised,
 }
 
 impl Model {
@@ -103,6 +106,7 @@ impl Model {
             shared_tried: Cell::new(0),
             latest_ms: Cell::new(0),
             acknowledged: Cell::new(0),
+            operator: Promised::default(),
         }
     }
 }

@@ -412,10 +412,7 @@ pub async fn verify(client: &Client, model: &Model, runtime: &Runtime) -> Result
         *caller.rows.borrow_mut() = settled.clone();
         caller.unknown.borrow_mut().clear();
     }
-    let mut numbers = Vec::new();
-    for n in 0..SHARED {
-        numbers.push(number_of(client.get(&shared_entity(n), b"n").await?.as_deref()));
-    }
+    let numbers = shared_numbers(client).await?;
     let (least, most) = (model.shared_acknowledged.get(), model.shared_tried.get());
     assert!(numbers.iter().all(|n| n == &numbers[0]), "a transaction is there in part: {numbers:?}");
     assert!(
@@ -426,6 +423,18 @@ pub async fn verify(client: &Client, model: &Model, runtime: &Runtime) -> Result
     model.shared_acknowledged.set(numbers[0]);
     model.shared_tried.set(numbers[0]);
     Ok(())
+}
+
+/// The number in each of the rows that all callers share.
+///
+/// # Errors
+/// The store's.
+pub async fn shared_numbers(client: &Client) -> Result<Vec<u64>, Error> {
+    let mut numbers = Vec::new();
+    for n in 0..SHARED {
+        numbers.push(number_of(client.get(&shared_entity(n), b"n").await?.as_deref()));
+    }
+    Ok(numbers)
 }
 
 /// The rows with what was seen expired marked; or how they differ.

@@ -10,8 +10,11 @@ use crate::io::disk::Write;
 pub enum CrashMode {
     /// All of it is lost: the least a power cut leaves.
     Lose,
-    /// All that had completed is kept, nothing in flight: the process was killed.
+    /// All that had completed is kept, nothing in flight: the process was killed, and what it wrote has become durable.
     Keep,
+    /// The process was killed, and nothing has become durable by that: all that had completed is seen, of what was in
+    /// flight an arbitrary part, and a later crash may take it. Whoever acts on what it reads makes it durable first.
+    Kill,
     /// Each write is dropped, kept or torn at sectors, in any order; each change of names is kept or not; operations
     /// in flight may have happened, in whole or in part.
     Scramble,
@@ -24,13 +27,20 @@ pub(super) fn crash(
     random: &mut fastrand::Rng,
     mode: CrashMode,
 ) -> Image {
-    if mode == CrashMode::Scramble {
+    if matches!(mode, CrashMode::Scramble | CrashMode::Kill) {
         let mut in_flight: Vec<Change> = in_flight.filter(|_| random.bool()).collect();
         random.shuffle(&mut in_flight);
         for change in in_flight.into_iter().filter_map(unsynced) {
             // One that would have failed changes nothing.
             let _ = image.apply(change);
         }
+    }
+    if mode == CrashMode::Kill {
+        for inode in image.inodes.values_mut() {
+            inode.handles = 0;
+        }
+        image.collect();
+        return image;
     }
     let mut names = image.durable.clone();
     for pending in &image.pending {
@@ -61,7 +71,7 @@ fn crashed_file(inode: &Inode, random: &mut fastrand::Rng, mode: CrashMode) -> I
     for write in pending {
         match mode {
             CrashMode::Lose => {}
-            CrashMode::Keep => put(&mut content, write.offset, &write.bytes),
+            CrashMode::Keep | CrashMode::Kill => put(&mut content, write.offset, &write.bytes),
             CrashMode::Scramble => match random.u8(..3) {
                 0 => {}
                 1 => put(&mut content, write.offset, &write.bytes),
@@ -101,7 +111,7 @@ fn unsynced(change: Change) -> Option<Change> {
 fn keep(mode: CrashMode, random: &mut fastrand::Rng) -> bool {
     match mode {
         CrashMode::Lose => false,
-        CrashMode::Keep => true,
+        CrashMode::Keep | CrashMode::Kill => true,
         CrashMode::Scramble => random.bool(),
     }
 }

@@ -91,6 +91,7 @@ struct State {
     operations: u64,
     boundaries: u64,
     stop_at: Option<u64>,
+    stopped_by: Option<DiskEvent>,
     told_of_stop: Vec<Waker>,
     events: Option<Vec<DiskEvent>>,
 }
@@ -111,6 +112,7 @@ impl MemoryDisk {
             operations: 0,
             boundaries: 0,
             stop_at: None,
+            stopped_by: None,
             told_of_stop: Vec::new(),
             events: None,
         };
@@ -139,7 +141,14 @@ impl MemoryDisk {
     pub fn crash_after(&self, boundary: u64) {
         let mut state = self.shared.state.borrow_mut();
         state.stop_at = Some(boundary);
-        self.shared.check_stop(&mut state);
+        self.shared.check_stop(&mut state, None);
+    }
+
+    /// What happened at the boundary at which the disk stopped; none if it has not, or had passed that boundary before
+    /// it was told to stop there.
+    #[must_use]
+    pub fn stopped_by(&self) -> Option<DiskEvent> {
+        self.shared.state.borrow().stopped_by.clone()
     }
 
     /// Whether the disk has stopped.
@@ -275,7 +284,7 @@ impl MemoryDisk {
         if let Some(change) = change {
             state.in_flight.insert(event.number, change);
             state.boundaries += 1;
-            self.shared.check_stop(&mut state);
+            self.shared.check_stop(&mut state, Some(&event));
         }
         drop(state);
         let task = self.shared.runtime.clone().spawn(async move {
@@ -355,15 +364,16 @@ impl Shared {
         state.record(&event);
         if changes {
             state.boundaries += 1;
-            self.check_stop(&mut state);
+            self.check_stop(&mut state, Some(&event));
         }
         drop(state);
         // An answer (an open file, say) may look at the disk when it is dropped: not under the borrow.
         (!self.stopped.get()).then_some(answer)
     }
 
-    fn check_stop(&self, state: &mut State) {
+    fn check_stop(&self, state: &mut State, event: Option<&DiskEvent>) {
         if state.stop_at.is_some_and(|at| state.boundaries >= at) && !self.stopped.replace(true) {
+            state.stopped_by = event.cloned();
             state.told_of_stop.drain(..).for_each(Waker::wake);
         }
     }

@@ -114,6 +114,21 @@ fn what_lies_in_a_lost_directory_is_lost() {
 }
 
 #[test]
+fn what_a_killed_process_wrote_is_seen_and_a_later_crash_takes_it_unless_it_is_synced() {
+    on_disk(0..1, |runtime, disk| async move {
+        let path = Path::new("/d/f");
+        let file = disk.open(path, OpenMode::Create).await.unwrap();
+        file.write_at(page(7), 0, Write::Plain).await.1.unwrap();
+        let next = disk.crash(&runtime, 1, CrashMode::Kill);
+        assert_eq!(next.contents(path).unwrap(), [7; ALIGNMENT]);
+        assert_eq!(next.crash(&runtime, 1, CrashMode::Lose).files(), [] as [&Path; 0]);
+        next.open(path, OpenMode::ReadWrite).await.unwrap().sync().await.unwrap();
+        next.sync_dir(Path::new("/d")).await.unwrap();
+        assert_eq!(next.crash(&runtime, 1, CrashMode::Lose).contents(path).unwrap(), [7; ALIGNMENT]);
+    });
+}
+
+#[test]
 fn the_disk_stops_at_every_boundary_and_tells_no_one() {
     let run = |stop: Option<u64>| {
         let virtual_time = VirtualRuntime::new(1);
@@ -132,6 +147,11 @@ fn the_disk_stops_at_every_boundary_and_tells_no_one() {
         });
         assert_eq!(done.is_ok(), stop.is_none());
         assert_eq!(disk.is_stopped(), stop.is_some());
+        let last = stop.map(|stop| {
+            let op = if stop <= 2 { DiskOp::Open } else { DiskOp::Write };
+            (op, if stop.is_multiple_of(2) { Stage::Completed } else { Stage::Issued })
+        });
+        assert_eq!(disk.stopped_by().map(|event| (event.op, event.stage)), last);
         (disk.boundaries(), told.get())
     };
     let (boundaries, told) = run(None);
