@@ -7,6 +7,7 @@
 pub mod child;
 pub mod filled;
 pub mod fio;
+pub mod idle;
 pub mod load;
 pub mod machine;
 pub mod metrics;
