@@ -89,27 +89,58 @@ fn more_than_all_buffers_hold_arrives_in_order() {
 }
 
 #[test]
-fn all_buffers_held_by_one_reader_stop_the_others_only_until_they_come_back() {
+fn a_reader_that_holds_on_to_all_it_got_holds_up_nobody() {
     let ring = RingRuntime::new(&RingConfig::default()).unwrap();
-    let (runtime, listener) = (ring.runtime(), ring.net().listen(ANY).unwrap());
+    let listener = ring.net().listen(ANY).unwrap();
     let mut greedy = connect(listener.address());
     let mut modest = connect(listener.address());
     ring.run(async {
-        let (first, second) = (listener.accept().await.unwrap(), Rc::new(listener.accept().await.unwrap()));
-        // One buffer for each byte: sent and received one at a time.
+        let (first, second) = (listener.accept().await.unwrap(), listener.accept().await.unwrap());
+        // One buffer for each byte: sent and received one at a time, more than there are buffers.
         let mut held = Vec::new();
-        for _ in 0..256 {
-            greedy.write_all(&[1]).unwrap();
+        for n in 0..400_u32 {
+            greedy.write_all(&[u8::try_from(n % 251).unwrap()]).unwrap();
             held.push(first.receive().await.unwrap().unwrap());
         }
         modest.write_all(&[2]).unwrap();
-        let waiting = Rc::clone(&second);
-        let received = runtime.spawn(async move { waiting.receive().await.unwrap().unwrap().to_vec() });
-        runtime.sleep(Duration::from_millis(5)).await;
-        assert!(!received.is_finished(), "there is no buffer to receive into");
-        held.pop();
-        assert_eq!(received.await, [2]);
-        drop(held);
+        assert_eq!(receive_exactly(&second, 1).await, [2]);
+        for (n, received) in (0_u32..).zip(&held) {
+            assert_eq!(received[..], [u8::try_from(n % 251).unwrap()], "what is held stays as it came");
+        }
+    });
+}
+
+#[test]
+fn readers_that_lag_behind_hold_no_buffers_that_others_need() {
+    let ring = RingRuntime::new(&RingConfig::default()).unwrap();
+    let (runtime, listener) = (ring.runtime(), ring.net().listen(ANY).unwrap());
+    let mut talkers: Vec<TcpStream> = (0..100).map(|_| connect(listener.address())).collect();
+    ring.run(async {
+        let mut laggards = Vec::new();
+        for talker in &mut talkers {
+            let laggard = listener.accept().await.unwrap();
+            talker.write_all(&[0]).unwrap();
+            assert_eq!(receive_exactly(&laggard, 1).await, [0]);
+            laggards.push(laggard);
+        }
+        // Each byte takes a buffer of its own; a hundred times ten are more than there are.
+        for byte in 1..=10 {
+            for talker in &mut talkers {
+                talker.write_all(&[byte]).unwrap();
+            }
+            runtime.sleep(Duration::from_millis(1)).await;
+        }
+        let mut modest = connect(listener.address());
+        let connection = listener.accept().await.unwrap();
+        modest.write_all(&[77]).unwrap();
+        assert_eq!(receive_exactly(&connection, 1).await, [77]);
+        for laggard in &laggards {
+            assert_eq!(
+                receive_exactly(laggard, 10).await,
+                [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+                "nothing is lost"
+            );
+        }
     });
 }
 

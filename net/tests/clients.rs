@@ -115,6 +115,39 @@ fn connections_over_their_number_are_told() {
 }
 
 #[test]
+fn who_makes_the_server_hold_most_goes_where_all_hold_too_much() {
+    let node = Node::start(1, 1, Config { maxmemory_clients: 4 << 20, ..Config::default() });
+    let part = vec![b'x'; 1 << 20];
+    let argument = [format!("${}\r\n", part.len()).as_bytes(), &part, b"\r\n"].concat();
+    let half = |count: usize| [&b"*6\r\n$4\r\nMSET\r\n"[..], &argument.repeat(count)].concat();
+    let (mut most, mut less) = (node.client(), node.client());
+    most.raw(&half(3));
+    less.raw(&half(2));
+    assert_eq!(most.read(), None, "closed");
+    less.raw(&encode(&["v", "k", "v"])[4..]);
+    assert!(less.read().unwrap().text().starts_with("-ERR wrong number of arguments"), "the other goes on");
+    let mut alone = node.client();
+    alone.raw(&half(5));
+    let told = alone.read().unwrap().text();
+    assert!(told.starts_with("-ERR clients hold more than 4194304 bytes"), "{told}");
+    assert_eq!(alone.read(), None);
+    assert!(less.say("INFO stats").text().contains("evicted_clients:2\r\n"));
+    assert!(less.say("INFO memory").text().contains("mem_clients_normal:0\r\n"));
+    node.stop();
+}
+
+#[test]
+fn a_reply_over_its_bound_is_an_error_and_the_connection_goes_on() {
+    let node = Node::start(1, 2, Config::default());
+    let mut client = node.client();
+    client.ask(&[&b"SET"[..], b"big", &vec![7; 1 << 20]]);
+    let all: Vec<&str> = std::iter::once("MGET").chain(["big"; 260]).collect();
+    assert!(client.ask(&all).text().starts_with("-ERR the reply is longer than "));
+    assert_eq!(client.ask(&all[..3]).elements().len(), 2);
+    node.stop();
+}
+
+#[test]
 fn clients_are_listed_and_killed_on_whatever_shard_they_are() {
     let node = Node::start(3, 3, Config::default());
     let mut me = node.client();

@@ -8,6 +8,7 @@ pub mod bare_log;
 pub mod child;
 pub mod filled;
 pub mod fio;
+pub mod idle;
 pub mod load;
 pub mod machine;
 pub mod metrics;

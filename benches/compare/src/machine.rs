@@ -90,9 +90,18 @@ pub fn settle(id: u32, limit: Duration) -> Result<()> {
 
 /// The most memory a process has had resident so far, bytes.
 pub fn resident_bytes_max(id: u32) -> Result<u64> {
+    status_bytes(id, "VmHWM:")
+}
+
+/// The memory a process has resident, bytes.
+pub fn resident_bytes(id: u32) -> Result<u64> {
+    status_bytes(id, "VmRSS:")
+}
+
+fn status_bytes(id: u32, name: &str) -> Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
-    Ok(line.ok_or_else(|| format!("/proc/{id}/status has no VmHWM"))?.trim().parse::<u64>()? * 1024)
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB"));
+    Ok(line.ok_or_else(|| format!("/proc/{id}/status has no {name}"))?.trim().parse::<u64>()? * 1024)
 }
 
 /// The load average of the last minute.

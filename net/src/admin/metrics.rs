@@ -72,6 +72,15 @@ const METRICS: &[Metric] = &[
     ("connections_rejected_total", "counter", "Connections refused.", |r| {
         float(r.counted.rejected_connections)
     }),
+    (
+        "clients_bytes",
+        "gauge",
+        "Memory of commands that are not complete and of replies that are not read.",
+        |r| float(r.clients_bytes as u64),
+    ),
+    ("clients_evicted_total", "counter", "Connections closed because all clients held too much.", |r| {
+        float(r.counted.evicted_clients)
+    }),
     ("commands_total", "counter", "Commands run.", |r| float(r.counted.commands)),
     ("command_errors_total", "counter", "Commands answered with an error.", |r| float(r.counted.errors)),
     ("commands_forwarded_total", "counter", "Commands sent to another shard.", |r| {

@@ -16,6 +16,7 @@ use std::rc::Rc;
 
 use foreshard_engine::entry::Expiry;
 use foreshard_engine::ids::Version;
+use foreshard_engine::io::turns::Slice;
 use foreshard_engine::shard::applied::{Moment, Stamp};
 use foreshard_engine::table::Home;
 use foreshard_engine::{Op, OwnedRow, Page, PageLimit, Shard, Ticket, Transaction};
@@ -46,6 +47,8 @@ pub(crate) struct Tx {
     ticket: Option<Ticket>,
     /// What writes replaced since the first savepoint, newest last; none was asked for: none.
     undo: Option<Vec<Undo>>,
+    /// Others are let run between reads when it is spent.
+    slice: Slice,
 }
 
 /// How a write is taken back.
@@ -73,6 +76,7 @@ impl Tx {
             dropped: Vec::new(),
             ticket: None,
             undo: None,
+            slice: shard.runtime().slice(),
         }
     }
 
@@ -102,6 +106,7 @@ impl Tx {
     /// # Errors
     /// What the engine says.
     pub(crate) async fn get(&mut self, home: Home, key: &[u8]) -> Result<Option<Held>> {
+        self.slice.pause().await;
         if let Some(written) = self.written(key) {
             return Ok(written);
         }

@@ -248,12 +248,6 @@ impl Decoder {
         Args { source, spans: &self.spans }
     }
 
-    /// Bytes it holds on to.
-    #[must_use]
-    pub const fn bytes(&self) -> usize {
-        self.spans.capacity() * size_of::<Span>() + self.unquoted.capacity()
-    }
-
     /// Whether a command has begun that is not complete.
     #[must_use]
     pub fn is_within(&self) -> bool {
@@ -310,6 +304,14 @@ impl Decoder {
         Ok(if self.spans.is_empty() { self.finish_empty() } else { self.finish() })
     }
 
+    /// Gives up memory that a long command took, unless one is being decoded.
+    pub fn release(&mut self, bytes_max: usize) {
+        if !self.is_within() {
+            self.spans = kept(std::mem::take(&mut self.spans), bytes_max);
+            self.unquoted = kept(std::mem::take(&mut self.unquoted), bytes_max);
+        }
+    }
+
     fn begin(&mut self, is_inline: bool) {
         self.spans.clear();
         self.unquoted.clear();
@@ -332,6 +334,15 @@ impl Decoder {
         (self.phase, self.at, self.searched) = (Phase::Start, 0, 0);
         Step::Empty { len }
     }
+}
+
+/// A buffer for reuse, empty; one that holds more than `bytes_max` is freed.
+pub(crate) fn kept<T>(mut buffer: Vec<T>, bytes_max: usize) -> Vec<T> {
+    if buffer.capacity() * size_of::<T>() > bytes_max {
+        return Vec::new();
+    }
+    buffer.clear();
+    buffer
 }
 
 fn wrong(what: impl Into<String>) -> ProtocolError {

@@ -13,6 +13,10 @@ pub enum Protocol {
     Resp3,
 }
 
+/// A connection's replies that are gathered are no longer than this and one string: what comes after is left out, and
+/// whoever gathers them says so instead. A hash of a million short fields fits.
+pub const REPLY_BYTES_MAX: usize = 256 << 20;
+
 /// Appends replies.
 #[derive(Debug)]
 pub struct Reply<'a> {
@@ -66,6 +70,9 @@ impl<'a> Reply<'a> {
 
     /// A string of bytes.
     pub fn bulk(&mut self, bytes: &[u8]) {
+        if self.out.len() > REPLY_BYTES_MAX {
+            return;
+        }
         self.head(b'$', bytes.len());
         self.out.extend_from_slice(bytes);
         self.out.extend_from_slice(b"\r\n");

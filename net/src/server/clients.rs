@@ -32,6 +32,8 @@ pub(crate) struct Client {
     pub(crate) queued: Cell<Option<usize>>,
     pub(crate) input_bytes: Cell<usize>,
     pub(crate) output_bytes: Cell<usize>,
+    /// What it makes the server hold, as it is counted for all clients together.
+    pub(crate) held_bytes: Cell<usize>,
     /// Whether it has commands under way.
     pub(crate) is_busy: Cell<bool>,
     /// To be closed once its replies are sent.
@@ -71,6 +73,7 @@ impl Client {
             queued: Cell::new(None),
             input_bytes: Cell::new(0),
             output_bytes: Cell::new(0),
+            held_bytes: Cell::new(0),
             is_busy: Cell::new(false),
             is_closing: Cell::new(false),
         }

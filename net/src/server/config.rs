@@ -20,6 +20,11 @@ pub struct Config {
     pub protected_mode: bool,
     /// Connections at once; more are told so and closed.
     pub maxclients: usize,
+    /// What CONFIG SET may raise that to: what the process has descriptors for.
+    pub maxclients_most: usize,
+    /// Bytes that all clients together may make the server hold: commands that are not complete, replies that are not
+    /// read. Where they hold more, those that hold most are closed. 0: no limit.
+    pub maxmemory_clients: usize,
     /// A connection that is silent for so many seconds is closed; 0: never.
     pub timeout: u64,
     /// Seconds after which the kernel asks a silent peer whether it is there; 0: never.
@@ -43,6 +48,9 @@ impl Default for Config {
             requirepass: String::new(),
             protected_mode: true,
             maxclients: 10_000,
+            maxclients_most: usize::MAX,
+            // Two of the longest replies, or eight of the longest commands.
+            maxmemory_clients: 512 << 20,
             timeout: 0,
             tcp_keepalive: 300,
             slowlog_log_slower_than: 10_000,
@@ -86,9 +94,19 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "maxclients",
         get: |c| c.maxclients.to_string(),
-        set: Some(|c, v| number(v, 1, 1 << 20).map(|n| c.maxclients = usize::try_from(n).unwrap_or(1))),
+        set: Some(|c, v| {
+            let most = i64::try_from(c.maxclients_most).unwrap_or(i64::MAX).min(1 << 20);
+            number(v, 1, most).map(|n| c.maxclients = usize::try_from(n).unwrap_or(1))
+        }),
     },
     Parameter { name: "maxmemory", get: |_| "0".to_owned(), set: None },
+    Parameter {
+        name: "maxmemory-clients",
+        get: |c| c.maxmemory_clients.to_string(),
+        set: Some(|c, v| {
+            number(v, 0, i64::MAX).map(|n| c.maxmemory_clients = usize::try_from(n).unwrap_or(usize::MAX))
+        }),
+    },
     Parameter { name: "maxmemory-policy", get: |_| "noeviction".to_owned(), set: None },
     Parameter { name: "port", get: |c| c.listen.port().to_string(), set: None },
     Parameter { name: "proto-max-bulk-len", get: |_| LIMITS.bulk_bytes.to_string(), set: None },

@@ -9,9 +9,11 @@
 //! - input kept is at most one command and one receive; output kept is at most [`OUTPUT_BYTES`] and one reply.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use foreshard_engine::Shard;
 use foreshard_engine::io::ring::Connection;
+use foreshard_engine::io::runtime::Runtime;
 
 use super::clients::Client;
 use super::config::LIMITS;
@@ -19,12 +21,15 @@ use super::front::Place;
 use super::round::End;
 use super::session::Session;
 use super::stats::add;
+use crate::resp::decode::kept;
 use crate::resp::{Decoder, Limits, Reply};
 
 /// Replies are sent when they are this many, though more commands wait: a long pipeline is answered in parts.
 const OUTPUT_BYTES: usize = 256 << 10;
 /// What an idle connection keeps of its buffers: ten thousand of them shall not hold the memory of a burst.
 const KEPT_BYTES: usize = 2 << 10;
+/// A peer that has nothing wrong with it reads its last reply, and closes, within this.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves a client until it leaves, is told to go, or breaks the protocol.
 pub(crate) async fn serve(place: Place, shard: Rc<Shard>, connection: Rc<Connection>, client: Rc<Client>) {
@@ -35,6 +40,7 @@ pub(crate) async fn serve(place: Place, shard: Rc<Shard>, connection: Rc<Connect
         decoder: Decoder::default(),
         input: Vec::new(),
         output: Vec::new(),
+        has_sent: false,
     };
     loop {
         // Otherwise the client has gone, in one way or the other: nobody is there to be told.
@@ -49,11 +55,24 @@ pub(crate) async fn serve(place: Place, shard: Rc<Shard>, connection: Rc<Connect
         let goes_on = loops.turn().await;
         client.is_busy.set(false);
         client.input_bytes.set(loops.input.len());
+        // Sending lets others run. What has no answer may come as fast as it is run.
+        if !std::mem::take(&mut loops.has_sent) {
+            shard.runtime().yield_now().await;
+        }
         if !goes_on || client.is_closing.get() || front.is_stopping() {
+            linger(&loops.connection, shard.runtime()).await;
             break;
         }
     }
     drop(place);
+}
+
+/// Ends a connection so that the peer can read what it was told last: one that is closed with bytes unread is reset, and
+/// the peer loses what it has not read either. So what still comes is received, and thrown away.
+pub(super) async fn linger(connection: &Connection, runtime: &Runtime) {
+    connection.finish();
+    let throw_away = async { while matches!(connection.receive().await, Ok(Some(_))) {} };
+    futures_lite::future::or(throw_away, runtime.sleep(LINGER)).await;
 }
 
 /// One connection's parts.
@@ -63,6 +82,8 @@ struct Loop {
     decoder: Decoder,
     input: Vec<u8>,
     output: Vec<u8>,
+    /// Something was sent in this turn.
+    has_sent: bool,
 }
 
 impl Loop {
@@ -100,14 +121,35 @@ impl Loop {
             }
         }
         self.input.drain(..done);
-        let goes_on = self.flush().await;
-        if self.input.is_empty() && self.input.capacity() > KEPT_BYTES {
-            self.input = Vec::new();
-        }
-        if self.output.capacity() > KEPT_BYTES {
-            self.output = Vec::new();
-        }
+        let goes_on = self.flush().await && self.may_stay().await;
+        self.release();
         goes_on
+    }
+
+    /// Gives up memory that long commands and replies took.
+    fn release(&mut self) {
+        if self.input.is_empty() {
+            self.input = kept(std::mem::take(&mut self.input), KEPT_BYTES);
+        }
+        self.output = kept(std::mem::take(&mut self.output), KEPT_BYTES);
+        self.decoder.release(KEPT_BYTES);
+        self.session.release(KEPT_BYTES);
+    }
+
+    /// Counts what is held for the client; false when that is too much, which it was told.
+    async fn may_stay(&mut self) -> bool {
+        let held = self.input.len() + self.output.len() + self.session.held_bytes();
+        let front = self.session.front();
+        if front.may_hold(self.session.client(), held) {
+            return true;
+        }
+        let most = front.config.borrow().maxmemory_clients;
+        self.output.clear();
+        let text =
+            format!("ERR clients hold more than {most} bytes (maxmemory-clients), and this one most of all");
+        Reply::new(&mut self.output, self.session.protocol()).error(&text);
+        self.send().await;
+        false
     }
 
     /// Sends the replies once what they tell is committed; false when the connection broke.
@@ -116,6 +158,11 @@ impl Loop {
         if self.output.is_empty() {
             return true;
         }
+        self.may_stay().await && self.send().await
+    }
+
+    async fn send(&mut self) -> bool {
+        self.has_sent = true;
         add(&self.session.front().stats.bytes_out, self.output.len() as u64);
         self.session.client().output_bytes.set(self.output.len());
         let (bytes, sent) = self.connection.send(std::mem::take(&mut self.output)).await;

@@ -24,11 +24,13 @@ use super::{connection, sweeper};
 pub(crate) struct Shared {
     pub(crate) shards: usize,
     pub(crate) connected: AtomicUsize,
+    /// What all clients make the server hold.
+    pub(crate) held_bytes: AtomicUsize,
 }
 
 impl Shared {
     pub(crate) const fn new(shards: usize) -> Self {
-        Self { shards, connected: AtomicUsize::new(0) }
+        Self { shards, connected: AtomicUsize::new(0), held_bytes: AtomicUsize::new(0) }
     }
 }
 
@@ -41,6 +43,8 @@ pub(crate) struct Front {
     pub(crate) stats: Stats,
     rounds: RefCell<Vec<Round>>,
     next_client: Cell<u64>,
+    /// Connections that are being told that they may not come.
+    refused: Cell<usize>,
     /// Told when a client has gone.
     left: Signal,
     is_stopping: Cell<bool>,
@@ -51,6 +55,8 @@ pub(crate) struct Front {
 const SILENCE_LOOK: Duration = Duration::from_secs(1);
 /// Rounds kept for the next commands: more are in use only where commands wait.
 const ROUNDS_KEPT: usize = 8;
+/// So many refused connections at once are told why; a flood of more is closed without a word.
+const REFUSED_MAX: usize = 64;
 /// Out of descriptors: some come back when clients leave.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -69,6 +75,7 @@ impl Front {
             stats: Stats::default(),
             rounds: RefCell::default(),
             next_client: Cell::new(1 + u64::from(shard.id().0)),
+            refused: Cell::new(0),
             left: Signal::default(),
             is_stopping: Cell::new(false),
             tasks: RefCell::default(),
@@ -142,8 +149,17 @@ impl Front {
         };
         if let Some(refusal) = refusal {
             add(&self.stats.rejected_connections, 1);
-            let send = async move { drop(connection.send(refusal.as_bytes().to_vec()).await) };
-            shard.runtime().spawn(send).detach();
+            if self.refused.get() < REFUSED_MAX {
+                self.refused.set(self.refused.get() + 1);
+                let (front, runtime) = (Rc::clone(self), shard.runtime().clone());
+                let tell = async move {
+                    if connection.send(refusal.as_bytes().to_vec()).await.1.is_ok() {
+                        connection::linger(&connection, &runtime).await;
+                    }
+                    front.refused.set(front.refused.get() - 1);
+                };
+                shard.runtime().spawn(tell).detach();
+            }
             return;
         }
         if let Some(idle) = config.keep_alive()
@@ -173,6 +189,7 @@ pub(crate) struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let gone = self.front.clients.borrow_mut().remove(&self.id);
+        gone.iter().for_each(|client| self.front.holds_nothing(client));
         drop(gone);
         self.front.shared.connected.fetch_sub(1, Ordering::Relaxed);
         self.front.left.notify();

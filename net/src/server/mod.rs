@@ -1,13 +1,15 @@
 //! The server: connections on every shard's own ring.
 //!
 //! Each shard listens at the same address, and the kernel spreads the clients. `front` is what a shard keeps of its
-//! clients, `connection` the loop of one of them, `round` the commands that arrived together, `session` what happens to each, `route` how it reaches the
+//! clients, `holdings` bounds what they make it hold, `connection` is the loop of one of them, `round` the commands that
+//! arrived together, `session` what happens to each, `route` how it reaches the
 //! shard that owns its keys. Shards share a few atomic counts and send each other jobs; nothing else.
 
 pub(crate) mod clients;
 pub mod config;
 pub(crate) mod connection;
 pub(crate) mod front;
+mod holdings;
 pub(crate) mod report;
 mod round;
 pub(crate) mod route;

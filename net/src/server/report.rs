@@ -14,6 +14,8 @@ pub(crate) struct Report {
     pub(crate) shard: u16,
     pub(crate) counted: Counted,
     pub(crate) clients: usize,
+    /// What they make it hold.
+    pub(crate) clients_bytes: usize,
     pub(crate) engine: ShardStats,
     pub(crate) uptime_secs: u64,
     pub(crate) is_stopping: bool,
@@ -26,6 +28,7 @@ impl Report {
             shard: shard.id().0,
             counted: front.stats.counted(),
             clients: front.clients.borrow().len(),
+            clients_bytes: front.clients.borrow().values().map(|client| client.held_bytes.get()).sum(),
             engine: shard.stats(),
             uptime_secs: shard.runtime().now().0 / 1_000_000_000,
             is_stopping: front.is_stopping(),

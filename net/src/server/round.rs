@@ -100,9 +100,7 @@ impl Round {
     /// Gives up the memory of commands that were larger than most.
     pub(crate) fn trim(&mut self) {
         for place in &mut self.places[..self.len] {
-            if place.decoder.bytes() > KEPT_BYTES {
-                place.decoder = Decoder::default();
-            }
+            place.decoder.release(KEPT_BYTES);
         }
     }
 }

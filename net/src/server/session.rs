@@ -16,13 +16,15 @@ use super::front::Front;
 use super::round::Decoded;
 use super::route;
 use super::stats::{Slow, add};
-use crate::command::session::transactions::{Multi, Watched};
+use crate::command::session::transactions::Begun;
 use crate::command::table::{self, Command, Id, flag};
 use crate::command::{self, STRING_BYTES_MAX};
 use crate::data::fault::{Fault, Result};
 use crate::data::layout;
 use crate::data::tx::later;
 use crate::data::value::{Value, encode_string};
+use crate::resp::decode::kept;
+use crate::resp::reply::REPLY_BYTES_MAX;
 use crate::resp::{Args, Protocol, Reply};
 
 /// One client's session.
@@ -42,10 +44,8 @@ pub(crate) struct Session {
     /// Replies gathered and not sent.
     replies: usize,
     answers: Replies,
-    /// What MULTI has begun.
-    pub(crate) multi: Option<Multi>,
-    /// What WATCH remembers.
-    pub(crate) watched: Vec<Watched>,
+    /// What MULTI and WATCH have begun.
+    pub(crate) begun: Begun,
     /// Rows are built here, so that SET allocates nothing.
     scratch_row: Vec<u8>,
 }
@@ -79,8 +79,7 @@ impl Session {
             began: Nanos::default(),
             replies: 0,
             answers: Replies::On,
-            multi: None,
-            watched: Vec::new(),
+            begun: Begun::default(),
             scratch_row: Vec::new(),
         }
     }
@@ -95,7 +94,7 @@ impl Session {
         let (args, is_last) = (decoded.args(input), decoded.is_last_of(input));
         let mark = out.len();
         let result = match self.admit(decoded.command, args) {
-            Ok(command) if self.is_queued(command) => self.queue(command, args, out),
+            Ok(command) if self.begun.is_queued(command.id) => self.queue(command, args, out),
             Ok(command) => {
                 self.client.command.set(command.name);
                 let result = if command.id == Id::Get {
@@ -110,15 +109,19 @@ impl Session {
             }
             Err(fault) => {
                 add(&self.front.stats.errors, 1);
-                if let Some(multi) = &mut self.multi {
-                    multi.break_off();
-                }
+                self.begun.break_off();
                 Err(fault)
             }
         };
         if let Err(fault) = result {
             out.truncate(mark);
             self.reply(out).error(&fault.reply());
+        } else if out.len() > REPLY_BYTES_MAX {
+            out.truncate(mark);
+            let text = format!(
+                "ERR the reply is longer than {REPLY_BYTES_MAX} bytes; what the command changed stands"
+            );
+            self.reply(out).error(&text);
         }
         match self.answers {
             Replies::On => {}
@@ -137,17 +140,9 @@ impl Session {
         }
     }
 
-    /// Whether a command waits for EXEC.
-    const fn is_queued(&self, command: &Command) -> bool {
-        self.multi.is_some()
-            && !matches!(command.id, Id::Exec | Id::Discard | Id::Multi | Id::Watch | Id::Quit | Id::Reset)
-    }
-
     fn queue(&mut self, command: &'static Command, args: Args<'_>, out: &mut Vec<u8>) -> Result<()> {
-        if let Some(multi) = &mut self.multi {
-            multi.queue(command, args)?;
-            self.client.queued.set(Some(multi.len()));
-        }
+        self.begun.queue(command, args)?;
+        self.client.queued.set(self.begun.queued());
         self.reply(out).status("QUEUED");
         Ok(())
     }
@@ -228,9 +223,6 @@ impl Session {
         let op = Op::Put { key: storage, value: &self.scratch_row, expiry: Expiry::NEVER };
         let ticket = self.shard.apply_one(home, layout::entity_of(key), &op).await?;
         self.ticket = later(self.ticket, Some(ticket));
-        if self.scratch_row.capacity() > SCRATCH_BYTES_MAX {
-            self.scratch_row = Vec::new();
-        }
         out.extend_from_slice(b"+OK\r\n");
         Ok(())
     }
@@ -310,16 +302,14 @@ impl Session {
         }
     }
 
-    /// Commands are queued from here on.
-    pub(crate) fn begin_multi(&mut self) {
-        self.multi = Some(Multi::default());
-        self.client.queued.set(Some(0));
+    /// What it keeps for the client between commands.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.begun.bytes()
     }
 
-    /// Ends what MULTI began; none where it did not.
-    pub(crate) fn end_multi(&mut self) -> Option<Multi> {
-        self.client.queued.set(None);
-        self.multi.take()
+    /// Gives up memory that long commands took.
+    pub(crate) fn release(&mut self, bytes_max: usize) {
+        self.scratch_row = kept(std::mem::take(&mut self.scratch_row), bytes_max);
     }
 
     /// The replies gathered depend on this too.
@@ -382,8 +372,8 @@ impl Session {
     pub(crate) fn reset(&mut self) {
         self.set_protocol(Protocol::Resp2);
         self.is_authenticated = self.front.config.borrow().requirepass.is_empty();
-        self.end_multi();
-        self.watched.clear();
+        self.begun = Begun::default();
+        self.client.queued.set(None);
         self.answers = Replies::On;
         let _named = self.client.set_name(b"");
         self.client.no_evict.set(false);
@@ -405,9 +395,6 @@ impl Session {
         self.replies += 1;
     }
 }
-
-/// A row that is longer is not kept for the next SET.
-const SCRATCH_BYTES_MAX: usize = 64 << 10;
 
 /// As the slow log keeps them: few arguments, none long.
 fn shortened(args: Args<'_>) -> Vec<Vec<u8>> {

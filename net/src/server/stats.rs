@@ -11,6 +11,8 @@ use crate::command::table::Id;
 pub(crate) struct Stats {
     pub(crate) connections: Cell<u64>,
     pub(crate) rejected_connections: Cell<u64>,
+    /// Clients closed because all held too much.
+    pub(crate) evicted_clients: Cell<u64>,
     pub(crate) commands: Cell<u64>,
     pub(crate) errors: Cell<u64>,
     pub(crate) bytes_in: Cell<u64>,
@@ -51,6 +53,7 @@ pub(crate) struct Slow {
 pub(crate) struct Counted {
     pub(crate) connections: u64,
     pub(crate) rejected_connections: u64,
+    pub(crate) evicted_clients: u64,
     pub(crate) commands: u64,
     pub(crate) errors: u64,
     pub(crate) bytes_in: u64,
@@ -71,6 +74,7 @@ impl Default for Stats {
         Self {
             connections: Cell::default(),
             rejected_connections: Cell::default(),
+            evicted_clients: Cell::default(),
             commands: Cell::default(),
             errors: Cell::default(),
             bytes_in: Cell::default(),
@@ -108,6 +112,7 @@ impl Stats {
         Counted {
             connections: self.connections.get(),
             rejected_connections: self.rejected_connections.get(),
+            evicted_clients: self.evicted_clients.get(),
             commands: self.commands.get(),
             errors: self.errors.get(),
             bytes_in: self.bytes_in.get(),
@@ -125,6 +130,7 @@ impl Stats {
         for count in [
             &self.connections,
             &self.rejected_connections,
+            &self.evicted_clients,
             &self.commands,
             &self.errors,
             &self.bytes_in,

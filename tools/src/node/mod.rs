@@ -2,13 +2,14 @@
 //!
 //! The main thread opens the store and waits for a signal; shards and the admin endpoint have threads of their own.
 
+mod descriptors;
 mod settings;
 
 use std::io::Write;
 use std::time::Duration;
 
 use foreshard_engine::Store;
-use foreshard_net::{Admin, Server};
+use foreshard_net::{Admin, Config, Server};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -37,7 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         settings.durability
     );
     let store = Store::open(&settings.data, options).map_err(|e| told(&e))?;
-    let server = Server::start(&store, shards, settings.server()).map_err(|e| told(&e))?;
+    let server = Server::start(&store, shards, served(&settings)?).map_err(|e| told(&e))?;
     tracing::info!("serving Redis clients at {}", server.address());
     let backups = Some(settings.backups).filter(|dir| !dir.as_os_str().is_empty());
     let admin = Admin::start(&store, settings.admin, backups).map_err(|e| told(&e))?;
@@ -49,6 +50,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     store.close().map_err(|e| told(&e))?;
     tracing::info!("stopped; everything acknowledged is durable");
     Ok(())
+}
+
+/// How the store is served: with as many clients as there are descriptors for.
+fn served(settings: &Settings) -> Result<Config, Failure> {
+    let mut config = settings.server();
+    config.maxclients_most = descriptors::clients_max()?;
+    if config.maxclients > config.maxclients_most {
+        tracing::warn!(
+            "maxclients = {} does not fit the limit of open files; at most {} clients are served. Raise the hard limit \
+             (ulimit -Hn, LimitNOFILE= of a systemd unit)",
+            config.maxclients,
+            config.maxclients_most
+        );
+        config.maxclients = config.maxclients_most;
+    }
+    Ok(config)
 }
 
 fn told(e: &dyn std::error::Error) -> Failure {

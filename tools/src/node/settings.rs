@@ -76,6 +76,8 @@ pub(crate) struct Settings {
     requirepass: String,
     protected_mode: bool,
     maxclients: usize,
+    /// Bytes that clients' unfinished commands and unread replies may take, all together; 0: no limit.
+    maxmemory_clients: usize,
     /// Seconds of silence after which a connection is closed; 0: never.
     timeout: u64,
     tcp_keepalive: u64,
@@ -107,6 +109,7 @@ impl Default for Settings {
             requirepass: server.requirepass,
             protected_mode: server.protected_mode,
             maxclients: server.maxclients,
+            maxmemory_clients: server.maxmemory_clients,
             timeout: server.timeout,
             tcp_keepalive: server.tcp_keepalive,
             slowlog_log_slower_than: server.slowlog_log_slower_than,
@@ -175,6 +178,8 @@ impl Settings {
             requirepass: self.requirepass.clone(),
             protected_mode: self.protected_mode,
             maxclients: self.maxclients,
+            maxclients_most: usize::MAX,
+            maxmemory_clients: self.maxmemory_clients,
             timeout: self.timeout,
             tcp_keepalive: self.tcp_keepalive,
             slowlog_log_slower_than: self.slowlog_log_slower_than,

@@ -27,7 +27,7 @@ pub(super) struct Buffers {
     count: u16,
     bytes_each: u32,
     tail: Cell<u16>,
-    /// Buffers in the hands of a [`Received`] or of a completion on its way to one.
+    /// Buffers in the hands of a [`Received`].
     taken: Cell<u16>,
     /// Who waits for a buffer to come back.
     waiting: RefCell<Vec<Waker>>,
@@ -70,6 +70,7 @@ impl Buffers {
     /// Takes a filled buffer over from the kernel.
     pub(super) fn take(self: &Rc<Self>, number: u16, len: u32) -> Received {
         assert!(number < self.count && len <= self.bytes_each, "the kernel keeps to what was registered");
+        self.taken.set(self.taken.get() + 1);
         Received { source: Source::Provided { buffers: Rc::clone(self), number }, len: len as usize }
     }
 
@@ -108,13 +109,13 @@ impl Buffers {
         unsafe { self.data.add(usize::from(number) * self.bytes_each as usize) }
     }
 
-    /// The kernel filled a buffer.
-    pub(super) fn filled(&self) {
-        self.taken.set(self.taken.get() + 1);
+    /// Whether the kernel has few left: less than a quarter.
+    pub(super) fn are_short(&self) -> bool {
+        self.taken.get() > self.count / 4 * 3
     }
 
     /// Nobody needs a filled buffer any more.
-    pub(super) fn come_back(&self, number: u16) {
+    fn come_back(&self, number: u16) {
         self.taken.set(self.taken.get() - 1);
         self.give(number);
         self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
@@ -138,6 +139,16 @@ impl Received {
     pub(super) fn owned(bytes: Box<[u8]>, len: usize) -> Self {
         assert!(len <= bytes.len(), "the kernel keeps to the buffer");
         Self { source: Source::Owned(bytes), len }
+    }
+
+    /// Gives the ring's buffer back, keeping its bytes.
+    pub(super) fn detach(&mut self) {
+        if matches!(self.source, Source::Provided { .. }) {
+            let bytes: Box<[u8]> = Box::from(&**self);
+            let len = bytes.len();
+            // The assignment drops the buffer, which lets it be filled again.
+            *self = Self::owned(bytes, len);
+        }
     }
 }
 

@@ -144,12 +144,16 @@ pub struct Connection {
     fd: Rc<Fd>,
     local: SocketAddr,
     receiving: RefCell<Option<Many>>,
+    /// The last buffer was filled, or there was none: the peer sends faster than is read. One operation that receives many
+    /// times would take all buffers there are in one go, and those who send little would find none, over and over; so it
+    /// receives once at a time, as everybody else in turn.
+    is_greedy: Cell<bool>,
 }
 
 impl Connection {
     fn new(net: RingNet, socket: OwnedFd, local: SocketAddr) -> Self {
         let fd = Fd::new(socket, &net.ring);
-        Self { net, fd, local, receiving: RefCell::default() }
+        Self { net, fd, local, receiving: RefCell::default(), is_greedy: Cell::new(false) }
     }
 
     /// The bytes that arrived next; None: the peer sends no more. One task receives.
@@ -241,15 +245,30 @@ impl Connection {
         let _ = rustix::net::shutdown(self.fd.borrow(), Shutdown::Both);
     }
 
+    /// Sends no more: the peer is told after what was sent.
+    pub fn finish(&self) {
+        // As above.
+        let _ = rustix::net::shutdown(self.fd.borrow(), Shutdown::Write);
+    }
+
     fn poll_receive(&self, context: &Context<'_>) -> Poll<io::Result<Option<Received>>> {
-        let again = || Request::ReceiveMany { fd: Rc::clone(&self.fd), group: GROUP };
+        let again = || {
+            let fd = Rc::clone(&self.fd);
+            if self.is_greedy.get() {
+                Request::ReceiveOne { fd, group: GROUP, bytes_max: BUFFER_BYTES }
+            } else {
+                Request::ReceiveMany { fd, group: GROUP }
+            }
+        };
         let next = poll_many(&self.net.ring, &mut self.receiving.borrow_mut(), again, context);
         next.map(|completion| {
-            let len = check(completion.result)?;
-            let taken =
-                completion.buffer.map(|number| self.net.ring.buffers().take(number, len.unsigned_abs()));
+            if completion.result > 0 || completion.result == -ENOBUFS {
+                let has_room = u32::try_from(completion.result).is_ok_and(|len| len < BUFFER_BYTES);
+                self.is_greedy.set(!has_room);
+            }
+            check(completion.result)?;
             // Nothing received is the end, with or without a buffer.
-            Ok(taken.filter(|received| !received.is_empty()))
+            Ok(completion.received.filter(|received| !received.is_empty()))
         })
     }
 
@@ -287,7 +306,7 @@ fn poll_many(
             Poll::Ready(Some(completion)) => return Poll::Ready(completion),
             Poll::Pending => return Poll::Pending,
             Poll::Ready(None) if ring.has_ended() => {
-                return Poll::Ready(Completion { result: -ECANCELED, buffer: None });
+                return Poll::Ready(Completion { result: -ECANCELED, received: None });
             }
             Poll::Ready(None) => *many = None,
         }

@@ -93,6 +93,12 @@ pub(super) enum Request {
         fd: Rc<Fd>,
         group: u16,
     },
+    /// Completes once, with a buffer of the group.
+    ReceiveOne {
+        fd: Rc<Fd>,
+        group: u16,
+        bytes_max: u32,
+    },
     Send {
         fd: Rc<Fd>,
         bytes: Vec<u8>,
@@ -132,6 +138,11 @@ impl Request {
                 opcode::Recv::new(fd.target(), buf.as_mut_ptr(), length(buf)).build()
             }
             Self::ReceiveMany { fd, group } => opcode::RecvMulti::new(fd.target(), *group).build(),
+            Self::ReceiveOne { fd, group, bytes_max } => {
+                let chosen =
+                    opcode::Recv::new(fd.target(), std::ptr::null_mut(), *bytes_max).buf_group(*group);
+                chosen.build().flags(squeue::Flags::BUFFER_SELECT)
+            }
             Self::Send { fd, bytes, from } => {
                 let rest = &bytes[*from..];
                 opcode::Send::new(fd.target(), rest.as_ptr(), length(rest)).flags(MSG_NOSIGNAL).build()
@@ -186,6 +197,7 @@ impl Request {
             | Self::AcceptMany { .. }
             | Self::Receive { .. }
             | Self::ReceiveMany { .. }
+            | Self::ReceiveOne { .. }
             | Self::Send { .. }
             | Self::Cancel { .. } => unreachable!("not about a name"),
         }

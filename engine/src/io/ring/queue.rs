@@ -19,7 +19,7 @@ use std::time::Duration;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, squeue};
 
-use super::buffers::Buffers;
+use super::buffers::{Buffers, Received};
 use super::fd::adopt;
 use super::operation::Request;
 
@@ -38,6 +38,8 @@ struct Queue {
     garbage: Vec<Request>,
     /// The next request is the first of a linked pair.
     link_next: bool,
+    /// Operations that put something into a receive buffer, which may still wait for its reader.
+    unread: Vec<u32>,
     /// Registered with the ring: after it, for fields are dropped in order.
     buffers: Option<Rc<Buffers>>,
 }
@@ -65,18 +67,19 @@ enum Slot {
 }
 
 /// One completion of an operation that has many.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Completion {
     /// Zero or more, or the negated error number.
     pub(super) result: i32,
-    /// Which provided buffer it used.
-    pub(super) buffer: Option<u16>,
+    /// What it put into a provided buffer.
+    pub(super) received: Option<Received>,
 }
 
 impl Ring {
     pub(super) fn new(uring: IoUring) -> Rc<Self> {
         let (slots, free, garbage) = (Vec::new(), Vec::new(), Vec::new());
-        let queue = Queue { uring, slots, free, garbage, link_next: false, buffers: None };
+        let queue =
+            Queue { uring, slots, free, garbage, link_next: false, unread: Vec::new(), buffers: None };
         Rc::new(Self { queue: RefCell::new(queue), ended: Cell::new(false), buffers: OnceCell::new() })
     }
 
@@ -277,17 +280,21 @@ impl Queue {
 
     /// Takes in all completions.
     fn reap(&mut self) {
-        let Self { uring, slots, free, garbage, buffers, .. } = self;
+        let Self { uring, slots, free, garbage, unread, buffers, .. } = self;
         let mut lagging = Vec::new();
         for entry in uring.completion() {
             let number = u32::try_from(entry.user_data()).expect("user data is a slot's number");
             let slot = &mut slots[number as usize];
-            let completion =
-                Completion { result: entry.result(), buffer: cqueue::buffer_select(entry.flags()) };
-            if let (Some(_), Some(buffers)) = (completion.buffer, &*buffers) {
-                buffers.filled();
+            let result = entry.result();
+            let used = cqueue::buffer_select(entry.flags());
+            let received = buffers
+                .as_ref()
+                .zip(used)
+                .map(|(buffers, number)| buffers.take(number, u32::try_from(result).unwrap_or_default()));
+            if received.is_some() {
+                unread.push(number);
             }
-            complete(slot, completion, cqueue::more(entry.flags()), garbage, buffers.as_deref());
+            complete(slot, Completion { result, received }, cqueue::more(entry.flags()), garbage);
             match slot {
                 Slot::Free => free.push(number),
                 Slot::Many { results, ended: false, .. } if results.len() == WAITING_MAX => {
@@ -299,6 +306,24 @@ impl Queue {
         for number in lagging {
             self.start(|request| Slot::Forgotten { request }, Request::Cancel { target: number.into() });
         }
+        self.relieve();
+    }
+
+    /// When few receive buffers are left, what waits for readers that lag behind is copied out of them: whoever reads on
+    /// is not to wait for those who do not.
+    fn relieve(&mut self) {
+        let Self { slots, unread, buffers, .. } = self;
+        if buffers.as_ref().is_some_and(|buffers| buffers.are_short()) {
+            for number in unread.drain(..) {
+                if let Slot::Many { results, .. } = &mut slots[number as usize] {
+                    let received = results.iter_mut().filter_map(|completion| completion.received.as_mut());
+                    received.for_each(Received::detach);
+                }
+            }
+        } else if unread.len() > UNREAD_MAX {
+            let waits = |number: &u32| matches!(&slots[*number as usize], Slot::Many { results, .. } if !results.is_empty());
+            unread.retain(waits);
+        }
     }
 
     /// Gives up interest in a slot.
@@ -307,13 +332,13 @@ impl Queue {
         match std::mem::replace(slot, Slot::Free) {
             Slot::Once { request, .. } => *slot = Slot::Forgotten { request },
             Slot::Done { request, result } => {
-                abandon(&request, Completion { result, buffer: None }, None);
+                abandon(&request, result);
                 self.garbage.push(request);
                 self.free.push(number);
             }
             Slot::Many { request, results, ended, .. } => {
                 for completion in results {
-                    abandon(&request, completion, self.buffers.as_deref());
+                    abandon(&request, completion.result);
                 }
                 if ended {
                     self.garbage.push(request);
@@ -332,13 +357,7 @@ impl Queue {
 }
 
 /// Moves a slot on by one completion.
-fn complete(
-    slot: &mut Slot,
-    completion: Completion,
-    more: bool,
-    garbage: &mut Vec<Request>,
-    buffers: Option<&Buffers>,
-) {
+fn complete(slot: &mut Slot, completion: Completion, more: bool, garbage: &mut Vec<Request>) {
     match std::mem::replace(slot, Slot::Free) {
         Slot::Once { request, waker } => {
             *slot = Slot::Done { request, result: completion.result };
@@ -350,7 +369,7 @@ fn complete(
             waker.into_iter().for_each(Waker::wake);
         }
         Slot::Forgotten { request } => {
-            abandon(&request, completion, buffers);
+            abandon(&request, completion.result);
             if more {
                 *slot = Slot::Forgotten { request };
             } else {
@@ -361,13 +380,10 @@ fn complete(
     }
 }
 
-/// Closes what an operation opened, and gives back the buffer it filled: nobody will take them.
-fn abandon(request: &Request, completion: Completion, buffers: Option<&Buffers>) {
-    if request.opens() && completion.result >= 0 {
-        drop(adopt(completion.result));
-    }
-    if let (Some(number), Some(buffers)) = (completion.buffer, buffers) {
-        buffers.come_back(number);
+/// Closes what an operation opened: nobody will take it.
+fn abandon(request: &Request, result: i32) {
+    if request.opens() && result >= 0 {
+        drop(adopt(result));
     }
 }
 
@@ -391,6 +407,7 @@ impl Slot {
                     | Request::Send { .. }
                     | Request::AcceptMany { .. }
                     | Request::ReceiveMany { .. }
+                    | Request::ReceiveOne { .. }
             ),
             Self::Many { ended, .. } => !*ended,
             Self::Free | Self::Done { .. } => false,
@@ -496,9 +513,11 @@ impl fmt::Debug for Ring {
     }
 }
 
-/// Completions of one operation that may wait to be taken: then it is cancelled, and started again when they are. A
-/// quarter of a shard's receive buffers.
-const WAITING_MAX: usize = 64;
+/// Completions of one operation that may wait to be taken: then it is cancelled, and started again when they are. Few,
+/// because each of ten thousand clients that do not read their replies makes that many buffers' worth of bytes wait.
+const WAITING_MAX: usize = 4;
+/// Entries of `unread`, before those that were read are forgotten: many times as many as there are receive buffers.
+const UNREAD_MAX: usize = 4096;
 const EINTR: i32 = 4;
 const EAGAIN: i32 = 11;
 const EBUSY: i32 = 16;

@@ -84,6 +84,7 @@ fn show(section: &str, session: &Session, told: &[Report], text: &mut String) {
             let resident = resident_bytes();
             line("used_memory", &resident);
             line("used_memory_rss", &resident);
+            line("mem_clients_normal", &told.iter().map(|t| t.clients_bytes).sum::<usize>());
             line("used_memory_memtables", &sum(|t| t.engine.memtable_bytes as u64));
             line("used_memory_segments", &sum(|t| t.engine.segment_memory_bytes as u64));
             line("maxmemory", &0);
@@ -127,6 +128,7 @@ fn traffic(told: &[Report], line: &mut Line<'_>) {
     line("total_net_input_bytes", &sum(|t| t.counted.bytes_in));
     line("total_net_output_bytes", &sum(|t| t.counted.bytes_out));
     line("rejected_connections", &sum(|t| t.counted.rejected_connections));
+    line("evicted_clients", &sum(|t| t.counted.evicted_clients));
     line("total_error_replies", &sum(|t| t.counted.errors));
     line("keyspace_hits", &sum(|t| t.counted.hits));
     line("keyspace_misses", &sum(|t| t.counted.misses));

@@ -4,28 +4,46 @@
 //! writes are committed as one. A key that is watched is remembered with its version, which the commit validates: where
 //! it has changed, nothing happens. A command that fails at run time undoes its own writes only, as in Redis.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use foreshard_engine::ids::Version;
+use foreshard_engine::table::Home;
+use foreshard_engine::{Shard, Ticket};
 
 use crate::command::table::{Command, Id};
 use crate::command::{CONFLICTS_MAX, Context};
 use crate::data::fault::{Fault, Result};
 use crate::data::layout::Path;
-use crate::data::tx::Tx;
+use crate::data::tx::{Tx, later};
 use crate::resp::decode::OwnedArgs;
-use crate::resp::{Args, Reply};
+use crate::resp::{Args, Protocol, Reply};
 use crate::server::session::Session;
 
 /// What a client has begun.
 #[derive(Debug, Default)]
-pub(crate) struct Multi {
+struct Multi {
     queued: Vec<(&'static Command, OwnedArgs)>,
     bytes: usize,
     /// A command could not be queued: EXEC will refuse.
     is_broken: bool,
 }
 
-/// A watched key: where it is, and the version it had, if it was there.
-pub(crate) type Watched = (Path, Option<Version>);
+/// Keys that are watched: where each is, and the version it had, if it was there.
+#[derive(Debug, Default)]
+struct Watches {
+    /// By the key of its meta row.
+    keys: BTreeMap<Vec<u8>, (Home, Option<Version>)>,
+    bytes: usize,
+}
+
+impl Watches {
+    /// The first look at a key counts.
+    fn add(&mut self, path: Path, version: Option<Version>) {
+        self.bytes += path.meta.len() + size_of::<(Vec<u8>, (Home, Option<Version>))>();
+        self.keys.insert(path.meta, (path.home, version));
+    }
+}
 
 /// Bytes of commands that one transaction queues: what its writes may take, several times over.
 const QUEUED_BYTES_MAX: usize = 64 << 20;
@@ -34,15 +52,12 @@ const WATCHED_MAX: usize = 1 << 16;
 
 impl Multi {
     /// Queues a command.
-    ///
-    /// # Errors
-    /// When there is no room; EXEC will refuse.
-    pub(crate) fn queue(&mut self, command: &'static Command, args: Args<'_>) -> Result<()> {
+    fn queue(&mut self, command: &'static Command, args: Args<'_>) -> Result<()> {
         let args = OwnedArgs::of(args);
         self.bytes += args.bytes();
         if self.bytes > QUEUED_BYTES_MAX {
             self.is_broken = true;
-            self.queued = Vec::new();
+            (self.queued, self.bytes) = (Vec::new(), 0);
             return Err(Fault::told(format!(
                 "ERR more than {QUEUED_BYTES_MAX} bytes of commands queued since MULTI"
             )));
@@ -50,142 +65,191 @@ impl Multi {
         self.queued.push((command, args));
         Ok(())
     }
+}
 
-    /// How many commands are queued.
-    pub(crate) const fn len(&self) -> usize {
-        self.queued.len()
+/// What a caller has begun: commands that wait for EXEC, keys that it watches.
+#[derive(Debug, Default)]
+pub(crate) struct Begun {
+    multi: Option<Multi>,
+    watched: Watches,
+}
+
+/// Where the commands of this file run, and what they leave to be committed before their reply is told.
+pub(crate) struct Stage<'a> {
+    pub(crate) shard: &'a Rc<Shard>,
+    pub(crate) protocol: Protocol,
+    pub(crate) out: &'a mut Vec<u8>,
+    pub(crate) ticket: Option<Ticket>,
+}
+
+/// Runs one of them for a client.
+pub(super) async fn run(id: Id, session: &mut Session, args: Args<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let shard = Rc::clone(session.shard());
+    let mut begun = std::mem::take(&mut session.begun);
+    let mut stage = Stage { shard: &shard, protocol: session.protocol(), out, ticket: None };
+    let others = async |command, args: Args<'_>, out: &mut Vec<u8>| {
+        Box::pin(super::run(command, session, args, out)).await
+    };
+    let result = begun.run(id, args, &mut stage, others).await;
+    session.depends_on(stage.ticket);
+    session.client().queued.set(begun.queued());
+    session.begun = begun;
+    result
+}
+
+impl Begun {
+    /// Commands queued since MULTI; none outside of one.
+    pub(crate) fn queued(&self) -> Option<usize> {
+        self.multi.as_ref().map(|multi| multi.queued.len())
+    }
+
+    /// Whether a command waits for EXEC.
+    pub(crate) const fn is_queued(&self, id: Id) -> bool {
+        self.multi.is_some()
+            && !matches!(id, Id::Exec | Id::Discard | Id::Multi | Id::Watch | Id::Quit | Id::Reset)
+    }
+
+    /// Queues a command.
+    ///
+    /// # Errors
+    /// When there is no room; EXEC will refuse.
+    pub(crate) fn queue(&mut self, command: &'static Command, args: Args<'_>) -> Result<()> {
+        self.multi.as_mut().map_or(Ok(()), |multi| multi.queue(command, args))
     }
 
     /// A command was refused: EXEC will refuse.
     pub(crate) const fn break_off(&mut self) {
-        self.is_broken = true;
+        if let Some(multi) = &mut self.multi {
+            multi.is_broken = true;
+        }
     }
-}
 
-/// Runs one of them.
-pub(super) async fn run(id: Id, session: &mut Session, args: Args<'_>, out: &mut Vec<u8>) -> Result<()> {
-    match id {
-        Id::Multi => {
-            if session.multi.is_some() {
+    /// Memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.multi.as_ref().map_or(0, |multi| multi.bytes) + self.watched.bytes
+    }
+
+    /// Runs MULTI, EXEC, DISCARD, WATCH or UNWATCH; `others` runs the commands in an EXEC that are not about data.
+    pub(crate) async fn run(
+        &mut self,
+        id: Id,
+        args: Args<'_>,
+        stage: &mut Stage<'_>,
+        others: impl AsyncFnMut(&'static Command, Args<'_>, &mut Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        match id {
+            Id::Multi if self.multi.is_some() => {
                 return Err(Fault::text("ERR MULTI calls can not be nested"));
             }
-            session.begin_multi();
-            session.reply(out).ok();
-            Ok(())
+            Id::Multi => self.multi = Some(Multi::default()),
+            Id::Discard => {
+                self.multi.take().ok_or(Fault::text("ERR DISCARD without MULTI"))?;
+                self.watched = Watches::default();
+            }
+            Id::Watch => self.watch(args, stage).await?,
+            Id::Unwatch => self.watched = Watches::default(),
+            _ => return self.exec(stage, others).await,
         }
-        Id::Discard => {
-            session.end_multi().ok_or(Fault::text("ERR DISCARD without MULTI"))?;
-            session.watched.clear();
-            session.reply(out).ok();
-            Ok(())
+        stage.reply().ok();
+        Ok(())
+    }
+
+    async fn watch(&mut self, args: Args<'_>, stage: &mut Stage<'_>) -> Result<()> {
+        if self.multi.is_some() {
+            return Err(Fault::text("ERR WATCH inside MULTI is not allowed"));
         }
-        Id::Watch => watch(session, args, out).await,
-        Id::Unwatch => {
-            session.watched.clear();
-            session.reply(out).ok();
-            Ok(())
+        if self.watched.keys.len() + args.len() > WATCHED_MAX {
+            return Err(Fault::told(format!("ERR more than {WATCHED_MAX} keys watched")));
         }
-        _ => exec(session, out).await,
+        let mut tx = Tx::new(stage.shard);
+        for key in args.from(1) {
+            let path = tx.path(key)?;
+            if !self.watched.keys.contains_key(&path.meta) {
+                let version = tx.version(&path).await?;
+                self.watched.add(path, version);
+            }
+        }
+        stage.ticket = later(stage.ticket, tx.ticket());
+        Ok(())
+    }
+
+    async fn exec(
+        &mut self,
+        stage: &mut Stage<'_>,
+        mut others: impl AsyncFnMut(&'static Command, Args<'_>, &mut Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        let multi = self.multi.take().ok_or(Fault::text("ERR EXEC without MULTI"))?;
+        let watched = std::mem::take(&mut self.watched);
+        if multi.is_broken {
+            return Err(Fault::text("EXECABORT Transaction discarded because of previous errors."));
+        }
+        let mark = stage.out.len();
+        for _ in 0..CONFLICTS_MAX {
+            let mut tx = Tx::new(stage.shard);
+            let result = attempt(&mut tx, &multi, &watched, stage, &mut others).await;
+            stage.ticket = later(stage.ticket, tx.ticket());
+            match result {
+                Ok(Attempt::Done) => return Ok(()),
+                Ok(Attempt::Refused) => {
+                    stage.out.truncate(mark);
+                    stage.reply().null_array();
+                    return Ok(());
+                }
+                Err(Fault::Conflict) => {
+                    stage.out.truncate(mark);
+                    stage.shard.runtime().yield_now().await;
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Err(Fault::Conflict)
     }
 }
 
-async fn watch(session: &mut Session, args: Args<'_>, out: &mut Vec<u8>) -> Result<()> {
-    if session.multi.is_some() {
-        return Err(Fault::text("ERR WATCH inside MULTI is not allowed"));
+impl Stage<'_> {
+    fn reply(&mut self) -> Reply<'_> {
+        Reply::new(self.out, self.protocol)
     }
-    if session.watched.len() + args.len() > WATCHED_MAX {
-        return Err(Fault::told(format!("ERR more than {WATCHED_MAX} keys watched")));
-    }
-    let mut tx = Tx::new(session.shard());
-    for key in args.from(1) {
-        let path = tx.path(key)?;
-        if !session.watched.iter().any(|(watched, _)| *watched == path) {
-            let version = tx.version(&path).await?;
-            session.watched.push((path, version));
-        }
-    }
-    session.depends_on(tx.ticket());
-    session.reply(out).ok();
-    Ok(())
 }
 
-/// How one attempt ended.
+/// How an attempt ended that did not lose to others.
 enum Attempt {
     Done,
     /// A watched key has changed.
     Refused,
-    Lost,
-}
-
-async fn exec(session: &mut Session, out: &mut Vec<u8>) -> Result<()> {
-    let multi = session.end_multi().ok_or(Fault::text("ERR EXEC without MULTI"))?;
-    let watched = std::mem::take(&mut session.watched);
-    if multi.is_broken {
-        return Err(Fault::text("EXECABORT Transaction discarded because of previous errors."));
-    }
-    let mark = out.len();
-    for _ in 0..CONFLICTS_MAX {
-        match attempt(session, &multi, &watched, out).await? {
-            Attempt::Done => return Ok(()),
-            Attempt::Refused => {
-                out.truncate(mark);
-                session.reply(out).null_array();
-                return Ok(());
-            }
-            Attempt::Lost => {
-                out.truncate(mark);
-                session.shard().runtime().yield_now().await;
-            }
-        }
-    }
-    Err(Fault::Conflict)
 }
 
 async fn attempt(
-    session: &mut Session,
-    multi: &Multi,
-    watched: &[Watched],
-    out: &mut Vec<u8>,
-) -> Result<Attempt> {
-    let mut tx = Tx::new(&session.shard().clone());
-    let result = attempt_in(&mut tx, session, multi, watched, out).await;
-    session.depends_on(tx.ticket());
-    match result {
-        Err(Fault::Conflict) => Ok(Attempt::Lost),
-        result => result,
-    }
-}
-
-async fn attempt_in(
     tx: &mut Tx,
-    session: &mut Session,
     multi: &Multi,
-    watched: &[Watched],
-    out: &mut Vec<u8>,
+    watched: &Watches,
+    stage: &mut Stage<'_>,
+    others: &mut impl AsyncFnMut(&'static Command, Args<'_>, &mut Vec<u8>) -> Result<()>,
 ) -> Result<Attempt> {
-    for (path, version) in watched {
-        if tx.version(path).await? != *version {
+    for (meta, (home, version)) in &watched.keys {
+        let path = Path { meta: meta.clone(), home: *home };
+        if tx.version(&path).await? != *version {
             return Ok(Attempt::Refused);
         }
     }
-    session.reply(out).array(multi.queued.len());
+    stage.reply().array(multi.queued.len());
     let now_ms = tx.shard().runtime().wall_ms();
     for (command, args) in &multi.queued {
-        let (mark, savepoint) = (out.len(), tx.savepoint());
+        let (mark, savepoint) = (stage.out.len(), tx.savepoint());
         let result = if command.is_data() {
-            let mut context = Context::new(tx, Reply::new(out, session.protocol()));
+            let mut context = Context::new(tx, stage.reply());
             context.now_ms = now_ms;
             crate::command::run(command.id, &mut context, args.as_args()).await
         } else {
-            Box::pin(super::run(command, session, args.as_args(), out)).await
+            others(command, args.as_args(), stage.out).await
         };
         match result {
             Ok(()) => {}
             Err(Fault::Conflict) => return Err(Fault::Conflict),
             Err(fault) => {
                 tx.undo(savepoint);
-                out.truncate(mark);
-                session.reply(out).error(&fault.reply());
+                stage.out.truncate(mark);
+                stage.reply().error(&fault.reply());
             }
         }
     }

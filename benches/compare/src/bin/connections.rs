@@ -1,0 +1,272 @@
+//! `connections`: what many connections cost: idle ones in memory and in others' throughput, busy ones in latency at the
+//! same load. See benches/README.md.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use foreshard_compare::child::Program;
+use foreshard_compare::idle::Idle;
+use foreshard_compare::load::{self, Phase};
+use foreshard_compare::server::{Server, empty, free_address, program};
+use foreshard_compare::{Result, machine};
+use serde::Serialize;
+
+const EXAMPLES: &str = "Examples:\n  \
+    cargo run --release -p foreshard-compare --bin connections\n  \
+    cargo run --release -p foreshard-compare --bin connections -- --idle 1000 --seconds 5 --json";
+
+/// What many connections cost a node: idle ones beside none, and many busy ones beside few at the same rate.
+#[derive(Parser)]
+#[command(after_help = EXAMPLES)]
+struct Arguments {
+    /// Connections that were busy once and say nothing any more.
+    #[arg(long, default_value_t = 10_000)]
+    idle: usize,
+    /// Busy connections: many.
+    #[arg(long, default_value_t = 1000)]
+    many: u32,
+    /// And few, which are also those whose throughput is measured beside the idle ones.
+    #[arg(long, default_value_t = 50)]
+    few: u32,
+    /// Part of what few connections reach in a closed loop that the open loop asks for.
+    #[arg(long, default_value_t = 0.5)]
+    load: f64,
+    /// Kinds of operations, by weight.
+    #[arg(long, default_value = "read=50,update=50")]
+    mix: String,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 20.0)]
+    seconds: f64,
+    /// Runs of each, alternated; medians of their ratios count.
+    #[arg(long, default_value_t = 3)]
+    runs: u32,
+    /// Rows there are.
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: u64,
+    /// The node's core; the last one if not given.
+    #[arg(long)]
+    server_core: Option<usize>,
+    /// The client's; the one before it if not given.
+    #[arg(long)]
+    client_core: Option<usize>,
+    /// The disk that is used: a directory `store` in it is emptied before and removed after.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/connections"))]
+    dir: PathBuf,
+    /// A `foreshard` to run, node and load generator; built if not given.
+    #[arg(long)]
+    foreshard: Option<PathBuf>,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+    /// Few keys and connections, one run, one second: to see that it works. The numbers mean nothing.
+    #[arg(long)]
+    smoke: bool,
+}
+
+/// Throughput beside idle connections, and without them.
+#[derive(Debug, Serialize)]
+struct IdleRun {
+    /// What the node's resident memory grew by when they came.
+    idle_bytes: u64,
+    without_per_s: f64,
+    with_per_s: f64,
+    ratio: f64,
+}
+
+/// Latency of many connections and of few, at one rate.
+#[derive(Debug, Serialize)]
+struct BusyRun {
+    few_p99_us: f64,
+    many_p99_us: f64,
+    ratio: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    idle_connections: usize,
+    busy_connections: [u32; 2],
+    mix: String,
+    seconds: f64,
+    /// Operations per second of the open loop.
+    rate: f64,
+    idle: Vec<IdleRun>,
+    busy: Vec<BusyRun>,
+}
+
+struct Bench {
+    arguments: Arguments,
+    foreshard: PathBuf,
+    store: PathBuf,
+    server_core: usize,
+    client_core: usize,
+}
+
+fn main() -> Result<()> {
+    machine::refuse_debug_build()?;
+    let mut arguments = Arguments::parse();
+    if arguments.smoke {
+        (arguments.idle, arguments.many, arguments.few) = (500, 100, 10);
+        (arguments.seconds, arguments.keys, arguments.runs) = (1.0, 5_000, 1);
+    }
+    let (server_core, client_core) = machine::cores(arguments.server_core, arguments.client_core)?;
+    let foreshard = program(arguments.foreshard.take())?;
+    let store = arguments.dir.join("store");
+    let bench = Bench { foreshard, store, server_core, client_core, arguments };
+    let report = bench.measure()?;
+    std::fs::remove_dir_all(&bench.store)?;
+    if bench.arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        report.tell();
+    }
+    Ok(())
+}
+
+impl Bench {
+    fn measure(&self) -> Result<Report> {
+        let a = &self.arguments;
+        let mut node = self.start()?;
+        let mut fill = self.generator(&node, a.few);
+        fill.arguments(["--fill", "--seconds", "0", "--pipeline", "16"]);
+        load::run(&mut fill, a.keys as f64 / FILL_KEYS_PER_SECOND_MIN)?;
+        machine::settle(node.child().id(), load::limit(0.0))?;
+        // Caches and memtables are as full as they get before anything counts.
+        let rate = self.run(&node, a.few, None)?.operations_per_second * a.load;
+        let mut report = Report {
+            idle_connections: a.idle,
+            busy_connections: [a.few, a.many],
+            mix: a.mix.clone(),
+            seconds: a.seconds,
+            rate,
+            idle: Vec::new(),
+            busy: Vec::new(),
+        };
+        for run in 0..a.runs {
+            // Every other run goes backwards, so that none always has the machine's better hour.
+            let is_backwards = run % 2 == 1;
+            let idle = self.beside_idle(&mut node, is_backwards)?;
+            eprintln!("run {run}: {idle:.2?}");
+            report.idle.push(idle);
+            let busy = self.at_rate(&node, rate, is_backwards)?;
+            eprintln!("run {run}: {busy:.2?}");
+            report.busy.push(busy);
+        }
+        Ok(report)
+    }
+
+    fn beside_idle(&self, node: &mut Server, is_backwards: bool) -> Result<IdleRun> {
+        let few = self.arguments.few;
+        let mut idle_bytes = 0;
+        let mut per_s = [0.0; 2];
+        for is_beside in [is_backwards, !is_backwards] {
+            let process = node.child().id();
+            let before = machine::resident_bytes(process)?;
+            let count = if is_beside { self.arguments.idle } else { 0 };
+            let mut idle = Idle::connect(node.address(), count)?;
+            if is_beside {
+                idle_bytes = machine::resident_bytes(process)?.saturating_sub(before);
+            }
+            per_s[usize::from(is_beside)] = self.run(node, few, None)?.operations_per_second;
+            idle.ask()?;
+        }
+        let [without_per_s, with_per_s] = per_s;
+        Ok(IdleRun { idle_bytes, without_per_s, with_per_s, ratio: with_per_s / without_per_s })
+    }
+
+    fn at_rate(&self, node: &Server, rate: f64, is_backwards: bool) -> Result<BusyRun> {
+        let mut p99_us = [0.0; 2];
+        for is_many in [is_backwards, !is_backwards] {
+            let connections = if is_many { self.arguments.many } else { self.arguments.few };
+            p99_us[usize::from(is_many)] = self.run(node, connections, Some(rate))?.latency_us.p99;
+        }
+        let [few_p99_us, many_p99_us] = p99_us;
+        Ok(BusyRun { few_p99_us, many_p99_us, ratio: many_p99_us / few_p99_us })
+    }
+
+    /// Runs a load to its end; one with a failed operation, or behind its rate, is an error.
+    fn run(&self, node: &Server, connections: u32, rate: Option<f64>) -> Result<Phase> {
+        let mut generator = self.generator(node, connections);
+        generator.arguments(["--seconds", &self.arguments.seconds.to_string()]);
+        if let Some(rate) = rate {
+            generator.arguments(["--rate", &format!("{rate:.0}"), "--arrivals", "poisson"]);
+        }
+        let mut said = load::run(&mut generator, self.arguments.seconds)?;
+        let at = said.phases.iter().position(|p| p.name == "run").ok_or("foreshard load did not run")?;
+        let phase = said.phases.swap_remove(at);
+        if said.status != 0 || phase.failed > 0 || phase.operations == 0 {
+            return Err(
+                format!("{} of {} operations failed: {said:?}", phase.failed, phase.operations).into()
+            );
+        }
+        if rate.is_some_and(|rate| phase.operations_per_second < RATE_PART_MIN * rate) {
+            let reached = phase.operations_per_second;
+            return Err(format!("the rate was not reached: {reached:.0} of {rate:.0?} per second").into());
+        }
+        Ok(phase)
+    }
+
+    fn start(&self) -> Result<Server> {
+        empty(&self.store)?;
+        let (address, admin) = (free_address(0)?, free_address(1)?);
+        let clients = self.arguments.idle + self.arguments.many as usize + CLIENTS_BESIDES;
+        let config = self.store.join("node.toml");
+        std::fs::write(&config, format!("maxclients = {clients}\n"))?;
+        let mut program = Program::new(&self.foreshard, Some(self.server_core));
+        program.arguments(["node", "--shards", "1", "--partitions", "8"]);
+        program.arguments(["--listen", &address.to_string(), "--admin", &admin.to_string()]);
+        program.argument("--config").argument(config).argument("--data").argument(self.store.join("data"));
+        let log = self.store.join("said");
+        Server::start(program.log(&log)?, address).map_err(|e| {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            format!("{e}\n{said}").into()
+        })
+    }
+
+    fn generator(&self, node: &Server, connections: u32) -> Program {
+        let a = &self.arguments;
+        let mut program = load::generator(&self.foreshard, Some(self.client_core), node.address());
+        program.arguments(["--keys", &a.keys.to_string(), "--value-bytes", "100", "--mix", &a.mix]);
+        program.arguments(["--distribution", "uniform", "--connections", &connections.to_string()]);
+        program
+    }
+}
+
+impl Report {
+    fn tell(&self) {
+        let idle = |f: fn(&IdleRun) -> f64| middle(self.idle.iter().map(f));
+        let busy = |f: fn(&BusyRun) -> f64| middle(self.busy.iter().map(f));
+        let [few, many] = self.busy_connections;
+        let bytes = self.idle.iter().map(|run| run.idle_bytes).max().unwrap_or_default();
+        println!(
+            "{} idle connections: {:.1} MiB at most; {few} busy ones {:.0}/s beside them, {:.0}/s without; {:.3} of it",
+            self.idle_connections,
+            bytes as f64 / MIB,
+            idle(|r| r.with_per_s),
+            idle(|r| r.without_per_s),
+            idle(|r| r.ratio),
+        );
+        println!(
+            "{:.0}/s over {many} connections: p99 {:.0} us; over {few}: {:.0} us; {:.2} times it",
+            self.rate,
+            busy(|r| r.many_p99_us),
+            busy(|r| r.few_p99_us),
+            busy(|r| r.ratio),
+        );
+        println!("{}; medians of {} runs of {} s", self.mix, self.idle.len(), self.seconds);
+    }
+}
+
+fn middle(all: impl Iterator<Item = f64>) -> f64 {
+    let mut all: Vec<f64> = all.collect();
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Filling is given as long as a slow device takes for all keys.
+const FILL_KEYS_PER_SECOND_MIN: f64 = 1000.0;
+/// An open loop that does less than this part of its rate measures how far behind it is, and not latency.
+const RATE_PART_MIN: f64 = 0.97;
+/// Those that ask whether the node answers.
+const CLIENTS_BESIDES: usize = 50;
+const MIB: f64 = (1 << 20) as f64;
