@@ -45,11 +45,8 @@ pub(crate) enum Command {
     Restore(Restore),
     /// Copy the strings and hashes of a running Redis.
     Import(Import),
-    /// Forecast load: how likely it exceeds a limit.
-    Forecast {
-        #[command(subcommand)]
-        what: Forecast,
-    },
+    /// Forecast load: its course, how likely it exceeds a limit, and how good such forecasts were.
+    Forecast(Box<Forecast>),
     /// Put load on a Redis-compatible server, measure it, and check what it acknowledged.
     Load(Box<Load>),
 }

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Command::Inspect { .. }
         | Command::Repair(_)
         | Command::Load(_)
-        | Command::Forecast { .. }
+        | Command::Forecast(_)
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Import(_) => tracing::Level::WARN,
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         Command::Inspect { what } => inspect::run(&what),
         Command::Repair(request) => repair::run(&request),
         Command::Load(options) => load::run(&options),
-        Command::Forecast { what } => forecast::run(&what),
+        Command::Forecast(what) => forecast::run(&what),
         Command::Backup(options) => backup::run(&options),
         Command::Restore(options) => backup::restore(&options),
         Command::Import(options) => import::run(&options),

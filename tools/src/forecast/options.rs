@@ -6,15 +6,39 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::models::{self, AUTO, Choice};
+
 const HOT_HELP: &str = "\
 The limit is a load, or pNN: that percentile of all hours before the first origin. The window counts from the last known \
 hour: 2..7 asks for six hours and leaves one to act. An origin is written as the start of the first unknown hour.
 
 Example: foreshard forecast hot --in load.csv --metric reads+writes --limit 900 --window 2..7 --out hot.csv";
 
-/// What to forecast.
+const COURSE_HELP: &str = "\
+Without a command: the hours after the last one, entity by entity, as entity,time,mean and a column per quantile. \
+Rows that make no sense are left out and told of on stderr, with line and reason.
+
+Example: foreshard forecast --in load.csv --metric writes --horizon 48 --out forecast.csv";
+
+/// Forecast load: its course, how likely it exceeds a limit, and how good such forecasts were.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true, after_help = COURSE_HELP)]
+pub(crate) struct Forecast {
+    #[command(subcommand)]
+    pub(crate) what: Option<What>,
+    #[command(flatten)]
+    pub(crate) course: Option<Course>,
+}
+
+/// What else to do.
 #[derive(Subcommand, Debug)]
-pub(crate) enum Forecast {
+pub(crate) enum What {
+    /// Compare models by what they would have forecast in the last days.
+    #[command(
+        after_help = "Errors are those of the median, relative to the daily seasonal naive method's.\n\
+        Example: foreshard forecast backtest --in load.csv --metric reads+writes --horizon 24h"
+    )]
+    Backtest(Backtest),
     /// How likely the peak of each entity exceeds a limit in a window ahead, at every origin.
     #[command(after_help = HOT_HELP)]
     Hot(Hot),
@@ -52,6 +76,41 @@ pub(crate) struct Asking {
     /// Hours ahead, first..last; 1 is the first unknown hour.
     #[arg(long, value_parser = parse_window)]
     pub(crate) window: RangeInclusive<usize>,
+}
+
+/// The options of `forecast` without a command.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Course {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Hours to forecast: 48, 48h or 2d.
+    #[arg(long, value_parser = parse_horizon)]
+    pub(crate) horizon: usize,
+    /// The method: auto, or one by name, as `forecast backtest` lists them.
+    #[arg(long, default_value = AUTO, value_parser = models::parse)]
+    pub(crate) model: Choice,
+    /// Percentages of what may come that a column each is for.
+    #[arg(long, value_delimiter = ',', default_value = "2.5,50,97.5", value_parser = parse_percentage)]
+    pub(crate) quantiles: Vec<f64>,
+    /// Where to write entity,time,mean,q...
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+}
+
+/// The options of `forecast backtest`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Backtest {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Hours ahead: 24, 24h or 1d.
+    #[arg(long, value_parser = parse_horizon)]
+    pub(crate) horizon: usize,
+    /// The origins, one a day, are in the time so long before the end.
+    #[arg(long, value_parser = parse_hours, default_value = "21d")]
+    pub(crate) last: usize,
+    /// Of the draws that break ties where coverage is counted.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
 }
 
 /// The options of `forecast hot`.
@@ -111,6 +170,18 @@ fn parse_window(text: &str) -> Result<RangeInclusive<usize>, String> {
         Some((from, to)) if 1 <= from && from <= to && to <= HOURS_MAX => Ok(from..=to),
         _ => Err(format!("must be first..last with 1 <= first <= last <= {HOURS_MAX}")),
     }
+}
+
+fn parse_horizon(text: &str) -> Result<usize, String> {
+    /// As far as a daily and a weekly rhythm carry.
+    const HOURS_MAX: usize = 14 * 24;
+    let hours = text.parse().or_else(|_| parse_hours(text))?;
+    if (1..=HOURS_MAX).contains(&hours) { Ok(hours) } else { Err(format!("must be 1 to {HOURS_MAX} hours")) }
+}
+
+fn parse_percentage(text: &str) -> Result<f64, String> {
+    let number: f64 = text.trim().parse().map_err(|_| "must be a number".to_owned())?;
+    if (0.0..=100.0).contains(&number) { Ok(number) } else { Err("must be 0 to 100".to_owned()) }
 }
 
 /// `6h` or `21d`, at least one hour and at most a year.

@@ -1,0 +1,91 @@
+//! What this hour of the day was on earlier days: a weighted median.
+//!
+//! It knows nothing of this morning, and nothing that one odd day does moves it far.
+
+use crate::model::{FitError, Fitted, Model, Rows};
+use crate::series::DAY;
+
+/// The median of the same hour over some days.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Climatology {
+    name: &'static str,
+    days: usize,
+    /// Days after which a day weighs half as much.
+    half_life: f32,
+    /// What the same day of the week weighs, of other days' one.
+    same_weekday: f32,
+}
+
+impl Climatology {
+    /// Four weeks, of which the last one and the same weekday count most.
+    pub const FADING: Self = Self { name: "climatology", days: 28, half_life: 7.0, same_weekday: 3.0 };
+    /// The plain median of the last seven days.
+    pub const LAST_WEEK: Self =
+        Self { name: "week-median", days: 7, half_life: f32::INFINITY, same_weekday: 1.0 };
+}
+
+impl Model for Climatology {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn fit(&self, _start: i64, history: &[f32], _: Rows<'_>) -> Result<Box<dyn Fitted>, FitError> {
+        let hours = self.days * DAY;
+        let known = history.iter().filter(|value| !value.is_nan()).count();
+        if known < DAY {
+            return Err(FitError::TooShort { have: known, need: DAY });
+        }
+        let mut recent = vec![f32::NAN; hours.saturating_sub(history.len())];
+        recent.extend(&history[history.len().saturating_sub(hours)..]);
+        Ok(Box::new(Days { settings: *self, recent }))
+    }
+}
+
+#[derive(Debug)]
+struct Days {
+    settings: Climatology,
+    /// Whole days.
+    recent: Vec<f32>,
+}
+
+impl Fitted for Days {
+    fn update(&mut self, value: f32, _: &[f32]) {
+        self.recent.rotate_left(1);
+        if let Some(last) = self.recent.last_mut() {
+            *last = value;
+        }
+    }
+
+    fn path(&self, _: Rows<'_>, out: &mut [f32]) {
+        let mut of_hour = Vec::with_capacity(self.settings.days);
+        let mut before = 0.0;
+        for (hour, out) in out.iter_mut().enumerate() {
+            of_hour.clear();
+            // The first day back from this hour that is known.
+            for day in hour / DAY + 1..=self.settings.days {
+                let value = self.recent[self.recent.len() + hour - day * DAY];
+                let weight = 0.5_f32.powf(day as f32 / self.settings.half_life)
+                    * if day.is_multiple_of(7) { self.settings.same_weekday } else { 1.0 };
+                if !value.is_nan() {
+                    of_hour.push((value, weight));
+                }
+            }
+            before = median(&mut of_hour).unwrap_or(before);
+            *out = before;
+        }
+    }
+}
+
+/// The value at which half of the weight is reached; none of none.
+fn median(weighed: &mut [(f32, f32)]) -> Option<f32> {
+    weighed.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let half = weighed.iter().map(|w| w.1).sum::<f32>() / 2.0;
+    let mut reached = 0.0;
+    weighed
+        .iter()
+        .find(|(_, weight)| {
+            reached += weight;
+            reached >= half
+        })
+        .map(|w| w.0)
+}
