@@ -1,7 +1,8 @@
-//! The choice of models: an average of all, weighed by how each did at the origins that are over.
+//! The choice of models: the median of all, weighed by how each did at the origins that are over.
 //!
-//! Averages beat the choice of a single best one (Bates and Granger, "The Combination of Forecasts", 1969): which one did
-//! best is itself uncertain. A model that does twice as bad as another has a sixteenth of its weight.
+//! Combinations beat the choice of a single best one (Bates and Granger, "The Combination of Forecasts", 1969): which one
+//! did best is itself uncertain. A model that does twice as bad as another has a sixteenth of its weight. A median, as many
+//! series repeat one value exactly: a mean would never say it, and one wild path would move it.
 //!
 //! Invariant: a weight at an origin depends on hours before it only.
 
@@ -15,7 +16,7 @@ const SHARPNESS: i32 = 4;
 /// Part of the largest error that every error is taken for at least: a perfect past is no proof.
 const ERROR_SHARE_MIN: f64 = 0.05;
 
-/// The weighed average of `walks`, which are of one plan and over `series`.
+/// The weighed median of `walks`, which are of one plan and over `series`.
 ///
 /// # Panics
 /// When there is no walk, or their plans differ.

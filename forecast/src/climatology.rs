@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of this morning, and nothing that one odd day does moves it far.
 
+use crate::measures::weighted_median;
 use crate::model::{FitError, Fitted, Model, Rows};
 use crate::series::DAY;
 
@@ -70,22 +71,8 @@ impl Fitted for Days {
                     of_hour.push((value, weight));
                 }
             }
-            before = median(&mut of_hour).unwrap_or(before);
+            before = weighted_median(&mut of_hour).unwrap_or(before);
             *out = before;
         }
     }
-}
-
-/// The value at which half of the weight is reached; none of none.
-fn median(weighed: &mut [(f32, f32)]) -> Option<f32> {
-    weighed.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let half = weighed.iter().map(|w| w.1).sum::<f32>() / 2.0;
-    let mut reached = 0.0;
-    weighed
-        .iter()
-        .find(|(_, weight)| {
-            reached += weight;
-            reached >= half
-        })
-        .map(|w| w.0)
 }

@@ -7,7 +7,7 @@
 use crate::model::{FitError, Fitted, Model, Rows};
 use crate::series::{DAY, WEEK};
 
-/// The method. How fast each part moves is chosen from [`RATES`] by its one-step errors.
+/// The method. How fast each part moves is chosen from a few sets by its one-step errors.
 #[derive(Clone, Copy, Debug)]
 pub struct DoubleSeasonal;
 

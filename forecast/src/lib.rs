@@ -1,7 +1,7 @@
 //! Hourly load series in, distributions out. Pure: no I/O, no clock, seeds are arguments.
 //!
 //! A [`Series`] is a history. A [`Model`] learns one and draws the most likely course from there. What a model is worth is
-//! found by walking it over the history it did not see ([`walk`]); [`blend()`] averages models by what they were worth. The errors
+//! found by walking it over the history it did not see ([`walk`]); [`blend()`] weighs models by what they were worth. The errors
 //! of a walk, added to its latest course, are [`scenarios`]: whole paths, from which quantiles and probabilities are counted. [`hot`] is the question that a planner asks: will
 //! the peak of a window exceed a limit? [`measures`] say how good the answers were.
 

@@ -77,6 +77,18 @@ pub fn quantile(sorted: &[f64], at: f64) -> Option<f64> {
     Some(sorted[below] + (sorted[above] - sorted[below]) * (place - below as f64))
 }
 
+/// The value of (value, weight) pairs at which half of the weight is reached; none of none.
+pub(crate) fn weighted_median(weighed: &mut [(f32, f32)]) -> Option<f32> {
+    weighed.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let half = weighed.iter().map(|pair| pair.1).sum::<f32>() / 2.0;
+    let mut reached = 0.0;
+    let middle = weighed.iter().find(|pair| {
+        reached += pair.1;
+        reached >= half
+    });
+    middle.map(|pair| pair.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +108,20 @@ mod tests {
         for cases in [[(0.5, true), (0.5, false)], [(0.5, false), (0.5, true)]] {
             assert!((average_precision(&judged(&cases)) - 0.5).abs() < 1e-12);
         }
+    }
+
+    #[test]
+    fn the_weighted_median_is_where_half_of_the_weight_is_reached() {
+        assert_eq!(weighted_median(&mut [(9.0, 1.0), (1.0, 1.0), (5.0, 1.0)]), Some(5.0));
+        assert_eq!(weighted_median(&mut [(9.0, 5.0), (1.0, 1.0), (5.0, 1.0)]), Some(9.0));
+        assert_eq!(weighted_median(&mut []), None);
+    }
+
+    #[test]
+    fn quantiles_lie_between_neighbours() {
+        let at = |share| quantile(&[1.0, 2.0, 4.0], share);
+        assert_eq!((at(-1.0), at(0.5), at(0.75), at(1.0)), (Some(1.0), Some(2.0), Some(3.0), Some(4.0)));
+        assert_eq!(quantile(&[], 0.5), None);
     }
 
     #[test]

@@ -97,16 +97,19 @@ pub(crate) fn offset(from: i64, to: i64) -> usize {
     usize::try_from(to.saturating_sub(from)).unwrap_or(0)
 }
 
+/// A load above it is taken for it: no hour has more, and sums over all entities stay finite.
+pub const LOAD_MAX: f64 = 1e18;
+
 /// The scale inside: log1p, so that an error means a share of the load, and no load is zero.
 #[must_use]
 pub fn to_log(load: f64) -> f32 {
-    if load.is_finite() && load >= 0.0 { crate::narrow(load.ln_1p()) } else { f32::NAN }
+    if load.is_finite() && load >= 0.0 { crate::narrow(load.min(LOAD_MAX).ln_1p()) } else { f32::NAN }
 }
 
-/// Back from [`to_log`]; nothing below zero.
+/// Back from [`to_log`]; within zero and [`LOAD_MAX`].
 #[must_use]
 pub fn to_load(value: f32) -> f64 {
-    f64::from(value).exp_m1().max(0.0)
+    f64::from(value).exp_m1().clamp(0.0, LOAD_MAX)
 }
 
 /// A history without gaps, for methods that need lags: the day before stands in, else the hour before, else zero.

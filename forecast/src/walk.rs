@@ -3,6 +3,7 @@
 //! Origins lie on one grid of Unix hours for all series, so that the errors of different series at one origin belong
 //! together. What a path was made of lies before its origin; regressors are those announced by then.
 
+use crate::measures::weighted_median;
 use crate::model::{Fitted, Model, Rows};
 use crate::series::{DAY, Series, offset};
 
@@ -89,7 +90,7 @@ impl Walk {
         Self { plan, paths }
     }
 
-    /// The paths of several walks of one plan, hour by hour weighed: NaN paths do not count.
+    /// Of several walks of one plan, hour by hour the weighted median: NaN paths do not count.
     ///
     /// `weights` is asked at every origin, for one weight per walk.
     ///
@@ -99,17 +100,17 @@ impl Walk {
     pub fn blend(walks: &[Self], mut weights: impl FnMut(i64, &mut [f32])) -> Self {
         let plan = walks[0].plan;
         assert!(walks.iter().all(|walk| walk.plan == plan), "walks of one plan");
-        let mut paths = vec![0.0; walks[0].paths.len()];
+        let mut paths = vec![f32::NAN; walks[0].paths.len()];
         let mut weight = vec![0.0; walks.len()];
+        let mut of_hour = Vec::with_capacity(walks.len());
         for (origin, out) in plan.origins().zip(paths.chunks_exact_mut(plan.horizon)) {
             weights(origin, &mut weight);
-            let mut sum = 0.0;
-            for (walk, &weight) in walks.iter().zip(&weight) {
-                let Some(path) = walk.path(origin) else { continue };
-                sum += weight;
-                out.iter_mut().zip(path).for_each(|(out, value)| *out += weight * value);
+            for (hour, out) in out.iter_mut().enumerate() {
+                of_hour.clear();
+                let paths = walks.iter().zip(&weight);
+                of_hour.extend(paths.filter_map(|(walk, &weight)| Some((walk.path(origin)?[hour], weight))));
+                *out = weighted_median(&mut of_hour).unwrap_or(f32::NAN);
             }
-            out.iter_mut().for_each(|out| *out /= sum);
         }
         Self { plan, paths }
     }
