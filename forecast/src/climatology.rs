@@ -38,13 +38,23 @@ impl Model for Climatology {
         }
         let mut recent = vec![f32::NAN; hours.saturating_sub(history.len())];
         recent.extend(&history[history.len().saturating_sub(hours)..]);
-        Ok(Box::new(Days { settings: *self, recent }))
+        let weights = (1..=self.days).map(|day| self.weight(day)).collect();
+        Ok(Box::new(Days { weights, recent }))
+    }
+}
+
+impl Climatology {
+    /// What the day so many days back weighs.
+    fn weight(&self, day: usize) -> f32 {
+        let fading = 0.5_f32.powf(day as f32 / self.half_life);
+        if day.is_multiple_of(7) { fading * self.same_weekday } else { fading }
     }
 }
 
 #[derive(Debug)]
 struct Days {
-    settings: Climatology,
+    /// Of the day before, then of earlier ones.
+    weights: Vec<f32>,
     /// Whole days.
     recent: Vec<f32>,
 }
@@ -58,17 +68,15 @@ impl Fitted for Days {
     }
 
     fn path(&self, _: Rows<'_>, out: &mut [f32]) {
-        let mut of_hour = Vec::with_capacity(self.settings.days);
+        let mut of_hour = Vec::with_capacity(self.weights.len());
         let mut before = 0.0;
         for (hour, out) in out.iter_mut().enumerate() {
             of_hour.clear();
             // The first day back from this hour that is known.
-            for day in hour / DAY + 1..=self.settings.days {
+            for day in hour / DAY + 1..=self.weights.len() {
                 let value = self.recent[self.recent.len() + hour - day * DAY];
-                let weight = 0.5_f32.powf(day as f32 / self.settings.half_life)
-                    * if day.is_multiple_of(7) { self.settings.same_weekday } else { 1.0 };
                 if !value.is_nan() {
-                    of_hour.push((value, weight));
+                    of_hour.push((value, self.weights[day - 1]));
                 }
             }
             before = weighted_median(&mut of_hour).unwrap_or(before);

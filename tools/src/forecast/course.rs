@@ -18,7 +18,8 @@ use crate::shell::Failure;
 const BATCH: usize = 1000;
 
 pub(crate) fn run(options: &Course) -> Result<(), Failure> {
-    let table = Table::read(&options.load)?;
+    let load = options.load();
+    let table = Table::read(&load)?;
     super::tell_broken(&table);
     let wrong = |e: std::io::Error| table::at(&options.out, &e.to_string());
     #[expect(clippy::disallowed_methods, reason = "the file is the user's, not of a store")]
@@ -28,7 +29,7 @@ pub(crate) fn run(options: &Course) -> Result<(), Failure> {
     writeln!(out, "entity,time,mean{}", quantiles.concat()).map_err(wrong)?;
     let entities: Vec<(&String, &Series)> = table.entities.iter().collect();
     for batch in entities.chunks(BATCH) {
-        let rows = work::map(batch, options.load.threads, "forecasting", |&(entity, series)| {
+        let rows = work::map(batch, load.threads, "forecasting", |&(entity, series)| {
             rows(options, &table, entity, series)
         });
         for rows in rows {

@@ -79,10 +79,22 @@ pub(crate) struct Asking {
 }
 
 /// The options of `forecast` without a command.
+///
+/// Those of [`Load`] are named again: clap cannot tell whether a group is given when others are nested in it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Course {
-    #[command(flatten)]
-    pub(crate) load: Load,
+    /// CSV, plain or gzip, with columns time (Unix seconds of the hour's start, or an hour index), entity, and metrics.
+    #[arg(long = "in", value_name = "FILE")]
+    input: PathBuf,
+    /// The column, or several whose sum is meant, as in reads+writes; what follows _per_ may be left out.
+    #[arg(long)]
+    metric: String,
+    /// Leave off so many days at the end, as if they had not been yet.
+    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    leave_off: u16,
+    /// Threads to compute with. The result is the same for any number.
+    #[arg(long, default_value = "1")]
+    threads: NonZeroUsize,
     /// Hours to forecast: 48, 48h or 2d.
     #[arg(long, value_parser = parse_horizon)]
     pub(crate) horizon: usize,
@@ -141,6 +153,13 @@ pub(crate) struct Score {
     /// What `forecast hot` wrote.
     #[arg(long)]
     pub(crate) forecast: PathBuf,
+}
+
+impl Course {
+    pub(crate) fn load(&self) -> Load {
+        let Self { input, metric, leave_off, threads, .. } = self.clone();
+        Load { input, metric, leave_off, threads }
+    }
 }
 
 /// What is too much.
