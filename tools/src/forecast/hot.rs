@@ -32,7 +32,6 @@ pub(crate) fn hot(options: &Hot) -> Result<(), Failure> {
     let asked: Vec<Asked<'_>> =
         table.entities.values().zip(&walks).map(|(series, walk)| Asked { series, walk }).collect();
     let answers = rolling(&asked, &question, &origins);
-    #[expect(clippy::disallowed_methods, reason = "the file is the user's, not of a store")]
     let file = File::create(&options.out).map_err(|e| table::at(&options.out, &e.to_string()))?;
     let mut out = csv::Writer::from_writer(BufWriter::new(file));
     let wrong = |e: csv::Error| table::at(&options.out, &e.to_string());
