@@ -1,0 +1,34 @@
+//! Hourly load series in, distributions out. Pure: no I/O, no clock, seeds are arguments.
+//!
+//! A [`Series`] is a history. A [`Model`] learns one and draws the most likely course from there. What a model is worth is
+//! found by walking it over the history it did not see ([`walk`]); [`blend()`] weighs models by what they were worth. The errors
+//! of a walk, added to its latest course, are [`scenarios`]: whole paths, from which quantiles and probabilities are counted. [`hot`] is the question that a planner asks: will
+//! the peak of a window exceed a limit? [`measures`] say how good the answers were.
+
+mod autoregression;
+mod blend;
+mod climatology;
+mod double_seasonal;
+pub mod hot;
+mod linear;
+mod logistic;
+pub mod measures;
+mod model;
+pub mod scenarios;
+mod seasonal_naive;
+pub mod series;
+pub mod walk;
+
+pub use autoregression::Autoregression;
+pub use blend::blend;
+pub use climatology::Climatology;
+pub use double_seasonal::DoubleSeasonal;
+pub use model::{FitError, Fitted, Model, Rows};
+pub use seasonal_naive::SeasonalNaive;
+pub use series::{DAY, Series, WEEK};
+
+/// To the precision that series are kept in.
+#[expect(clippy::cast_possible_truncation, reason = "rounding to the kept precision is what is asked for")]
+fn narrow(value: f64) -> f32 {
+    value as f32
+}

@@ -1,0 +1,180 @@
+//! `forecast backtest`: what each method would have said in the last days, and what then was.
+
+use std::fmt::Write as _;
+use std::io::Write;
+
+use foreshard_forecast::scenarios::{MEMORY, Scenarios};
+use foreshard_forecast::series::to_load;
+use foreshard_forecast::walk::Plan;
+use foreshard_forecast::{DAY, Series};
+
+use super::hot::signed;
+use super::models::{AUTO, Choice, MODELS, REFIT, STEP};
+use super::options::Backtest;
+use super::table::Table;
+use super::work;
+use crate::shell::Failure;
+
+/// A series whose error is zero would make a product of ratios zero.
+const RATIO_MIN: f64 = 0.01;
+/// The quantiles whose pinball losses are averaged.
+const QUANTILES: [f64; 7] = [0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975];
+/// The limit that the Brier score is about: this share of a series' earlier hours lie below it.
+const LIMIT_PERCENTILE: f64 = 0.95;
+
+pub(crate) fn run(options: &Backtest) -> Result<(), Failure> {
+    let table = Table::read(&options.load)?;
+    super::tell_broken(&table);
+    let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
+    let mut judged = Vec::new();
+    let choices = MODELS.iter().map(|&model| (model.name(), Choice::One(model)));
+    for (name, choice) in choices.chain([(AUTO, Choice::Auto)]) {
+        let what = format!("backtest of {name}");
+        let began = work::now();
+        let measures = work::map(&series, options.load.threads, &what, |&(index, series)| {
+            judge(options, choice, &table, index, series)
+        });
+        let millis = began.elapsed().as_secs_f64() * 1000.0 * options.load.threads.get() as f64;
+        judged.push((name, measures, millis / series.len() as f64));
+    }
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(report(&judged).as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+/// Sums over the hours of one series.
+#[derive(Clone, Copy, Default, Debug)]
+struct Sums {
+    hours: f64,
+    error: f64,
+    naive_error: f64,
+    /// The naive method's error over the history before the first origin: the scale of the series.
+    scale: f64,
+    symmetric: f64,
+    naive_symmetric: f64,
+    pinball: f64,
+    within_80: f64,
+    within_95: f64,
+    brier: f64,
+    origins: f64,
+}
+
+fn judge(options: &Backtest, choice: Choice, table: &Table, index: usize, series: &Series) -> Sums {
+    let horizon = options.horizon;
+    let first = table.end - signed(options.last);
+    let last = table.end - signed(horizon);
+    // Error paths before the first origin, and errors before them to weigh models by.
+    let before = (2 * MEMORY + horizon).next_multiple_of(STEP);
+    let plan = Plan { first: first - signed(before), last, step: STEP, refit: REFIT, horizon };
+    let walk = choice.walk(series, plan);
+    let mut rng = fastrand::Rng::with_seed(options.seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut history: Vec<f64> =
+        series.before(first).iter().filter(|v| !v.is_nan()).map(|&v| to_load(v)).collect();
+    history.sort_unstable_by(f64::total_cmp);
+    let limit = foreshard_forecast::measures::quantile(&history, LIMIT_PERCENTILE).unwrap_or(0.0);
+    let mut sums = Sums { scale: scale(series, first), ..Sums::default() };
+    for origin in (first..=last).step_by(DAY) {
+        let scenarios = Scenarios::new(series, &walk, origin);
+        for hour in 0..horizon {
+            sums.add_hour(series, &scenarios, origin, hour, rng.f64());
+        }
+        let peak = (origin..origin + signed(horizon)).map(|hour| series.at(hour)).fold(f32::NAN, f32::max);
+        if !peak.is_nan() {
+            let hot = f64::from(u8::from(to_load(peak) > limit));
+            sums.brier += (scenarios.exceeds(0..horizon, limit) - hot).powi(2);
+            sums.origins += 1.0;
+        }
+    }
+    sums
+}
+
+impl Sums {
+    fn add_hour(&mut self, series: &Series, scenarios: &Scenarios, origin: i64, hour: usize, draw: f64) {
+        let was = series.at(origin + signed(hour));
+        if was.is_nan() {
+            return;
+        }
+        let was = to_load(was);
+        let said = scenarios.quantile(hour, 0.5);
+        let naive = to_load(naive(series, origin, hour));
+        let place = scenarios.place(hour, was, draw);
+        self.hours += 1.0;
+        self.error += (was - said).abs();
+        self.naive_error += (was - naive).abs();
+        self.symmetric += symmetric(was, said);
+        self.naive_symmetric += symmetric(was, naive);
+        let pinball = QUANTILES.map(|at| {
+            let over = was - scenarios.quantile(hour, at);
+            (at * over).max((at - 1.0) * over)
+        });
+        self.pinball += pinball.iter().sum::<f64>() / QUANTILES.len() as f64;
+        self.within_80 += f64::from(u8::from((0.1..=0.9).contains(&place)));
+        self.within_95 += f64::from(u8::from((0.025..=0.975).contains(&place)));
+    }
+
+    fn ratio(&self) -> f64 {
+        if self.naive_error > 0.0 {
+            (self.error / self.naive_error).max(RATIO_MIN)
+        } else if self.error > 0.0 {
+            1.0 / RATIO_MIN
+        } else {
+            1.0
+        }
+    }
+}
+
+/// The same hour of the last known day before the origin that has it; zero if none of a week has.
+fn naive(series: &Series, origin: i64, hour: usize) -> f32 {
+    let days = hour / DAY + 1..=hour / DAY + 7;
+    let values = days.map(|day| series.at(origin + signed(hour) - signed(day * DAY)));
+    values.filter(|value| !value.is_nan()).take(1).fold(0.0, |_, value| value)
+}
+
+fn scale(series: &Series, first: i64) -> f64 {
+    let history = series.before(first);
+    let steps = history.iter().zip(history.iter().skip(DAY)).map(|(&a, &b)| (to_load(b) - to_load(a)).abs());
+    let pairs = history.iter().zip(history.iter().skip(DAY)).map(|(a, b)| a.is_nan() || b.is_nan());
+    let (sum, count) = steps
+        .zip(pairs)
+        .filter(|s| !s.1)
+        .fold((0.0, 0.0), |(sum, count), (step, _)| (sum + step, count + 1.0));
+    sum / count
+}
+
+/// The terms of sMAPE, 0 to 2; two zeros are equal.
+fn symmetric(was: f64, said: f64) -> f64 {
+    let both = was + said;
+    if both > 0.0 { 2.0 * (was - said).abs() / both } else { 0.0 }
+}
+
+fn report(judged: &[(&str, Vec<Sums>, f64)]) -> String {
+    let mut text = format!(
+        "{:<16}{:>8}{:>8}{:>8}{:>8}{:>9}{:>8}{:>8}{:>8}{:>11}\n",
+        "model", "ratio", "sMAPE", "MASE", "OWA", "pinball", "80%", "95%", "Brier", "ms/series"
+    );
+    for (name, sums, millis) in judged {
+        let of = |f: &dyn Fn(&Sums) -> f64| mean(sums.iter().map(f));
+        let all = |f: &dyn Fn(&Sums) -> f64| sums.iter().map(f).sum::<f64>();
+        let hours = all(&|s| s.hours);
+        let symmetric = of(&|s| s.symmetric / s.hours);
+        let (error, naive_error) =
+            (of(&|s| s.error / s.hours / s.scale), of(&|s| s.naive_error / s.hours / s.scale));
+        let overall = f64::midpoint(symmetric / of(&|s| s.naive_symmetric / s.hours), error / naive_error);
+        let ratio = of(&|s| if s.hours > 0.0 { s.ratio().ln() } else { f64::NAN }).exp();
+        let _infallible = writeln!(
+            text,
+            "{name:<16}{ratio:>8.3}{symmetric:>8.3}{error:>8.3}{overall:>8.3}{:>9.3}{:>7.1}%{:>7.1}%{:>8.4}{millis:>11.2}",
+            of(&|s| s.pinball / s.hours / s.scale),
+            100.0 * all(&|s| s.within_80) / hours,
+            100.0 * all(&|s| s.within_95) / hours,
+            all(&|s| s.brier) / all(&|s| s.origins),
+        );
+    }
+    text
+}
+
+/// Of what is finite: a series that never changed has no scale.
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.filter(|v| v.is_finite()).fold((0.0, 0.0), |(s, c), v| (s + v, c + 1.0));
+    sum / count
+}
