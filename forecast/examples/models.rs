@@ -13,6 +13,8 @@ use std::io::BufRead;
 use std::time::Instant;
 
 use foreshard_forecast::arima::{Arima, Order};
+use foreshard_forecast::lstm::{Lstm, Training};
+use foreshard_forecast::prophet::Prophet;
 use foreshard_forecast::{Fitted, Model, Rows};
 
 type Failure = Box<dyn std::error::Error>;
@@ -83,12 +85,28 @@ fn arima(options: &Options) -> Arima {
     settings
 }
 
+/// Trained on what lies before the 21 days.
+fn lstm(options: &Options, first: i64, series: &[&Vec<f32>]) -> Result<Lstm, Failure> {
+    let before = Instant::now();
+    let until = 24 * (21 + options.get("back", 0));
+    let series: Vec<(i64, &[f32])> =
+        series.iter().map(|values| (first, &values[..values.len() - until])).collect();
+    let mut training = Training::default();
+    training.hidden = options.get("hidden", training.hidden);
+    training.batches = options.get("batches", training.batches);
+    let model = Lstm::train(&series, training, 1)?;
+    println!("trained in {:.1} s", before.elapsed().as_secs_f64());
+    Ok(model)
+}
+
 fn backtest(name: &str, options: &Options, first: i64, series: &[&Vec<f32>]) -> Result<(), Failure> {
     let horizon = options.get("horizon", 24);
     let refit_hours = options.get("refit", 7) * 24;
     let model: Option<Box<dyn Model>> = match name {
         "naive" | "median7" => None,
         "arima" => Some(Box::new(arima(options))),
+        "prophet" => Some(Box::new(Prophet::default())),
+        "lstm" => Some(Box::new(lstm(options, first, series)?)),
         _ => return Err(format!("no model is called {name}").into()),
     };
     let (mut log_ratios, mut fits, mut spent, mut short) = (Vec::new(), 0_u32, 0.0, 0_u32);
@@ -137,8 +155,9 @@ fn backtest(name: &str, options: &Options, first: i64, series: &[&Vec<f32>]) -> 
                 }
             }
         }
-        if naive > 0.0 || own > 0.0 {
-            log_ratios.push((own / naive.max(1e-9)).clamp(0.01, 100.0).ln());
+        // A series that seasonal naive foretells exactly has no ratio.
+        if naive > 0.0 {
+            log_ratios.push((own / naive).max(0.01).ln());
         }
     }
     let mean = log_ratios.iter().sum::<f64>() / log_ratios.len() as f64;

@@ -3,6 +3,7 @@
 pub mod arima;
 mod calendar;
 mod linear;
+pub mod lstm;
 mod model;
 pub mod prophet;
 
