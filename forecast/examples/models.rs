@@ -99,17 +99,28 @@ fn lstm(options: &Options, first: i64, series: &[&Vec<f32>]) -> Result<Lstm, Fai
     Ok(model)
 }
 
-fn backtest(name: &str, options: &Options, first: i64, series: &[&Vec<f32>]) -> Result<(), Failure> {
-    let horizon = options.get("horizon", 24);
-    let refit_hours = options.get("refit", 7) * 24;
-    let model: Option<Box<dyn Model>> = match name {
+/// None for the methods that need no learning.
+fn model(
+    name: &str,
+    options: &Options,
+    first: i64,
+    series: &[&Vec<f32>],
+) -> Result<Option<Box<dyn Model>>, Failure> {
+    Ok(match name {
         "naive" | "median7" => None,
         "arima" => Some(Box::new(arima(options))),
         "prophet" => Some(Box::new(Prophet::default())),
         "lstm" => Some(Box::new(lstm(options, first, series)?)),
         _ => return Err(format!("no model is called {name}").into()),
-    };
+    })
+}
+
+fn backtest(name: &str, options: &Options, first: i64, series: &[&Vec<f32>]) -> Result<(), Failure> {
+    let horizon = options.get("horizon", 24);
+    let refit_hours = options.get("refit", 7) * 24;
+    let model = model(name, options, first, series)?;
     let (mut log_ratios, mut fits, mut spent, mut short) = (Vec::new(), 0_u32, 0.0, 0_u32);
+    let (mut updates, mut updating, mut pathing) = (0_usize, 0.0, 0.0);
     for values in series {
         // `back`: days before the end at which the 21 days end.
         let end = values.len() - 24 * options.get("back", 0);
@@ -130,8 +141,13 @@ fn backtest(name: &str, options: &Options, first: i64, series: &[&Vec<f32>]) -> 
                 }
                 match &mut fitted {
                     Some((_, fitted)) => {
+                        let before = Instant::now();
                         values[known_until..origin].iter().for_each(|&value| fitted.update(value, &[]));
+                        updating += before.elapsed().as_secs_f64();
+                        updates += origin - known_until;
+                        let before = Instant::now();
                         fitted.path(Rows::NONE, &mut path);
+                        pathing += before.elapsed().as_secs_f64();
                     }
                     None => {
                         short += 1;
@@ -163,10 +179,12 @@ fn backtest(name: &str, options: &Options, first: i64, series: &[&Vec<f32>]) -> 
     let mean = log_ratios.iter().sum::<f64>() / log_ratios.len() as f64;
     let worse = log_ratios.iter().filter(|ratio| **ratio > 0.0).count();
     println!(
-        "{name}: {:.4} of seasonal naive over {} series ({worse} worse, {short} unfit), {:.2} ms a fit",
+        "{name}: {:.4} of seasonal naive over {} series ({worse} worse, {short} unfit), {:.2} ms a fit, {:.2} us an hour taken, {:.0} us a path",
         mean.exp(),
         log_ratios.len(),
-        1e3 * spent / f64::from(fits.max(1))
+        1e3 * spent / f64::from(fits.max(1)),
+        1e6 * updating / updates.max(1) as f64,
+        1e6 * pathing / (21 * log_ratios.len()) as f64,
     );
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A recurrent network pooled over entities: it learns from many series what the last days of one say of the next.
 //!
 //! Long short-term memory (Hochreiter and Schmidhuber, 1997) steps over the last two days and on into the unknown hours,
-//! and puts out how each differs from the median of the same hour on the last seven days ([`window`]). Trained for the
+//! and puts out how each differs from the median of the same hour on the last seven days. Trained for the
 //! absolute error, so that the output is a median, on windows drawn from all series, part of which begin late: an entity
 //! with half a day of history is forecast from what others did.
 //!

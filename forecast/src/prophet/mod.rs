@@ -3,7 +3,7 @@
 //!
 //! The model, its priors and its scaling are those of the paper's program with linear growth and additive terms; its most
 //! probable parameters are found without a general optimiser. All terms but the noise are linear, so that the history is
-//! needed only as one matrix of products, which takes an hour more in constant time ([`posterior`]).
+//! needed only as one matrix of products, which takes an hour more in constant time.
 //!
 //! - Events and holidays are the caller's regressor columns: zero or one, or any number, which is then standardised.
 //! - Nothing here follows the last hours: two histories with the same seasons and trend have the same forecast. That is
