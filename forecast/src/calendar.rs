@@ -2,8 +2,7 @@
 
 use std::f64::consts::TAU;
 
-pub(crate) const DAY_HOURS: usize = 24;
-pub(crate) const WEEK_HOURS: usize = 7 * DAY_HOURS;
+use crate::{DAY, WEEK};
 
 /// How finely the day and the week are drawn: each harmonic is a sine and a cosine.
 ///
@@ -26,8 +25,8 @@ impl Harmonics {
         debug_assert_eq!(row.len(), self.columns());
         let (daily, weekly) = row.split_at_mut(2 * self.daily);
         let weekly_orders = (1..).filter(|order| order % 7 != 0);
-        fill_period(hour, DAY_HOURS, 1.., daily);
-        fill_period(hour, WEEK_HOURS, weekly_orders, weekly);
+        fill_period(hour, DAY, 1.., daily);
+        fill_period(hour, WEEK, weekly_orders, weekly);
     }
 }
 

@@ -1,13 +1,30 @@
 //! Hourly load series in, distributions out. Pure: no I/O, no clock, seeds are arguments.
+//!
+//! A [`Series`] is a history. A [`Model`] learns one and draws the most likely course from there. What a model is worth is
+//! found by walking it over the history it did not see ([`walk`]). [`hot`] is the question that a planner asks: will
+//! the peak of a window exceed a limit? [`measures`] say how good the answers were.
+//!
+//! The models that cost milliseconds, and are for a few hundred entities: [`arima`], [`prophet`], [`lstm`].
 
 pub mod arima;
+mod autoregression;
 mod calendar;
+pub mod hot;
 mod linear;
+mod logistic;
 pub mod lstm;
+pub mod measures;
 mod model;
 pub mod prophet;
+mod seasonal_naive;
+pub mod series;
+pub mod walk;
 
+pub use autoregression::Autoregression;
+pub use calendar::Harmonics;
 pub use model::{FitError, Fitted, Model, Rows};
+pub use seasonal_naive::SeasonalNaive;
+pub use series::{DAY, Series, WEEK};
 
 /// To the precision that series are kept in.
 #[expect(clippy::cast_possible_truncation, reason = "rounding to the kept precision is what is asked for")]

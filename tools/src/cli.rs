@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::backup::{Backup, Restore};
+use crate::forecast::Forecast;
 use crate::import::Import;
 use crate::load::Load;
 use crate::node::Arguments;
@@ -44,6 +45,11 @@ pub(crate) enum Command {
     Restore(Restore),
     /// Copy the strings and hashes of a running Redis.
     Import(Import),
+    /// Forecast load: how likely it exceeds a limit.
+    Forecast {
+        #[command(subcommand)]
+        what: Forecast,
+    },
     /// Put load on a Redis-compatible server, measure it, and check what it acknowledged.
     Load(Box<Load>),
 }

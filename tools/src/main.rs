@@ -7,6 +7,7 @@
 mod backup;
 mod cli;
 mod finding;
+mod forecast;
 mod import;
 mod inspect;
 mod load;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Inspect { .. }
         | Command::Repair(_)
         | Command::Load(_)
+        | Command::Forecast { .. }
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Import(_) => tracing::Level::WARN,
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Inspect { what } => inspect::run(&what),
         Command::Repair(request) => repair::run(&request),
         Command::Load(options) => load::run(&options),
+        Command::Forecast { what } => forecast::run(&what),
         Command::Backup(options) => backup::run(&options),
         Command::Restore(options) => backup::restore(&options),
         Command::Import(options) => import::run(&options),

@@ -14,8 +14,7 @@ mod least_squares;
 mod polynomial;
 mod state;
 
-use crate::calendar::{DAY_HOURS, Harmonics};
-use crate::{FitError, Fitted, Model, Rows};
+use crate::{DAY, FitError, Fitted, Harmonics, Model, Rows};
 use least_squares::Problem;
 use polynomial::Lags;
 use state::Fit;
@@ -53,7 +52,7 @@ impl Default for Arima {
             daily: Order { ar: 1, differences: 0, ma: 1 },
             harmonics: Harmonics { daily: 0, weekly: 0 },
             huber: 1.5,
-            window_hours: 5 * 7 * DAY_HOURS,
+            window_hours: 5 * 7 * DAY,
         }
     }
 }
@@ -84,12 +83,12 @@ impl Arima {
     /// A day to start from, and two known hours for each number that is learnt.
     fn known_hours_min(&self, regressors: usize) -> usize {
         let terms = self.hourly.ar + self.hourly.ma + self.daily.ar + self.daily.ma;
-        self.burn_in_hours() + DAY_HOURS + 2 * (terms + self.columns(regressors))
+        self.burn_in_hours() + DAY + 2 * (terms + self.columns(regressors))
     }
 
     /// The hours whose difference reaches before the history.
     fn burn_in_hours(&self) -> usize {
-        self.hourly.differences + DAY_HOURS * self.daily.differences
+        self.hourly.differences + DAY * self.daily.differences
     }
 
     fn is_integrated(&self) -> bool {
@@ -123,13 +122,13 @@ impl Arima {
         Lags {
             ar: polynomial::product(&[
                 (1, polynomial::stationary(hourly_ar)),
-                (DAY_HOURS, polynomial::stationary(daily_ar)),
+                (DAY, polynomial::stationary(daily_ar)),
                 (1, polynomial::differences(self.hourly.differences)),
-                (DAY_HOURS, polynomial::differences(self.daily.differences)),
+                (DAY, polynomial::differences(self.daily.differences)),
             ]),
             ma: polynomial::product(&[
                 (1, polynomial::stationary(hourly_ma)),
-                (DAY_HOURS, polynomial::stationary(daily_ma)),
+                (DAY, polynomial::stationary(daily_ma)),
             ]),
         }
     }

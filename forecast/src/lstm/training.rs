@@ -3,8 +3,7 @@
 use super::network::Network;
 use super::window::{RECENT_HOURS, Window};
 use super::{KNOWN_HOURS_MIN, Training, last_hours};
-use crate::FitError;
-use crate::calendar::DAY_HOURS;
+use crate::{DAY, FitError};
 
 /// A window, and how the truth differs from what is typical at each of its steps; NaN where that is unknown.
 struct Example {
@@ -107,7 +106,7 @@ impl Adam {
 }
 
 /// The furthest lead that is learnt.
-const HORIZON_HOURS: usize = 2 * DAY_HOURS;
+const HORIZON_HOURS: usize = 2 * DAY;
 /// Of the windows: how many begin late, as a young entity's.
 const YOUNG_SHARE: f32 = 0.25;
 /// Steps over known hours teach the memory too; forecasts are what counts.

@@ -3,14 +3,14 @@
 //! The same window is made for learning and for forecasting. Hours beyond the last known one are steps like all others,
 //! whose value is unknown: so are gaps.
 
-use crate::calendar::{DAY_HOURS, Harmonics};
+use crate::{DAY, Harmonics};
 
 /// How far back the network steps.
-const STEPPED_HOURS: usize = 2 * DAY_HOURS;
+const STEPPED_HOURS: usize = 2 * DAY;
 /// How many days say what an hour of the day is like.
 const TYPICAL_DAYS: usize = 7;
 /// All that a window is made of.
-pub(super) const RECENT_HOURS: usize = STEPPED_HOURS + TYPICAL_DAYS * DAY_HOURS;
+pub(super) const RECENT_HOURS: usize = STEPPED_HOURS + TYPICAL_DAYS * DAY;
 /// Numbers a step is told: the value before it and whether that is known; what is typical of its hour, on how many days
 /// that rests, and the last such value; hours since a value was known; day and week.
 pub(super) const INPUTS: usize = 6 + 4;
@@ -60,7 +60,7 @@ impl Window {
                 window.scaled(typical, centre),
                 days as f32 / TYPICAL_DAYS as f32,
                 window.scaled(last, centre),
-                (unknown_hours / DAY_HOURS as f32).min(2.0),
+                (unknown_hours / DAY as f32).min(2.0),
                 a,
                 b,
                 c,
@@ -94,7 +94,7 @@ impl Window {
 
 /// Known values of the same hour on days before, newest first.
 fn same_hour(recent: &[f32], index: usize) -> impl Iterator<Item = f32> {
-    let back = (1..).map_while(move |day| index.checked_sub(day * DAY_HOURS));
+    let back = (1..).map_while(move |day| index.checked_sub(day * DAY));
     back.filter_map(|at| recent.get(at).copied()).filter(|value| value.is_finite()).take(TYPICAL_DAYS)
 }
 

@@ -3,8 +3,7 @@
 //! In order: slope and level of the trend, its bends, harmonics, regressors.
 
 use super::Prophet;
-use crate::Rows;
-use crate::calendar::Harmonics;
+use crate::{Harmonics, Rows};
 
 /// Columns before the bends: slope, level.
 const LINE: usize = 2;

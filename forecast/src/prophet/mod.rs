@@ -12,8 +12,7 @@
 mod design;
 mod posterior;
 
-use crate::calendar::{DAY_HOURS, Harmonics};
-use crate::{FitError, Fitted, Model, Rows};
+use crate::{DAY, FitError, Fitted, Harmonics, Model, Rows};
 use design::Design;
 use posterior::{Posterior, Priors};
 
@@ -42,7 +41,7 @@ impl Default for Prophet {
             changepoint_scale: 0.05,
             harmonics: Harmonics { daily: 4, weekly: 3 },
             seasonal_scale: 10.0,
-            window_hours: 5 * 7 * DAY_HOURS,
+            window_hours: 5 * 7 * DAY,
         }
     }
 }
@@ -55,7 +54,7 @@ impl Model for Prophet {
     fn fit(&self, start: i64, history: &[f32], regressors: Rows<'_>) -> Result<Box<dyn Fitted>, FitError> {
         let skipped = history.len().saturating_sub(self.window_hours);
         let known: Vec<usize> = (skipped..history.len()).filter(|&hour| history[hour].is_finite()).collect();
-        let need = 2 * DAY_HOURS;
+        let need = 2 * DAY;
         if known.len() < need {
             return Err(FitError::TooShort { have: known.len(), need });
         }
@@ -97,7 +96,7 @@ impl Fitted for Fit {
         }
         self.next_hour += 1;
         // One hour among hundreds changes little: parameters follow once a day.
-        if self.next_hour.rem_euclid(DAY_HOURS as i64) == 0 {
+        if self.next_hour.rem_euclid(DAY as i64) == 0 {
             self.posterior.settle();
         }
     }

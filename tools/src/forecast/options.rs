@@ -1,0 +1,148 @@
+//! The command line of `foreshard forecast`.
+
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+const HOT_HELP: &str = "\
+The limit is a load, or pNN: that percentile of all hours before the first origin. The window counts from the last known \
+hour: 2..7 asks for six hours and leaves one to act. An origin is written as the start of the first unknown hour.
+
+Example: foreshard forecast hot --in load.csv --metric reads+writes --limit 900 --window 2..7 --out hot.csv";
+
+/// What to forecast.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Forecast {
+    /// How likely the peak of each entity exceeds a limit in a window ahead, at every origin.
+    #[command(after_help = HOT_HELP)]
+    Hot(Hot),
+    /// How good such probabilities were, beside those of simple methods.
+    #[command(
+        after_help = "Example: foreshard forecast score --in load.csv --metric reads+writes --limit 900 \
+        --window 2..7 --forecast hot.csv"
+    )]
+    Score(Score),
+}
+
+/// Where the load is.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Load {
+    /// CSV, plain or gzip, with columns time (Unix seconds of the hour's start, or an hour index), entity, and metrics.
+    #[arg(long = "in", value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// The column, or several whose sum is meant, as in reads+writes; what follows _per_ may be left out.
+    #[arg(long)]
+    pub(crate) metric: String,
+    /// Leave off so many days at the end, as if they had not been yet.
+    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    pub(crate) leave_off: u16,
+    /// Threads to compute with. The result is the same for any number.
+    #[arg(long, default_value = "1")]
+    pub(crate) threads: NonZeroUsize,
+}
+
+/// The question.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Asking {
+    /// The load that is too much, or pNN.
+    #[arg(long, value_parser = parse_limit)]
+    pub(crate) limit: Limit,
+    /// Hours ahead, first..last; 1 is the first unknown hour.
+    #[arg(long, value_parser = parse_window)]
+    pub(crate) window: RangeInclusive<usize>,
+}
+
+/// The options of `forecast hot`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Hot {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    #[command(flatten)]
+    pub(crate) asking: Asking,
+    /// Between origins.
+    #[arg(long, value_parser = parse_hours, default_value = "6h")]
+    pub(crate) origins: usize,
+    /// The first origin lies so long before the end of the load.
+    #[arg(long, value_parser = parse_hours, default_value = "21d")]
+    pub(crate) last: usize,
+    /// Where to write origin,entity,probability.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+}
+
+/// The options of `forecast score`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Score {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    #[command(flatten)]
+    pub(crate) asking: Asking,
+    /// What `forecast hot` wrote.
+    #[arg(long)]
+    pub(crate) forecast: PathBuf,
+}
+
+/// What is too much.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Limit {
+    Load(f64),
+    /// 0 to 100.
+    Percentile(f64),
+}
+
+fn parse_limit(text: &str) -> Result<Limit, String> {
+    let wrong = || "must be a load of zero or more, or a percentile from p0 to p100".to_owned();
+    let (digits, percentile) = text.strip_prefix('p').map_or((text, false), |digits| (digits, true));
+    let number: f64 = digits.parse().map_err(|_| wrong())?;
+    match percentile {
+        true if (0.0..=100.0).contains(&number) => Ok(Limit::Percentile(number)),
+        false if number.is_finite() && number >= 0.0 => Ok(Limit::Load(number)),
+        _ => Err(wrong()),
+    }
+}
+
+fn parse_window(text: &str) -> Result<RangeInclusive<usize>, String> {
+    /// A week ahead and beyond, the last hour says nothing.
+    const HOURS_MAX: usize = 14 * 24;
+    let ends = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    match ends {
+        Some((from, to)) if 1 <= from && from <= to && to <= HOURS_MAX => Ok(from..=to),
+        _ => Err(format!("must be first..last with 1 <= first <= last <= {HOURS_MAX}")),
+    }
+}
+
+/// `6h` or `21d`, at least one hour and at most a year.
+pub(crate) fn parse_hours(text: &str) -> Result<usize, String> {
+    let hours = match (text.strip_suffix('h'), text.strip_suffix('d')) {
+        (Some(hours), _) => hours.parse().ok(),
+        (_, Some(days)) => days.parse::<usize>().ok().and_then(|days| days.checked_mul(24)),
+        _ => None,
+    };
+    hours
+        .filter(|hours| (1..=366 * 24).contains(hours))
+        .ok_or_else(|| "must be hours or days, as in 6h or 21d, up to a year".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_windows_and_spans_are_read_or_refused() {
+        assert_eq!(parse_limit("881.7"), Ok(Limit::Load(881.7)));
+        assert_eq!(parse_limit("p97"), Ok(Limit::Percentile(97.0)));
+        for wrong in ["", "p", "-1", "p101", "NaN", "inf"] {
+            assert!(parse_limit(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(parse_window("2..7"), Ok(2..=7));
+        for wrong in ["0..7", "7..2", "2", "1..999", "a..b"] {
+            assert!(parse_window(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!((parse_hours("6h"), parse_hours("21d")), (Ok(6), Ok(504)));
+        for wrong in ["0h", "6", "h", "999999999999999999999d", "367d"] {
+            assert!(parse_hours(wrong).is_err(), "{wrong}");
+        }
+    }
+}
