@@ -1,20 +1,27 @@
 //! Hourly load series in, distributions out. Pure: no I/O, no clock, seeds are arguments.
 //!
 //! A [`Series`] is a history. A [`Model`] learns one and draws the most likely course from there. What a model is worth is
-//! found by walking it over the history it did not see ([`walk`]); [`blend()`] weighs models by what they were worth. The errors
-//! of a walk, added to its latest course, are [`scenarios`]: whole paths, from which quantiles and probabilities are counted. [`hot`] is the question that a planner asks: will
-//! the peak of a window exceed a limit? [`measures`] say how good the answers were.
+//! found by walking it over the history it did not see ([`walk`]); [`blend()`] weighs models by what they were worth. The
+//! errors of a walk, added to its latest course, are [`scenarios`]: whole paths, from which quantiles and probabilities
+//! are counted. [`hot`] is the question that a planner asks: will the peak of a window exceed a limit? [`measures`] say
+//! how good the answers were.
+//!
+//! The models that cost milliseconds, and are for a few hundred entities: [`arima`], [`prophet`], [`lstm`].
 
+pub mod arima;
 mod autoregression;
 mod blend;
 mod climatology;
 mod double_seasonal;
+mod calendar;
 pub mod hot;
 mod linear;
 mod logistic;
+pub mod lstm;
 pub mod measures;
 mod model;
 pub mod scenarios;
+pub mod prophet;
 mod seasonal_naive;
 pub mod series;
 pub mod walk;
@@ -23,6 +30,7 @@ pub use autoregression::Autoregression;
 pub use blend::blend;
 pub use climatology::Climatology;
 pub use double_seasonal::DoubleSeasonal;
+pub use calendar::Harmonics;
 pub use model::{FitError, Fitted, Model, Rows};
 pub use seasonal_naive::SeasonalNaive;
 pub use series::{DAY, Series, WEEK};
