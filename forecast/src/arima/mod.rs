@@ -45,15 +45,20 @@ pub struct Order {
     pub ma: usize,
 }
 
+impl Arima {
+    /// What did best over many hourly loads.
+    pub const DEFAULT: Self = Self {
+        hourly: Order { ar: 1, differences: 0, ma: 1 },
+        daily: Order { ar: 1, differences: 0, ma: 1 },
+        harmonics: Harmonics { daily: 0, weekly: 0 },
+        huber: 1.5,
+        window_hours: 5 * 7 * DAY,
+    };
+}
+
 impl Default for Arima {
     fn default() -> Self {
-        Self {
-            hourly: Order { ar: 1, differences: 0, ma: 1 },
-            daily: Order { ar: 1, differences: 0, ma: 1 },
-            harmonics: Harmonics { daily: 0, weekly: 0 },
-            huber: 1.5,
-            window_hours: 5 * 7 * DAY,
-        }
+        Self::DEFAULT
     }
 }
 

@@ -33,16 +33,21 @@ pub struct Prophet {
     pub window_hours: usize,
 }
 
+impl Prophet {
+    /// The paper's, with harmonics of the day and the week.
+    pub const DEFAULT: Self = Self {
+        changepoints: 25,
+        changepoint_range: 0.8,
+        changepoint_scale: 0.05,
+        harmonics: Harmonics { daily: 4, weekly: 3 },
+        seasonal_scale: 10.0,
+        window_hours: 5 * 7 * DAY,
+    };
+}
+
 impl Default for Prophet {
     fn default() -> Self {
-        Self {
-            changepoints: 25,
-            changepoint_range: 0.8,
-            changepoint_scale: 0.05,
-            harmonics: Harmonics { daily: 4, weekly: 3 },
-            seasonal_scale: 10.0,
-            window_hours: 5 * 7 * DAY,
-        }
+        Self::DEFAULT
     }
 }
 

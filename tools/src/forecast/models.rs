@@ -1,5 +1,7 @@
 //! The methods by name, and the walk that each is judged and used by.
 
+use foreshard_forecast::arima::Arima;
+use foreshard_forecast::prophet::Prophet;
 use foreshard_forecast::walk::{NoRegressors, Plan, Walk};
 use foreshard_forecast::{
     Autoregression, Climatology, DoubleSeasonal, Model, SeasonalNaive, Series, WEEK, blend,
@@ -13,8 +15,15 @@ pub(crate) const STEP: usize = 6;
 pub(crate) const REFIT: usize = WEEK;
 
 /// Every method there is.
-pub(crate) const MODELS: [&dyn Model; 5] =
-    [&SeasonalNaive::DAILY, &Climatology::LAST_WEEK, &Climatology::FADING, &DoubleSeasonal, &Autoregression];
+pub(crate) const MODELS: [&dyn Model; 7] = [
+    &SeasonalNaive::DAILY,
+    &Climatology::LAST_WEEK,
+    &Climatology::FADING,
+    &DoubleSeasonal,
+    &Autoregression,
+    &Arima::DEFAULT,
+    &Prophet::DEFAULT,
+];
 /// What is blended. Seasonal naive is what the others are measured by, and adds only noise.
 const BLENDED: [&dyn Model; 4] =
     [&Climatology::LAST_WEEK, &Climatology::FADING, &DoubleSeasonal, &Autoregression];
