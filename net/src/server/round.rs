@@ -50,8 +50,8 @@ pub(crate) enum End {
 }
 
 impl Round {
-    /// Decodes commands from `input[*done..]` on, at most `commands`, and advances `done` behind them. `decoder` is the
-    /// connection's: it keeps what it has seen of a command that is not complete.
+    /// Decodes commands from `input[*done..]` on, and advances `done` behind them. `decoder` is the connection's: it keeps
+    /// what it has seen of a command that is not complete.
     pub(crate) fn gather(
         &mut self,
         decoder: &mut Decoder,
