@@ -12,6 +12,7 @@ pub mod idle;
 pub mod load;
 pub mod machine;
 pub mod metrics;
+pub mod node;
 pub mod report;
 pub mod server;
 

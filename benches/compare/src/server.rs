@@ -48,6 +48,14 @@ impl Server {
         }
     }
 
+    /// As [`Server::start`]; what it says goes to `log`, and into the error where it does not come to answer.
+    pub fn start_heard(program: &mut Program, address: SocketAddr, log: &Path) -> Result<Self> {
+        Self::start(program.log(log)?, address).map_err(|e| {
+            let said = std::fs::read_to_string(log).unwrap_or_default();
+            format!("{e}\n{said}").into()
+        })
+    }
+
     /// Where clients connect.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

@@ -10,10 +10,9 @@ use std::time::Duration;
 use crate::io::runtime::Runtime;
 use crate::io::turns::Slice;
 
-/// A slice of background work: what it adds to the wait of an operation that comes meanwhile. A tenth of it goes to
-/// switching.
+/// A slice of background work: what it adds to the wait of an operation that comes meanwhile.
 const SLICE: Duration = Duration::from_micros(50);
-/// The least share, and the least rest that a share of all is rounded to.
+/// The least share: what is left to do gets done, however busy the core is.
 const SHARE_MIN: f64 = 0.05;
 
 /// Which work.

@@ -9,6 +9,7 @@ use clap::Parser;
 use foreshard_compare::child::Program;
 use foreshard_compare::load::{self, Phase};
 use foreshard_compare::metrics::Metrics;
+use foreshard_compare::node::Node;
 use foreshard_compare::report::{Numbers, Report, SERVERS};
 use foreshard_compare::server::{Server, empty, free_address, program};
 use foreshard_compare::{Result, machine};
@@ -93,8 +94,6 @@ struct Bench {
     store: PathBuf,
     server_core: usize,
     client_core: usize,
-    /// The node's metrics.
-    admin: SocketAddr,
 }
 
 fn main() -> Result<()> {
@@ -112,8 +111,7 @@ fn main() -> Result<()> {
     })?;
     let foreshard = program(arguments.foreshard.take())?;
     let store = arguments.dir.join("store");
-    let admin = free_address(1)?;
-    let bench = Bench { foreshard, store, server_core, client_core, admin, arguments };
+    let bench = Bench { foreshard, store, server_core, client_core, arguments };
     let mut report = Report::of(bench.settings(&redis_version)?);
     for run in 0..bench.arguments.runs {
         let mut order = SERVERS;
@@ -136,12 +134,11 @@ fn main() -> Result<()> {
 impl Bench {
     /// All cells of one server, from an empty store.
     fn run(&self, name: &str, run: u32, report: &mut Report) -> Result<()> {
-        empty(&self.store)?;
-        let mut server = self.start(name)?;
+        let (mut server, admin) = self.start(name)?;
         self.fill(&server)?;
         machine::settle(server.child().id(), self.settle_max())?;
         for cell in &CELLS {
-            let numbers = self.flushing(name, || self.measure(&mut server, cell));
+            let numbers = flushing(admin, || self.measure(&mut server, cell));
             let numbers = numbers.map_err(|e| format!("{name}, {}: {e}", cell.title))?;
             eprintln!("run {run}, {name}, {}: {numbers:.1?}", cell.title);
             report.add((cell.name, cell.title), name, &numbers);
@@ -149,36 +146,24 @@ impl Bench {
         Ok(())
     }
 
-    fn start(&self, name: &str) -> Result<Server> {
-        let address = free_address(0)?;
-        let mut program;
-        if name == SERVERS[0] {
-            let config = self.store.join("node.toml");
-            let memtable_bytes = self.arguments.memtable_bytes;
-            std::fs::write(&config, format!("durability = \"always\"\nmemtable_bytes = {memtable_bytes}\n"))?;
-            program = Program::new(&self.foreshard, Some(self.server_core));
-            program
-                .arguments(["node", "--shards", "1"])
-                .arguments(["--partitions", &self.arguments.partitions.to_string()]);
-            program.arguments(["--listen", &address.to_string(), "--admin", &self.admin.to_string()]);
-            program
-                .argument("--config")
-                .argument(config)
-                .argument("--data")
-                .argument(self.store.join("data"));
+    /// A server over an empty store; of foreshard, its admin address too.
+    fn start(&self, name: &str) -> Result<(Server, Option<SocketAddr>)> {
+        let a = &self.arguments;
+        let started = if name == SERVERS[0] {
+            let settings = format!("durability = \"always\"\nmemtable_bytes = {}\n", a.memtable_bytes);
+            let node = Node::start(&self.foreshard, self.server_core, &self.store, a.partitions, &settings);
+            node.map(|node| (node.server, Some(node.admin)))
         } else {
-            program = Program::new(&self.arguments.redis, Some(self.server_core));
+            empty(&self.store)?;
+            let address = free_address(0)?;
+            let mut program = Program::new(&a.redis, Some(self.server_core));
             program.arguments(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", ""]);
             program
                 .arguments(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
                 .argument(&self.store);
-        }
-        let log = self.store.join("said");
-        let started = Server::start(program.log(&log)?, address);
-        started.map_err(|e| {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
-            format!("{name}: {e}\n{said}").into()
-        })
+            Server::start_heard(&mut program, address, &self.store.join("said")).map(|server| (server, None))
+        };
+        Ok(started.map_err(|e| format!("{name}: {e}"))?)
     }
 
     fn generator(&self, server: &Server, pipeline: u32) -> Program {
@@ -223,18 +208,6 @@ impl Bench {
         Ok(numbers)
     }
 
-    /// What `measure` says, and of foreshard how many memtables it flushed meanwhile.
-    fn flushing(&self, name: &str, measure: impl FnOnce() -> Result<Numbers>) -> Result<Numbers> {
-        if name != SERVERS[0] {
-            return measure();
-        }
-        let flushes = || Metrics::of(self.admin)?.get("flushes_total");
-        let before = flushes()?;
-        let mut numbers = measure()?;
-        numbers.insert("memtables_flushed", flushes()? - before);
-        Ok(numbers)
-    }
-
     fn settle_max(&self) -> Duration {
         if self.arguments.smoke { SMOKE_SETTLE_MAX } else { SETTLE_MAX }
     }
@@ -256,6 +229,16 @@ impl Bench {
             "runs": a.runs,
         }))
     }
+}
+
+/// What `measure` says, and of a node how many memtables it flushed meanwhile.
+fn flushing(admin: Option<SocketAddr>, measure: impl FnOnce() -> Result<Numbers>) -> Result<Numbers> {
+    let Some(admin) = admin else { return measure() };
+    let flushes = || Metrics::of(admin)?.get("flushes_total");
+    let before = flushes()?;
+    let mut numbers = measure()?;
+    numbers.insert("memtables_flushed", flushes()? - before);
+    Ok(numbers)
 }
 
 /// Of a cell: processor times as (process, core) before and right after it, and the process's when it was settled.

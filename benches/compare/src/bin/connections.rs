@@ -8,13 +8,17 @@ use clap::Parser;
 use foreshard_compare::child::Program;
 use foreshard_compare::idle::Idle;
 use foreshard_compare::load::{self, Phase};
-use foreshard_compare::server::{Server, empty, free_address, program};
+use foreshard_compare::node::Node;
+use foreshard_compare::server::{Server, program};
 use foreshard_compare::{Result, machine};
 use serde::Serialize;
 
 const EXAMPLES: &str = "Examples:\n  \
     cargo run --release -p foreshard-compare --bin connections\n  \
     cargo run --release -p foreshard-compare --bin connections -- --idle 1000 --seconds 5 --json";
+
+/// Partitions of the node\'s one shard.
+const PARTITIONS: u32 = 8;
 
 /// What many connections cost a node: idle ones beside none, and many busy ones beside few at the same rate.
 #[derive(Parser)]
@@ -207,20 +211,9 @@ impl Bench {
     }
 
     fn start(&self) -> Result<Server> {
-        empty(&self.store)?;
-        let (address, admin) = (free_address(0)?, free_address(1)?);
         let clients = self.arguments.idle + self.arguments.many as usize + CLIENTS_BESIDES;
-        let config = self.store.join("node.toml");
-        std::fs::write(&config, format!("maxclients = {clients}\n"))?;
-        let mut program = Program::new(&self.foreshard, Some(self.server_core));
-        program.arguments(["node", "--shards", "1", "--partitions", "8"]);
-        program.arguments(["--listen", &address.to_string(), "--admin", &admin.to_string()]);
-        program.argument("--config").argument(config).argument("--data").argument(self.store.join("data"));
-        let log = self.store.join("said");
-        Server::start(program.log(&log)?, address).map_err(|e| {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
-            format!("{e}\n{said}").into()
-        })
+        let settings = format!("maxclients = {clients}\n");
+        Ok(Node::start(&self.foreshard, self.server_core, &self.store, PARTITIONS, &settings)?.server)
     }
 
     fn generator(&self, node: &Server, connections: u32) -> Program {

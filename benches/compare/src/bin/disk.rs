@@ -2,7 +2,6 @@
 //! writes at half load while it compacts. See benches/README.md.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -11,9 +10,13 @@ use foreshard_compare::child::Program;
 use foreshard_compare::fio::{FlushedWrites, RandomReads};
 use foreshard_compare::load::{self, Phase};
 use foreshard_compare::metrics::Metrics;
-use foreshard_compare::server::{Server, empty, free_address, program};
+use foreshard_compare::node::Node;
+use foreshard_compare::server::{empty, program};
 use foreshard_compare::{Result, machine};
 use serde::Serialize;
+
+/// Partitions of the node\'s one shard.
+const PARTITIONS: u32 = 8;
 
 /// The node beside the device: reads of data ten times its caches, and durable writes at half load.
 #[derive(Parser)]
@@ -97,12 +100,6 @@ struct Bench {
     store: PathBuf,
     server_core: usize,
     client_core: usize,
-}
-
-/// A node and its admin address.
-struct Node {
-    server: Server,
-    admin: SocketAddr,
 }
 
 fn main() -> Result<()> {
@@ -227,20 +224,8 @@ impl Bench {
     }
 
     fn start(&self, settings: &str) -> Result<Node> {
-        empty(&self.store)?;
-        let (address, admin) = (free_address(0)?, free_address(1)?);
-        let config = self.store.join("node.toml");
-        std::fs::write(&config, format!("durability = \"always\"\n{settings}"))?;
-        let mut program = Program::new(&self.foreshard, Some(self.server_core));
-        program.arguments(["node", "--shards", "1", "--partitions", "8"]);
-        program.arguments(["--listen", &address.to_string(), "--admin", &admin.to_string()]);
-        program.argument("--config").argument(config).argument("--data").argument(self.store.join("data"));
-        let log = self.store.join("said");
-        let server = Server::start(program.log(&log)?, address).map_err(|e| {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
-            format!("{e}\n{said}")
-        })?;
-        Ok(Node { server, admin })
+        let settings = format!("durability = \"always\"\n{settings}");
+        Node::start(&self.foreshard, self.server_core, &self.store, PARTITIONS, &settings)
     }
 
     fn generator(&self, node: &Node) -> Program {
