@@ -204,6 +204,11 @@ impl WriteBatch {
         self.ops.push(Stored { kind, start, key_end, end: self.bytes.len() });
     }
 
+    /// Bytes it takes in a log, never underestimated.
+    pub(crate) fn bytes(&self) -> usize {
+        self.ops.iter().map(|op| self.op(op).bytes()).sum()
+    }
+
     /// The operations as they were added: for a batch made of normalised ones.
     pub(crate) fn ops(&self) -> Vec<Op<'_>> {
         self.ops.iter().map(|op| self.op(op)).collect()

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::ids::TableVersion;
+
 /// The result of an engine operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -37,6 +39,16 @@ pub enum Error {
     /// A row read by this transaction was changed before it committed; run it again.
     #[error("a row this transaction read was changed by another: run it again")]
     Conflict,
+    /// Not here as of this version of the partition table: whoever has learnt that version knows where. Nothing was
+    /// done. Callers of a store never see it: whoever routes an operation follows.
+    #[error("not here any more as of version {version} of the partition table: look again")]
+    Moved {
+        /// The table that says so.
+        version: TableVersion,
+    },
+    /// It was certainly not done: its rows were on their way to another partition for longer than it could wait.
+    #[error("{0}; nothing was done: try again")]
+    TryAgain(Arc<str>),
     /// The shard stopped acknowledging (R3). What it had acknowledged is safe and can still be read.
     #[error("the shard stopped taking writes: {0}")]
     Stopped(Arc<str>),
@@ -81,6 +93,11 @@ impl Error {
         Self::Misuse(Arc::from(what.into()))
     }
 
+    /// Waited as long as it may, and was not done.
+    pub fn try_again(why: impl Into<String>) -> Self {
+        Self::TryAgain(Arc::from(why.into()))
+    }
+
     /// Whether this is the device saying that it has no room.
     #[must_use]
     pub fn is_no_space(&self) -> bool {
@@ -92,6 +109,8 @@ impl Error {
             Self::Corrupt(_)
             | Self::Misuse(_)
             | Self::Conflict
+            | Self::Moved { .. }
+            | Self::TryAgain(_)
             | Self::Stopped(_)
             | Self::Closed
             | Self::Unsupported(_) => false,

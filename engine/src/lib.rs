@@ -37,6 +37,7 @@ pub mod segment;
 pub mod shard;
 pub mod signal;
 pub mod store;
+pub mod stream;
 pub mod superblock;
 pub mod table;
 pub mod tombstones;

@@ -1,17 +1,19 @@
-//! Rows held by prepared transactions, and who waits for them.
+//! Rows held by prepared transactions and by moves, and who waits for them.
+//!
+//! A move fences its entity by holding all of its rows, as if it wrote them at any version: readers wait for it too.
 //!
 //! A transaction takes all its rows of a partition at once or waits; partitions are taken in ascending order by the
 //! coordinator, so no two transactions wait for each other. Waiters are served in order of arrival: a request
 //! conflicts with what is held *and* with what earlier arrivals wait for, so that nobody starves.
 //!
 //! Invariants:
-//! - two held spans of different transactions never overlap;
+//! - two held spans of different holders never overlap;
 //! - a plain write waits for any span it touches, a read only for written spans whose transaction might commit at or
-//!   below the read's version (R4: no reader sees half a transaction).
+//!   below the read's version (R4: no reader sees half a transaction), and for every fence.
 
 use crate::batch::Op;
 use crate::error::Error;
-use crate::ids::Version;
+use crate::ids::{MoveId, Version};
 use crate::wal::TxId;
 
 /// Some rows: one storage key, or a range of them.
@@ -44,10 +46,19 @@ pub(crate) struct Locks {
     arrivals: u64,
 }
 
+/// Who holds rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Holder {
+    /// A prepared transaction.
+    Transaction(TxId),
+    /// A move's fence.
+    Move(MoveId),
+}
+
 #[derive(Debug)]
 struct Held {
-    tx: TxId,
-    /// The transaction commits at this version or above.
+    holder: Holder,
+    /// The transaction commits at this version or above; 0 for a fence.
     floor: Version,
     /// Its outcome cannot be learned before a restart: its coordinator's log failed while it decided.
     in_doubt: bool,
@@ -57,6 +68,8 @@ struct Held {
 #[derive(Debug)]
 struct Queued {
     arrival: u64,
+    /// It will be a fence.
+    is_fence: bool,
     spans: Vec<Span>,
 }
 
@@ -64,13 +77,15 @@ struct Queued {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Arrival(u64);
 
-/// What a reader finds at a row.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What is in the way at a row.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Obstacle {
-    /// Nothing: read on.
+    /// Nothing: go on.
     None,
-    /// A transaction that will be decided: wait.
+    /// Something that will be decided: wait.
     Undecided,
+    /// A fence: wait, within its bounds.
+    Fenced,
     /// A transaction whose outcome only a restart can tell.
     InDoubt,
 }
@@ -83,8 +98,17 @@ impl Locks {
 
     /// Takes a place in the queue for `spans`.
     pub(crate) fn arrive(&mut self, spans: Vec<Span>) -> Arrival {
+        self.queue_up(spans, false)
+    }
+
+    /// As [`Locks::arrive`], for a fence: writers that come later wait within its bounds.
+    pub(crate) fn arrive_fence(&mut self, span: Span) -> Arrival {
+        self.queue_up(vec![span], true)
+    }
+
+    fn queue_up(&mut self, spans: Vec<Span>, is_fence: bool) -> Arrival {
         self.arrivals += 1;
-        self.queue.push(Queued { arrival: self.arrivals, spans });
+        self.queue.push(Queued { arrival: self.arrivals, is_fence, spans });
         Arrival(self.arrivals)
     }
 
@@ -93,76 +117,76 @@ impl Locks {
         self.queue.retain(|q| q.arrival != arrival.0);
     }
 
-    /// Whether everything `arrival` asked for is free of holders and of earlier arrivals.
-    pub(crate) fn is_free(&self, arrival: Arrival) -> bool {
+    /// What keeps `arrival` from what it asked for: holders, and earlier arrivals.
+    pub(crate) fn obstacle_for(&self, arrival: Arrival) -> Obstacle {
         let Some(at) = self.queue.iter().position(|q| q.arrival == arrival.0) else {
-            return true;
+            return Obstacle::None;
         };
-        let wanted = &self.queue[at].spans;
-        let taken = self.held.iter().map(|h| &h.spans).chain(self.queue[..at].iter().map(|q| &q.spans));
-        !overlap_any(wanted, taken)
+        self.obstacle_among(&self.queue[at].spans, &self.queue[..at])
     }
 
-    /// Turns a free place in the queue into a lock held by `tx`. The caller has seen [`Locks::is_free`].
-    pub(crate) fn acquire(&mut self, arrival: Arrival, tx: TxId, floor: Version) {
-        assert!(self.is_free(arrival), "acquire follows is_free without an await");
+    /// Turns a free place in the queue into a lock held by `holder`. The caller has seen that nothing is in its way.
+    pub(crate) fn acquire(&mut self, arrival: Arrival, holder: Holder, floor: Version) {
+        assert_eq!(self.obstacle_for(arrival), Obstacle::None, "acquired in the turn of the look");
         if let Some(at) = self.queue.iter().position(|q| q.arrival == arrival.0) {
             let spans = self.queue.remove(at).spans;
-            self.held.push(Held { tx, floor, in_doubt: false, spans });
+            self.held.push(Held { holder, floor, in_doubt: false, spans });
         }
     }
 
-    /// Whether a plain write of `span` must wait.
-    pub(crate) fn blocks_write(&self, span: &Span) -> bool {
-        let taken = self.held.iter().map(|h| &h.spans).chain(self.queue.iter().map(|q| &q.spans));
-        overlap_any(std::slice::from_ref(span), taken)
+    /// What a plain write of `spans` meets.
+    pub(crate) fn obstacle_to_write(&self, spans: &[Span]) -> Obstacle {
+        self.obstacle_among(spans, &self.queue)
+    }
+
+    fn obstacle_among(&self, wanted: &[Span], earlier: &[Queued]) -> Obstacle {
+        let held = self.held.iter().filter(|h| overlap_any(wanted, &h.spans)).map(Held::obstacle);
+        let queued = earlier.iter().filter(|q| overlap_any(wanted, &q.spans)).map(Queued::obstacle);
+        held.chain(queued).max().unwrap_or(Obstacle::None)
     }
 
     /// What a read of `start..end` (one key without an end) at version `at` meets.
     pub(crate) fn obstacle(&self, start: &[u8], end: Option<&[u8]>, at: Version) -> Obstacle {
-        let mut found = Obstacle::None;
-        for held in self.held.iter().filter(|h| h.floor <= at) {
+        let is_met = |held: &&Held| {
             let mut written = held.spans.iter().filter(|s| s.write);
-            if written.any(|s| overlaps((&s.start, s.end.as_deref()), (start, end))) {
-                if held.in_doubt {
-                    return Obstacle::InDoubt;
-                }
-                found = Obstacle::Undecided;
-            }
-        }
-        found
+            held.floor <= at && written.any(|s| overlaps((&s.start, s.end.as_deref()), (start, end)))
+        };
+        self.held.iter().filter(is_met).map(Held::obstacle).max().unwrap_or(Obstacle::None)
     }
 
-    /// Whether any of `spans` is held by a transaction whose outcome only a restart can tell.
-    pub(crate) fn is_doubtful(&self, spans: &[Span]) -> bool {
-        overlap_any(spans, self.held.iter().filter(|h| h.in_doubt).map(|h| &h.spans))
-    }
-
-    /// As [`Locks::is_doubtful`], for what an arrival asked for.
-    pub(crate) fn is_doubtful_for(&self, arrival: Arrival) -> bool {
-        self.queue.iter().find(|q| q.arrival == arrival.0).is_some_and(|q| self.is_doubtful(&q.spans))
-    }
-
-    /// Whether some undecided transaction may still commit at or below `at`.
+    /// Whether some undecided transaction may still commit at or below `at`. A fence commits nothing.
     pub(crate) fn undecided_at(&self, at: Version) -> Obstacle {
-        let undecided = || self.held.iter().filter(|h| h.floor <= at);
-        match undecided().next() {
-            None => Obstacle::None,
-            Some(_) if undecided().any(|h| h.in_doubt) => Obstacle::InDoubt,
-            Some(_) => Obstacle::Undecided,
-        }
+        let is_transaction = |h: &&Held| matches!(h.holder, Holder::Transaction(_));
+        let undecided = self.held.iter().filter(is_transaction).filter(|h| h.floor <= at);
+        undecided.map(Held::obstacle).max().unwrap_or(Obstacle::None)
     }
 
-    /// Frees what `tx` holds.
-    pub(crate) fn release(&mut self, tx: TxId) {
-        self.held.retain(|h| h.tx != tx);
+    /// Frees what `holder` holds.
+    pub(crate) fn release(&mut self, holder: Holder) {
+        self.held.retain(|h| h.holder != holder);
     }
 
     /// Marks what `tx` holds as undecidable before a restart.
     pub(crate) fn doubt(&mut self, tx: TxId) {
-        for held in self.held.iter_mut().filter(|h| h.tx == tx) {
+        for held in self.held.iter_mut().filter(|h| h.holder == Holder::Transaction(tx)) {
             held.in_doubt = true;
         }
+    }
+}
+
+impl Held {
+    const fn obstacle(&self) -> Obstacle {
+        match self.holder {
+            Holder::Transaction(_) if self.in_doubt => Obstacle::InDoubt,
+            Holder::Transaction(_) => Obstacle::Undecided,
+            Holder::Move(_) => Obstacle::Fenced,
+        }
+    }
+}
+
+impl Queued {
+    const fn obstacle(&self) -> Obstacle {
+        if self.is_fence { Obstacle::Fenced } else { Obstacle::Undecided }
     }
 }
 
@@ -171,12 +195,10 @@ pub(crate) fn in_doubt() -> Error {
     Error::Stopped("the row is part of a transaction whose outcome only a restart can tell".into())
 }
 
-fn overlap_any<'a>(wanted: &[Span], mut taken: impl Iterator<Item = &'a Vec<Span>>) -> bool {
-    taken.any(|spans| {
-        spans.iter().any(|t| {
-            wanted.iter().any(|w| {
-                (t.write || w.write) && overlaps((&t.start, t.end.as_deref()), (&w.start, w.end.as_deref()))
-            })
+fn overlap_any(wanted: &[Span], taken: &[Span]) -> bool {
+    taken.iter().any(|t| {
+        wanted.iter().any(|w| {
+            (t.write || w.write) && overlaps((&t.start, t.end.as_deref()), (&w.start, w.end.as_deref()))
         })
     })
 }
@@ -194,8 +216,14 @@ mod tests {
     use super::*;
     use crate::ids::{Incarnation, ShardId};
 
+    const FREE: Obstacle = Obstacle::None;
+
     fn tx(number: u64) -> TxId {
         TxId { incarnation: Incarnation(1), shard: ShardId(0), number }
+    }
+
+    fn held_by(number: u64) -> Holder {
+        Holder::Transaction(tx(number))
     }
 
     fn write(key: &[u8]) -> Span {
@@ -222,26 +250,27 @@ mod tests {
     fn later_arrivals_wait_behind_earlier_ones_for_the_same_rows() {
         let mut locks = Locks::default();
         let first = locks.arrive(vec![write(b"a")]);
-        locks.acquire(first, tx(1), Version(1));
+        locks.acquire(first, held_by(1), Version(1));
         let second = locks.arrive(vec![write(b"a"), write(b"b")]);
         let third = locks.arrive(vec![write(b"b")]);
         let other = locks.arrive(vec![write(b"c")]);
-        assert!(!locks.is_free(second) && !locks.is_free(third) && locks.is_free(other));
-        locks.release(tx(1));
-        assert!(locks.is_free(second) && !locks.is_free(third));
+        let free = |locks: &Locks| [second, third, other].map(|arrival| locks.obstacle_for(arrival) == FREE);
+        assert_eq!(free(&locks), [false, false, true]);
+        locks.release(held_by(1));
+        assert_eq!(free(&locks), [true, false, true]);
         locks.leave(second);
-        assert!(locks.is_free(third));
+        assert_eq!(free(&locks), [true, true, true]);
     }
 
     #[test]
     fn readers_wait_only_for_what_might_commit_in_their_past() {
         let mut locks = Locks::default();
         let arrival = locks.arrive(vec![range(b"a", b"c"), Span { write: false, ..write(b"x") }]);
-        locks.acquire(arrival, tx(1), Version(10));
+        locks.acquire(arrival, held_by(1), Version(10));
         assert_eq!(locks.obstacle(b"b", None, Version(9)), Obstacle::None);
         assert_eq!(locks.obstacle(b"b", None, Version(10)), Obstacle::Undecided);
         assert_eq!(locks.obstacle(b"x", None, Version::MAX), Obstacle::None);
-        assert!(locks.blocks_write(&write(b"x")));
+        assert_eq!(locks.obstacle_to_write(&[write(b"x")]), Obstacle::Undecided);
         assert_eq!(locks.obstacle(b"bb", Some(b"z"), Version::MAX), Obstacle::Undecided);
         locks.doubt(tx(1));
         assert_eq!(locks.obstacle(b"b", None, Version::MAX), Obstacle::InDoubt);
@@ -252,8 +281,29 @@ mod tests {
         let mut locks = Locks::default();
         let read = Span { write: false, ..write(b"a") };
         let first = locks.arrive(vec![read.clone()]);
-        locks.acquire(first, tx(1), Version(1));
+        locks.acquire(first, held_by(1), Version(1));
         let second = locks.arrive(vec![read]);
-        assert!(locks.is_free(second));
+        assert_eq!(locks.obstacle_for(second), FREE);
+    }
+
+    #[test]
+    fn a_fence_waits_for_what_is_prepared_and_then_parks_readers_of_any_version() {
+        let mut locks = Locks::default();
+        let prepared = locks.arrive(vec![write(b"b")]);
+        locks.acquire(prepared, held_by(1), Version(10));
+        let fence = locks.arrive_fence(range(b"a", b"c"));
+        assert_eq!(locks.obstacle_for(fence), Obstacle::Undecided);
+        assert_eq!(locks.obstacle_to_write(&[write(b"bb")]), Obstacle::Fenced, "it would delay the fence");
+        assert_eq!(locks.obstacle(b"bb", None, Version::MAX), FREE, "readers delay nobody");
+        locks.release(held_by(1));
+        locks.acquire(fence, Holder::Move(MoveId(7)), Version::ZERO);
+        let read = Span { write: false, ..write(b"b") };
+        let later = locks.arrive(vec![read]);
+        assert_eq!(locks.obstacle(b"bb", None, Version(1)), Obstacle::Fenced);
+        assert_eq!(locks.obstacle_for(later), Obstacle::Fenced);
+        assert_eq!(locks.obstacle_to_write(&[write(b"c")]), FREE);
+        assert_eq!(locks.undecided_at(Version::MAX), FREE, "it commits nothing");
+        locks.release(Holder::Move(MoveId(7)));
+        assert_eq!(locks.obstacle_for(later), FREE);
     }
 }

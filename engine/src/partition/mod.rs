@@ -11,20 +11,25 @@
 //! - a row observed by a reader is committed before the reader's reply (R4): `commit_of` finds what to wait for;
 //! - only committed indexes are flushed (R8); `flushed` never exceeds what is committed.
 
+pub(crate) mod base;
 pub(crate) mod compaction;
 pub(crate) mod cuts;
+pub(crate) mod fence;
 pub(crate) mod flush;
+pub(crate) mod import;
 pub(crate) mod levels;
 pub(crate) mod locks;
 pub mod open;
 mod output;
 pub(crate) mod pace;
+pub(crate) mod parking;
 pub(crate) mod prepared;
 pub mod read;
 pub(crate) mod replay;
 pub mod retention;
 pub(crate) mod snapshots;
 pub mod strategy;
+pub(crate) mod tap;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -36,8 +41,10 @@ use self::cuts::Cuts;
 use self::levels::Levels;
 use self::locks::Locks;
 use self::pace::Pace;
+use self::parking::Parking;
 use self::prepared::PreparedSet;
 use self::snapshots::Snapshots;
+use self::tap::Taps;
 use crate::batch::Op;
 use crate::cache::BlockCache;
 use crate::entry::{Entry, Expiry, Kind, RangeTombstone};
@@ -121,6 +128,7 @@ pub(crate) struct Partition {
     uncommitted_times: RefCell<VecDeque<(u64, Ticket)>>,
     pub(crate) snapshots: Rc<Snapshots>,
     pub(crate) locks: RefCell<Locks>,
+    pub(crate) parking: Parking,
     /// Told when locks are freed, and when the gate or the shard's last fence opens.
     pub(crate) unlocked: Signal,
     /// A long batch is being built aside: other writers of this partition wait.
@@ -128,6 +136,7 @@ pub(crate) struct Partition {
     pub(crate) prepared: RefCell<PreparedSet>,
     pub(crate) compaction_cursor: RefCell<Vec<Vec<u8>>>,
     cuts: Cuts,
+    taps: Taps,
 }
 
 /// The memtable that takes writes, and the log it pins.
@@ -187,11 +196,13 @@ impl Partition {
             uncommitted_times: RefCell::default(),
             snapshots: Rc::default(),
             locks: RefCell::default(),
+            parking: Parking::default(),
             unlocked: Signal::default(),
             gate: Cell::new(false),
             prepared: RefCell::default(),
             compaction_cursor: RefCell::new(vec![Vec::new(); strategy::LEVELS]),
             cuts: Cuts::default(),
+            taps: Taps::default(),
         }
     }
 
@@ -214,6 +225,7 @@ impl Partition {
         let version = self.version.get().next();
         let ticket = self.append(&Intent::Write, Some(version), |rows| log_rows(rows, ops, version))?;
         self.insert(ops, version);
+        self.tapped(ops, version);
         Ok(ticket)
     }
 
@@ -221,13 +233,16 @@ impl Partition {
     fn insert(&self, ops: &[Op<'_>], version: Version) {
         let active = self.active.borrow();
         for op in ops {
-            match *op {
-                Op::Put { key, .. } | Op::Delete { key } => {
-                    self.common.rows.remove(&self.owner.borrow(), key)
-                }
-                Op::DeleteRange { start, end } => self.owner.borrow_mut().erase(start, end),
-            }
+            self.uncache(op);
             insert_into(&active.memtable, op, version);
+        }
+    }
+
+    /// Takes what an operation changes out of the row cache.
+    fn uncache(&self, op: &Op<'_>) {
+        match *op {
+            Op::Put { key, .. } | Op::Delete { key } => self.common.rows.remove(&self.owner.borrow(), key),
+            Op::DeleteRange { start, end } => self.owner.borrow_mut().erase(start, end),
         }
     }
 
@@ -240,6 +255,7 @@ impl Partition {
         self.seal_rows();
         let ticket = self.append(&Intent::Write, Some(version), |rows| log_rows(rows, ops, version))?;
         self.attach(aside);
+        self.tapped(ops, version);
         Ok(ticket)
     }
 

@@ -22,6 +22,8 @@ pub(crate) enum Work {
     Flush,
     /// Segments to segments.
     Compaction,
+    /// An entity to another partition.
+    Move,
 }
 
 /// The shares of a shard's background work.
@@ -29,6 +31,7 @@ pub(crate) enum Work {
 pub(crate) struct Pace {
     flush: Share,
     compaction: Share,
+    moves: Share,
     /// Operations served; while it stands still nobody is in the way.
     operations: Cell<u64>,
 }
@@ -77,6 +80,7 @@ impl Pace {
         match work {
             Work::Flush => &self.flush,
             Work::Compaction => &self.compaction,
+            Work::Move => &self.moves,
         }
     }
 }

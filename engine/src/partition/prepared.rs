@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::locks::Arrival;
+use super::locks::{Arrival, Holder};
 use super::{Partition, log_rows};
 use crate::batch::{Op, WriteBatch};
 use crate::error::Result;
@@ -107,7 +107,7 @@ impl Partition {
         let ticket = self.append(&intent, None, |out| log_rows(out, &rows.ops(), floor))?;
         // A snapshot taken from here on is not below the floor, and waits for the outcome.
         self.lift(floor);
-        self.locks.borrow_mut().acquire(place, tx, floor);
+        self.locks.borrow_mut().acquire(place, Holder::Transaction(tx), floor);
         let prepared = Prepared { rows: Rc::new(rows), index: self.index(), participants, floor, ticket };
         self.common.wal().promise(prepared.log_bytes());
         self.prepared.borrow_mut().prepare(tx, prepared);
@@ -158,6 +158,9 @@ impl Partition {
             (Some(aside), _) => self.attach(aside),
             (None, Outcome::Commit(version)) => self.insert(&prepared.rows.ops(), version),
             (None, Outcome::Abort) => {}
+        }
+        if let Outcome::Commit(version) = outcome {
+            self.tapped(&prepared.rows.ops(), version);
         }
         Ok(Some(ticket))
     }

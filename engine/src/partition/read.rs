@@ -106,7 +106,7 @@ impl Partition {
         f: impl FnOnce(Option<Row<'_>>) -> R,
     ) -> Result<(R, Option<Ticket>)> {
         let at = self.readable(at);
-        self.wait_for_transactions(key, None, at).await?;
+        self.wait_for_locks(key, None, at).await?;
         let (result, observed) = self.find(key, at, f).await?;
         Ok((result, self.commit_of_observed(observed)?))
     }
@@ -126,7 +126,7 @@ impl Partition {
         at: Version,
         limit: PageLimit,
     ) -> Result<(Page, Option<Ticket>)> {
-        self.wait_for_transactions(start, Some(end), self.readable(at)).await?;
+        self.wait_for_locks(start, Some(end), self.readable(at)).await?;
         // A page is one moment: writes that come while it is read are after it. The moment is now, not before the
         // wait: a transaction waited for may have committed above every version given out until then.
         let at = self.readable(at).min(self.version());
@@ -170,25 +170,12 @@ impl Partition {
         if failed { at.min(self.committed_version()) } else { at }
     }
 
-    /// Waits until no undecided transaction could change what a read of these rows at `at` sees.
-    pub(crate) async fn wait_for_transactions(
-        &self,
-        start: &[u8],
-        end: Option<&[u8]>,
-        at: Version,
-    ) -> Result<()> {
-        loop {
-            let changed = self.unlocked.changed();
-            if self.locks.borrow().is_idle() {
-                return Ok(());
-            }
-            let obstacle = self.locks.borrow().obstacle(start, end, at);
-            match obstacle {
-                Obstacle::None => return Ok(()),
-                Obstacle::InDoubt => return Err(in_doubt()),
-                Obstacle::Undecided => changed.await,
-            }
+    /// Waits until no undecided transaction, and no fence, could change what a read of these rows at `at` sees.
+    pub(crate) async fn wait_for_locks(&self, start: &[u8], end: Option<&[u8]>, at: Version) -> Result<()> {
+        if self.locks.borrow().is_idle() {
+            return Ok(());
         }
+        self.clear(0, |locks| locks.obstacle(start, end, at)).await
     }
 
     /// Waits until no undecided transaction could commit at or below `at`.
@@ -197,7 +184,7 @@ impl Partition {
             let changed = self.unlocked.changed();
             let obstacle = self.locks.borrow().undecided_at(at);
             match obstacle {
-                Obstacle::None => return Ok(()),
+                Obstacle::None | Obstacle::Fenced => return Ok(()),
                 Obstacle::InDoubt => return Err(in_doubt()),
                 Obstacle::Undecided => changed.await,
             }
@@ -265,7 +252,7 @@ impl Partition {
     }
 
     /// All range tombstones that reach into `start..end`.
-    fn tombstones_in(&self, levels: &Levels, start: &[u8], end: &[u8]) -> RangeTombstones {
+    pub(super) fn tombstones_in(&self, levels: &Levels, start: &[u8], end: &[u8]) -> RangeTombstones {
         let mut all = RangeTombstones::default();
         let mut add = |tombstones: &RangeTombstones| all.merge_range(tombstones, start, end);
         add(&self.active.borrow().memtable.tombstones());

@@ -17,7 +17,7 @@ use super::Shard;
 use crate::batch::Op;
 use crate::counters::Load;
 use crate::error::{Error, Result};
-use crate::ids::Version;
+use crate::ids::{TableVersion, Version};
 use crate::partition::read::{OwnedRow, Page, PageLimit, Row};
 use crate::partition::snapshots::Hold;
 use crate::table::{Home, Image};
@@ -28,6 +28,7 @@ use crate::wal::Ticket;
 pub struct Stamp {
     home: Home,
     version: Version,
+    departed: TableVersion,
 }
 
 /// A partition as it was at one moment; what can be seen of it is kept until this is dropped.
@@ -35,6 +36,7 @@ pub struct Stamp {
 pub struct Moment {
     home: Home,
     version: Version,
+    departed: TableVersion,
     _hold: Hold,
 }
 
@@ -49,12 +51,6 @@ impl Shard {
     #[must_use]
     pub fn image(&self) -> Arc<Image> {
         Arc::clone(&self.map.borrow())
-    }
-
-    /// From here on routes by `image`, which is the table after what this shard knew.
-    pub(crate) fn learn(&self, image: Arc<Image>) {
-        assert!(image.version() > self.map().version(), "changes are told in their order");
-        self.map.replace(image);
     }
 
     /// Returns when what a ticket of this shard stands for is committed.
@@ -74,7 +70,7 @@ impl Shard {
     /// Calls `f` with the row of `entity` at `key`.
     ///
     /// # Errors
-    /// As [`Shard::get`]; [`Error::Misuse`] when the partition is not here.
+    /// As [`Shard::get`]; [`Error::Moved`] when the partition, or the row, is not here.
     pub async fn observe<R>(
         &self,
         home: Home,
@@ -98,7 +94,7 @@ impl Shard {
     /// Writes one row of `entity` without looking at it.
     ///
     /// # Errors
-    /// As [`Shard::put`]; [`Error::Misuse`] when the partition is not here.
+    /// As [`Shard::put`]; [`Error::Moved`] when the partition, or the row, is not here.
     pub async fn apply_one(&self, home: Home, entity: &[u8], op: &Op<'_>) -> Result<Ticket> {
         op.check()?;
         let owned = self.owned(home)?;
@@ -112,16 +108,17 @@ impl Shard {
     /// This moment of a local partition: take it before the rows are read.
     ///
     /// # Errors
-    /// [`Error::Misuse`] when the partition is not here.
+    /// [`Error::Moved`] when the partition, or the row, is not here.
     pub fn stamp(&self, home: Home) -> Result<Stamp> {
-        Ok(Stamp { home, version: self.partition(home)?.version() })
+        let partition = self.partition(home)?;
+        Ok(Stamp { home, version: partition.version(), departed: partition.departed() })
     }
 
     /// Whether everything read since the stamp is current, no transaction being under way there.
     #[must_use]
     pub fn is_unchanged(&self, stamp: Stamp) -> bool {
         let partition = self.partition(stamp.home);
-        partition.is_ok_and(|p| p.version() == stamp.version && p.is_open())
+        partition.is_ok_and(|p| p.version() == stamp.version && p.departed() == stamp.departed && p.is_open())
     }
 
     /// Writes rows of one local partition, all or none, if nothing has touched it since `stamp`. None: something has,
@@ -144,6 +141,7 @@ impl Shard {
                 self.common.options.batch_bytes_max()
             )));
         }
+        owned.partition.wait_for_taps(ops).await;
         self.admit(bytes, frees).await?;
         if !self.is_unchanged(stamp) {
             return Ok(None);
@@ -161,7 +159,7 @@ impl Shard {
     /// everything written later.
     ///
     /// # Errors
-    /// [`Error::Misuse`] when the partition is not here.
+    /// [`Error::Moved`] when the partition, or the row, is not here.
     pub fn unique_version(&self, home: Home) -> Result<Version> {
         let partition = self.partition(home)?;
         let version = partition.version().next();
@@ -172,15 +170,16 @@ impl Shard {
     /// Holds a partition as it is, for reads that take more than one turn.
     ///
     /// # Errors
-    /// [`Error::Misuse`] when the partition is not here; [`Error::Stopped`] when a transaction there is in doubt.
+    /// [`Error::Moved`] when the partition, or the row, is not here; [`Error::Stopped`] when a transaction there is in doubt.
     pub async fn moment(&self, home: Home) -> Result<Moment> {
         let partition = Rc::clone(self.partition(home)?);
+        let departed = partition.departed();
         // The version of a long batch being built is given out already.
         partition.unlocked.until(|| !partition.gate.get()).await;
         let version = partition.version();
         let hold = partition.snapshots.hold(version);
         partition.wait_until_decided(version).await?;
-        Ok(Moment { home, version, _hold: hold })
+        Ok(Moment { home, version, departed, _hold: hold })
     }
 
     /// The row at `key` as it was at a moment.
@@ -189,6 +188,7 @@ impl Shard {
     /// As [`Shard::observe`].
     pub async fn observe_at(&self, at: &Moment, key: &[u8]) -> Result<(Option<OwnedRow>, Option<Ticket>)> {
         let owned = self.owned(at.home)?;
+        owned.partition.still_here(at.departed)?;
         owned.partition.observe(key, at.version, |row| row.map(|r| r.to_owned_at(key))).await
     }
 
@@ -203,6 +203,7 @@ impl Shard {
         end: &[u8],
         limit: PageLimit,
     ) -> Result<(Page, Option<Ticket>)> {
+        self.owned(at.home)?.partition.still_here(at.departed)?;
         self.scan_page(at.home, start, end, at.version, limit).await
     }
 

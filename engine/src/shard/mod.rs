@@ -2,7 +2,7 @@
 //!
 //! Everything here is single-threaded. Another core's partition is reached by sending it a job (`link`), never by
 //! sharing state. This file holds the shard's parts and its public operations; `write` admits and applies local
-//! writes, `applied` is for servers that answer many operations after one wait, `transact` commits over partitions, `background` flushes and compacts, `space` watches the device, `host`
+//! writes, `route` finds whose they are, `applied` is for servers that answer many operations after one wait, `transact` commits over partitions, `background` flushes and compacts, `space` watches the device, `host`
 //! is the thread itself.
 
 pub mod applied;
@@ -13,6 +13,7 @@ pub(crate) mod fence;
 pub(crate) mod host;
 pub(crate) mod link;
 mod meter;
+pub(crate) mod route;
 pub(crate) mod space;
 pub mod stats;
 mod transact;
@@ -27,6 +28,7 @@ use std::sync::{Arc, Weak};
 use self::attached::Attached;
 use self::link::Link;
 use self::meter::Meter;
+use self::route::Hops;
 use self::space::Space;
 use self::stats::Traffic;
 use self::write::Pacing;
@@ -51,6 +53,8 @@ pub struct Shard {
     pub(crate) common: Rc<Common>,
     partitions: BTreeMap<PartitionId, Owned>,
     map: RefCell<Arc<Image>>,
+    /// Told when that is another.
+    learnt: Signal,
     /// To the other shards, by number; none to itself.
     links: OnceCell<Vec<Option<Link>>>,
     counters: RefCell<Counters>,
@@ -104,6 +108,7 @@ impl Shard {
             common,
             partitions: parts.partitions,
             map: RefCell::new(map),
+            learnt: Signal::default(),
             links: OnceCell::new(),
             counters: RefCell::new(parts.counters),
             meter: Meter::default(),
@@ -155,22 +160,30 @@ impl Shard {
         f: impl FnOnce(Option<Row<'_>>) -> R,
     ) -> Result<R> {
         let key = self.storage_key(entity, row)?;
-        let home = self.map().home_of(&key);
-        let Some(owned) = self.local(home) else {
-            let found = self.get_at(key, Version::MAX).await?;
-            return Ok(f(found.as_ref().map(OwnedRow::as_row)));
-        };
-        let mut bytes_out = 0;
-        let counted = |row: Option<Row<'_>>| {
-            bytes_out = row.map_or(0, |r| r.value.len() as u64);
-            f(row)
-        };
-        let work = owned.partition.get(&key, Version::MAX, counted);
-        let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
-        let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
-        self.count(owned, entity, &key, &load, result.is_err());
-        self.give_back(key);
-        result
+        let (mut f, mut hops) = (Some(f), Hops::default());
+        loop {
+            let home = self.map().home_of(&key);
+            let Some(owned) = self.local(home) else {
+                let found = self.get_at(&key, Version::MAX).await?;
+                let f = f.take().unwrap_or_else(|| unreachable!("a read answers once"));
+                return Ok(f(found.as_ref().map(OwnedRow::as_row)));
+            };
+            let mut bytes_out = 0;
+            let counted = |row: Option<Row<'_>>| {
+                bytes_out = row.map_or(0, |r| r.value.len() as u64);
+                f.take().map(|f| f(row))
+            };
+            let work = owned.partition.get(&key, Version::MAX, counted);
+            let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
+            if let Err(Error::Moved { version }) = result {
+                hops.next(self, version).await?;
+                continue;
+            }
+            let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
+            self.count(owned, entity, &key, &load, result.is_err());
+            self.give_back(key);
+            return result.map(|answer| answer.unwrap_or_else(|| unreachable!("a read answers once")));
+        }
     }
 
     /// Fetches rows that were read before, by the [stable hashes](crate::hash::stable) of their storage keys, into the
@@ -246,7 +259,7 @@ impl Shard {
     ) -> Result<Option<Vec<u8>>> {
         let mut key = Vec::new();
         key::encode(entity, row, &mut key)?;
-        let found = self.get_at(key.clone(), Version::MAX).await?;
+        let found = self.get_at(&key, Version::MAX).await?;
         transaction.saw(key, found.as_ref().map(|r| r.version))?;
         Ok(found.map(|r| r.value))
     }
@@ -269,32 +282,39 @@ impl Shard {
         key::encode_entity(entity, &mut start)?;
         let end = key::prefix_end(&start).ok_or_else(|| Error::misuse("entity prefix without an end"))?;
         start.extend_from_slice(from);
-        let home = self.map().home_of(&start);
-        let name = entity.to_vec();
-        self.on(home, move |shard| async move {
-            let owned = shard.owned(home)?;
-            let work = owned.partition.scan(&start, &end, at, limit);
-            let (page, service_nanos) = shard.meter.run(shard.runtime(), work).await;
-            let bytes_out = page.as_ref().map_or(0, |p| p.rows.iter().map(|r| r.value.len() as u64).sum());
-            let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
-            shard.count(owned, &name, &start, &load, page.is_err());
-            page
+        let (name, key): (Arc<[u8]>, _) = (entity.into(), start.clone());
+        let range = Arc::new((start, end));
+        self.routed(&key, move |shard, home| {
+            let (range, name) = (Arc::clone(&range), Arc::clone(&name));
+            async move {
+                let owned = shard.owned(home)?;
+                let work = owned.partition.scan(&range.0, &range.1, at, limit);
+                let (page, service_nanos) = shard.meter.run(shard.runtime(), work).await;
+                let bytes_out =
+                    page.as_ref().map_or(0, |p| p.rows.iter().map(|r| r.value.len() as u64).sum());
+                let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
+                shard.count(owned, &name, &range.0, &load, page.is_err());
+                page
+            }
         })
         .await
     }
 
     /// The row at a storage key as of `at`, wherever it lives.
-    pub(crate) async fn get_at(self: &Rc<Self>, key: Vec<u8>, at: Version) -> Result<Option<OwnedRow>> {
-        let home = self.map().home_of(&key);
-        self.on(home, move |shard| async move {
-            let owned = shard.owned(home)?;
-            let work = owned.partition.get(&key, at, |row| row.map(|r| r.to_owned_at(&key)));
-            let (found, service_nanos) = shard.meter.run(shard.runtime(), work).await;
-            let bytes_out = found.as_ref().map_or(0, |r| r.as_ref().map_or(0, |r| r.value.len() as u64));
-            let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
-            let entity = key::decode(&key).map(|(entity, _)| entity).unwrap_or_default();
-            shard.count(owned, &entity, &key, &load, found.is_err());
-            found
+    pub(crate) async fn get_at(self: &Rc<Self>, key: &[u8], at: Version) -> Result<Option<OwnedRow>> {
+        let wanted: Arc<[u8]> = key.into();
+        self.routed(key, move |shard, home| {
+            let key = Arc::clone(&wanted);
+            async move {
+                let owned = shard.owned(home)?;
+                let work = owned.partition.get(&key, at, |row| row.map(|r| r.to_owned_at(&key)));
+                let (found, service_nanos) = shard.meter.run(shard.runtime(), work).await;
+                let bytes_out = found.as_ref().map_or(0, |r| r.as_ref().map_or(0, |r| r.value.len() as u64));
+                let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
+                let entity = key::decode(&key).map(|(entity, _)| entity).unwrap_or_default();
+                shard.count(owned, &entity, &key, &load, found.is_err());
+                found
+            }
         })
         .await
     }
@@ -304,7 +324,7 @@ impl Shard {
     /// # Errors
     /// As [`Shard::get`].
     pub async fn fetch(self: &Rc<Self>, key: &[u8]) -> Result<Option<OwnedRow>> {
-        self.get_at(key.to_vec(), Version::MAX).await
+        self.get_at(key, Version::MAX).await
     }
 
     /// Keeps what a reader at `version` can see as long as `alive` lives; every later write is newer. Runs behind a
@@ -382,12 +402,6 @@ impl Shard {
     /// A partition this shard owns.
     fn partition(&self, home: Home) -> Result<&Rc<Partition>> {
         self.owned(home).map(|owned| &owned.partition)
-    }
-
-    fn owned(&self, home: Home) -> Result<&Owned> {
-        self.local(home).ok_or_else(|| {
-            Error::misuse(format!("partition {} is not on shard {}", home.partition, self.id.0))
-        })
     }
 
     fn local(&self, home: Home) -> Option<&Owned> {

@@ -16,14 +16,15 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::Shard;
+use super::route::Hops;
 use super::write::is_long;
 use crate::batch::{Op, WriteBatch};
 use crate::counters::Load;
 use crate::error::{Error, Result};
-use crate::ids::{PartitionId, Version};
+use crate::ids::{PartitionId, TableVersion, Version};
 use crate::key::{self, RoutingKey};
 use crate::partition::Partition;
-use crate::partition::locks::{Arrival, Span, in_doubt};
+use crate::partition::locks::{Arrival, Holder, Locks, Obstacle, Span};
 use crate::table::Home;
 use crate::transaction::{Seen, Transaction};
 use crate::wal::{Outcome, Ticket, TxId};
@@ -32,6 +33,8 @@ use crate::wal::{Outcome, Ticket, TxId};
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
     home: Home,
+    /// The table by which it was found to lie there.
+    table: TableVersion,
     rows: WriteBatch,
     reads: Vec<(Vec<u8>, Seen)>,
 }
@@ -46,8 +49,17 @@ impl Shard {
     /// [`Error::Conflict`] when a row that was read has changed: nothing was written, run it again. Otherwise as
     /// [`Shard::put`].
     pub async fn commit(self: &Rc<Self>, transaction: Transaction) -> Result<()> {
-        let parts = self.split(&transaction);
         self.count_together(&transaction);
+        let mut hops = Hops::default();
+        loop {
+            match self.commit_routed(self.split(&transaction)).await {
+                Err(Error::Moved { version }) => hops.next(self, version).await?,
+                done => return done,
+            }
+        }
+    }
+
+    async fn commit_routed(self: &Rc<Self>, parts: Vec<Part>) -> Result<()> {
         let Some(home) = parts.first().map(|first| first.home) else { return Ok(()) };
         // In a task of its own: a caller that goes away must not leave rows prepared and locked.
         self.on(home, move |shard| async move {
@@ -86,8 +98,8 @@ impl Shard {
     }
 
     /// Counts rows that a batch wrote, in slices.
-    async fn count_rows(&self, home: Home, ops: &[Op<'_>]) -> Result<()> {
-        let owned = self.owned(home)?;
+    async fn count_rows(&self, home: Home, ops: &[Op<'_>]) {
+        let Some(owned) = self.local(home) else { return };
         let mut slice = self.runtime().slice();
         for op in ops {
             let entity = key::decode(op.key()).map(|(entity, _)| entity).unwrap_or_default();
@@ -95,15 +107,15 @@ impl Shard {
             self.count(owned, &entity, op.key(), &load, false);
             slice.pause().await;
         }
-        Ok(())
     }
 
     /// A transaction by partition, ascending.
     fn split(&self, transaction: &Transaction) -> Vec<Part> {
         let mut parts: BTreeMap<PartitionId, Part> = BTreeMap::new();
+        let map = self.image();
         let part = |key: &[u8]| {
-            let home = self.map().home_of(key);
-            (home.partition, Part { home, rows: WriteBatch::new(), reads: Vec::new() })
+            let (home, table) = (map.home_of(key), map.version());
+            (home.partition, Part { home, table, rows: WriteBatch::new(), reads: Vec::new() })
         };
         for op in transaction.batch.normalised() {
             let (id, empty) = part(op.key());
@@ -122,13 +134,18 @@ impl Shard {
     /// # Errors
     /// As [`Shard::commit`].
     pub async fn commit_applied(self: &Rc<Self>, transaction: Transaction) -> Result<Option<Ticket>> {
-        let parts = self.split(&transaction);
-        match &parts[..] {
-            [part] if part.home.shard == self.id => {
-                self.count_together(&transaction);
-                self.apply_here(part).await
+        self.count_together(&transaction);
+        let mut hops = Hops::default();
+        loop {
+            let parts = self.split(&transaction);
+            let done = match &parts[..] {
+                [part] if part.home.shard == self.id => self.apply_here(part).await,
+                _ => self.commit_routed(parts).await.map(|()| None),
+            };
+            match done {
+                Err(Error::Moved { version }) => hops.next(self, version).await?,
+                done => return done,
             }
-            _ => self.commit(transaction).await.map(|()| None),
         }
     }
 
@@ -143,14 +160,15 @@ impl Shard {
 
     /// Validates and applies a part of this shard; none when it only validated.
     async fn apply_here(&self, part: &Part) -> Result<Option<Ticket>> {
-        let partition = Rc::clone(self.partition(part.home)?);
+        let partition = Rc::clone(self.found(part).await?);
         let ops = part.rows.ops();
         let ticket = if part.reads.is_empty() {
             self.apply(&partition, &ops).await?
         } else {
-            let bytes = ops.iter().map(Op::bytes).sum();
+            let (bytes, departed) = (part.rows.bytes(), partition.departed());
+            partition.wait_for_taps(&ops).await;
             self.admit(bytes, false).await?;
-            let place = self.lock(&partition, part).await?;
+            let place = self.lock(&partition, part, departed).await?;
             if ops.is_empty() {
                 return Ok(None);
             }
@@ -160,7 +178,7 @@ impl Shard {
             drop(place);
             ticket
         };
-        self.count_rows(part.home, &ops).await?;
+        self.count_rows(part.home, &ops).await;
         Ok(Some(ticket))
     }
 
@@ -244,10 +262,11 @@ impl Shard {
         part: Part,
         participants: Vec<PartitionId>,
     ) -> Result<Version> {
-        let partition = Rc::clone(self.partition(part.home)?);
-        let bytes = part.rows.ops().iter().map(Op::bytes).sum();
+        let partition = Rc::clone(self.found(&part).await?);
+        let (bytes, departed) = (part.rows.bytes(), partition.departed());
+        partition.wait_for_taps(&part.rows.ops()).await;
         self.admit(bytes, false).await?;
-        let place = self.lock(&partition, &part).await?;
+        let place = self.lock(&partition, &part, departed).await?;
         self.ready_behind_locks(&partition, bytes).await?;
         let arrival = place.arrival;
         let floor = partition.prepare(tx, part.rows, participants, arrival);
@@ -264,24 +283,44 @@ impl Shard {
         }
     }
 
-    /// Waits for its turn at all rows of a part, and checks that what was read still stands.
-    async fn lock<'a>(&self, partition: &'a Partition, part: &Part) -> Result<Place<'a>> {
+    /// The partition of a part, all of whose rows are here by this shard's own table.
+    async fn found(&self, part: &Part) -> Result<&Rc<Partition>> {
+        self.knows(part.table).await?;
+        let partition = self.partition(part.home)?;
+        let map = self.map();
+        if map.version() == part.table {
+            return Ok(partition);
+        }
+        let moved = || Error::Moved { version: map.version() };
+        let mut keys =
+            part.rows.ops().into_iter().map(|op| op.key()).chain(part.reads.iter().map(|r| r.0.as_slice()));
+        // What covers more than one entity was made for those that were there.
+        let is_wide = part.rows.ops().iter().any(is_wide);
+        if keys.any(|key| map.home_of(key).partition != part.home.partition)
+            || is_wide && partition.departed() > part.table
+        {
+            return Err(moved());
+        }
+        Ok(partition)
+    }
+
+    /// Waits for its turn at all rows of a part, and checks that they are still here, and what was read still stands.
+    async fn lock<'a>(
+        &self,
+        partition: &'a Partition,
+        part: &Part,
+        departed: TableVersion,
+    ) -> Result<Place<'a>> {
         let ops = part.rows.ops();
         let written = ops.iter().map(Span::of);
         let read = part.reads.iter().map(|(key, _)| Span { start: key.clone(), end: None, write: false });
         let place = Place::arrive(partition, written.chain(read).collect());
-        let mut doubtful = false;
-        partition
-            .unlocked
-            .until(|| {
-                let locks = partition.locks.borrow();
-                doubtful = locks.is_doubtful_for(place.arrival);
-                doubtful || !partition.is_gated() && locks.is_free(place.arrival)
-            })
-            .await;
-        if doubtful {
-            return Err(in_doubt());
-        }
+        let look = |locks: &Locks| match locks.obstacle_for(place.arrival) {
+            Obstacle::None if partition.is_gated() => Obstacle::Undecided,
+            obstacle => obstacle,
+        };
+        partition.clear(part.rows.bytes(), look).await?;
+        partition.still_here(departed)?;
         for (key, seen) in &part.reads {
             if partition.current_version(key).await? != *seen {
                 return Err(Error::Conflict);
@@ -320,14 +359,14 @@ impl Shard {
             Err(e) => Err(e),
         };
         if resolved.is_ok() || outcome == Outcome::Abort {
-            partition.locks.borrow_mut().release(tx);
+            partition.locks.borrow_mut().release(Holder::Transaction(tx));
         } else {
             partition.locks.borrow_mut().doubt(tx);
         }
         partition.unlocked.notify();
         self.wrote(&partition, 0);
         if resolved.is_ok() && outcome != Outcome::Abort {
-            self.count_rows(home, &rows.ops()).await?;
+            self.count_rows(home, &rows.ops()).await;
         }
         resolved
     }
@@ -344,6 +383,11 @@ impl Shard {
         self.transactions.set(number);
         TxId { incarnation: self.incarnation, shard: self.id, number }
     }
+}
+
+/// Whether an operation may touch more than one entity.
+fn is_wide(op: &Op<'_>) -> bool {
+    matches!(op, Op::DeleteRange { start, .. } if key::decode(start).is_none())
 }
 
 /// A place in a partition's lock queue: given up when dropped, unless it became a lock.

@@ -10,10 +10,12 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future;
 
+use super::route::Hops;
 use super::{Owned, Shard};
 use crate::batch::{Op, WriteBatch};
 use crate::counters::Load;
@@ -21,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::ids::Version;
 use crate::memtable::Memtable;
 use crate::options::Options;
-use crate::partition::locks::{Span, in_doubt};
+use crate::partition::locks::{Locks, Obstacle, Span};
 use crate::partition::{Partition, insert_into};
 use crate::wal::Ticket;
 
@@ -74,20 +76,28 @@ impl Pacing {
 impl Shard {
     /// Writes one row, wherever it lives.
     pub(crate) async fn write_one(self: &Rc<Self>, entity: &[u8], op: &Op<'_>) -> Result<()> {
-        let home = self.map().home_of(op.key());
-        let Some(owned) = self.local(home) else {
-            let batch = WriteBatch::of(op);
-            let entity = entity.to_vec();
-            let write = move |shard: Rc<Self>| async move {
+        let mut hops = Hops::default();
+        loop {
+            let home = self.map().home_of(op.key());
+            let Some(owned) = self.local(home) else { break };
+            match self.write_counted(owned, entity, op).await {
+                Err(Error::Moved { version }) => hops.next(self, version).await?,
+                done => return done,
+            }
+        }
+        let sent = Arc::new((WriteBatch::of(op), entity.to_vec()));
+        self.routed(op.key(), move |shard, home| {
+            let sent = Arc::clone(&sent);
+            async move {
+                let (batch, entity) = &*sent;
                 let owned = shard.owned(home)?;
                 match batch.first() {
-                    Some(op) => shard.write_counted(owned, &entity, &op).await,
+                    Some(op) => shard.write_counted(owned, entity, &op).await,
                     None => Ok(()),
                 }
-            };
-            return self.on(home, write).await;
-        };
-        self.write_counted(owned, entity, op).await
+            }
+        })
+        .await
     }
 
     async fn write_counted(&self, owned: &Owned, entity: &[u8], op: &Op<'_>) -> Result<()> {
@@ -104,11 +114,17 @@ impl Shard {
         self.common.wal().committed(ticket).await
     }
 
-    /// Admits and applies; the rows are visible here, to be told when the ticket is committed.
+    /// Admits and applies; the rows are visible here, to be told when the ticket is committed. The caller has found in
+    /// this turn that they belong here.
+    ///
+    /// # Errors
+    /// [`Error::Moved`] when they have left while this waited.
     pub(super) async fn apply(&self, partition: &Partition, ops: &[Op<'_>]) -> Result<Ticket> {
         let bytes = ops.iter().map(Op::bytes).sum();
         let frees = is_freeing(ops);
+        let departed = partition.departed();
         loop {
+            partition.wait_for_taps(ops).await;
             self.admit(bytes, frees).await?;
             if partition.is_open() {
                 break;
@@ -119,6 +135,7 @@ impl Shard {
                 break;
             }
         }
+        partition.still_here(departed)?;
         self.apply_unlocked(partition, ops).await
     }
 
@@ -254,19 +271,15 @@ pub(super) fn is_long(ops: &[Op<'_>]) -> bool {
     ops.len() > ROWS_IN_PLACE_MAX || ops.iter().map(Op::bytes).sum::<usize>() > BYTES_IN_PLACE_MAX
 }
 
-/// Waits until no transaction and no gate stands in the way of these rows.
+/// Waits until no transaction, no fence and no gate stands in the way of these rows.
 async fn wait_for_locks(partition: &Partition, ops: &[Op<'_>]) -> Result<()> {
     let spans: Vec<Span> = ops.iter().map(Span::of).collect();
-    let mut doubtful = false;
-    partition
-        .unlocked
-        .until(|| {
-            let locks = partition.locks.borrow();
-            doubtful = locks.is_doubtful(&spans);
-            doubtful || !partition.is_gated() && !spans.iter().any(|span| locks.blocks_write(span))
-        })
-        .await;
-    if doubtful { Err(in_doubt()) } else { Ok(()) }
+    let bytes = ops.iter().map(Op::bytes).sum();
+    let look = |locks: &Locks| match locks.obstacle_to_write(&spans) {
+        Obstacle::None if partition.is_gated() => Obstacle::Undecided,
+        obstacle => obstacle,
+    };
+    partition.clear(bytes, look).await
 }
 
 /// Keeps other writers of a partition waiting until dropped.

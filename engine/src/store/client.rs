@@ -190,7 +190,7 @@ impl Client {
         let shard = self.shard_of(entity)?;
         let mut key = Vec::new();
         key::encode(entity, row, &mut key)?;
-        let found = self.on(shard, move |shard| async move { shard.get_at(key, at).await }).await?;
+        let found = self.on(shard, move |shard| async move { shard.get_at(&key, at).await }).await?;
         Ok((found.as_ref().map(|r| r.version), found.map(|r| r.value)))
     }
 

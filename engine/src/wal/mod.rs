@@ -41,4 +41,4 @@ pub use self::format::{Invalid, LogId};
 pub use self::log::{Ticket, Wal};
 pub use self::record::{Body, Intent, Outcome, Record, RecordHeader, TxId};
 pub use self::recover::{LogEnd, LogReader};
-pub use self::row::{RowOp, RowWriter, Rows};
+pub use self::row::{RowOp, RowSet, RowWriter, Rows};

@@ -56,6 +56,21 @@ impl<'a> Rows<'a> {
         Self(bytes)
     }
 
+    /// The next ones, at most so many rows and, but for one, so many bytes; and those behind them.
+    ///
+    /// # Errors
+    /// [`Invalid`], as the rows themselves.
+    pub fn split(self, rows_max: usize, bytes_max: usize) -> Result<(Self, Self), Invalid> {
+        let (all, mut rest) = (self.0, self);
+        let used = |rest: &Self| all.len() - rest.0.len();
+        for _ in 0..rows_max {
+            if used(&rest) >= bytes_max || rest.next().transpose()?.is_none() {
+                break;
+            }
+        }
+        Ok((Self(&all[..used(&rest)]), rest))
+    }
+
     /// As they stand in the record: what [`RowWriter::rows`] repeats.
     #[must_use]
     pub const fn as_bytes(&self) -> &'a [u8] {
@@ -80,6 +95,66 @@ impl<'a> Iterator for Rows<'a> {
                 Some(Err(invalid))
             }
         }
+    }
+}
+
+/// Rows by themselves, as they would stand in a record: on their way from one partition to another.
+#[derive(Debug)]
+pub struct RowSet {
+    bytes: Buffer,
+    count: u64,
+}
+
+impl Default for RowSet {
+    fn default() -> Self {
+        Self { bytes: Buffer::with_capacity(0), count: 0 }
+    }
+}
+
+impl RowSet {
+    /// Adds one.
+    ///
+    /// # Panics
+    /// As [`RowWriter::push`].
+    pub fn push(&mut self, row: &RowOp<'_>) {
+        RowWriter::new(&mut self.bytes).push(row);
+        self.count += 1;
+    }
+
+    /// Rows that came from elsewhere.
+    ///
+    /// # Errors
+    /// [`Invalid`], for bytes that no writer makes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Invalid> {
+        let mut set = Self::default();
+        for row in Rows::from_bytes(bytes) {
+            set.push(&row?);
+        }
+        Ok(set)
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn rows(&self) -> Rows<'_> {
+        Rows::from_bytes(self.bytes.as_slice())
+    }
+
+    /// How many.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Bytes that they take.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
     }
 }
 

@@ -152,9 +152,13 @@ fn is_clear(error: &Error) -> bool {
         Error::Io { path, .. } => path.starts_with(DIR),
         Error::Stopped(_) => text.contains(DIR) || text.contains("only a restart can tell"),
         Error::Full(path) => path.starts_with(DIR),
-        Error::Corrupt(_) | Error::Misuse(_) | Error::Conflict | Error::Closed | Error::Unsupported(_) => {
-            false
-        }
+        Error::TryAgain(_) => true,
+        Error::Corrupt(_)
+        | Error::Misuse(_)
+        | Error::Conflict
+        | Error::Moved { .. }
+        | Error::Closed
+        | Error::Unsupported(_) => false,
     }
 }
 

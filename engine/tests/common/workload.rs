@@ -37,8 +37,9 @@ pub enum Outcome {
 pub fn outcome(result: &Result<(), Error>) -> Outcome {
     match result {
         Ok(()) => Outcome::Done,
-        Err(Error::Conflict | Error::Full(_)) => Outcome::Refused,
+        Err(Error::Conflict | Error::Full(_) | Error::TryAgain(_)) => Outcome::Refused,
         Err(Error::Misuse(what)) => panic!("the workload breaks a limit: {what}"),
+        Err(Error::Moved { version }) => panic!("told to look again at version {version}"),
         Err(
             Error::Stopped(_) | Error::Io { .. } | Error::Corrupt(_) | Error::Closed | Error::Unsupported(_),
         ) => Outcome::Unknown,

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use foreshard_engine::Error;
+use foreshard_engine::ids::TableVersion;
 
 /// What a command answers instead of its reply.
 #[derive(Clone, Debug)]
@@ -11,6 +12,8 @@ pub(crate) enum Fault {
     Reply(Cow<'static, str>),
     /// A row that was read has changed before the writes were applied: run the command again.
     Conflict,
+    /// A row that it needs has moved as of this version of the partition table: run the command again by that.
+    Moved(TableVersion),
     /// What the engine says.
     Engine(Error),
 }
@@ -43,6 +46,10 @@ impl Fault {
             Self::Conflict | Self::Engine(Error::Conflict) => {
                 "TRYAGAIN the keys of this command are being changed by too many others".into()
             }
+            Self::Moved(_) | Self::Engine(Error::Moved { .. }) => {
+                "TRYAGAIN the keys of this command move too often".into()
+            }
+            Self::Engine(Error::TryAgain(why)) => format!("TRYAGAIN {why}").into(),
             // The code with which Redis refuses writes that it could not make durable.
             Self::Engine(e @ (Error::Full(_) | Error::Stopped(_))) => format!("MISCONF {e}").into(),
             Self::Engine(
@@ -60,11 +67,13 @@ impl From<Error> for Fault {
     fn from(e: Error) -> Self {
         match e {
             Error::Conflict => Self::Conflict,
+            Error::Moved { version } => Self::Moved(version),
             Error::Corrupt(_)
             | Error::Io { .. }
             | Error::Misuse(_)
             | Error::Full(_)
             | Error::Stopped(_)
+            | Error::TryAgain(_)
             | Error::Closed
             | Error::Unsupported(_) => Self::Engine(e),
         }

@@ -1,0 +1,85 @@
+//! The fence of a move: all requests for an entity wait at the partition that it leaves, while the partition that it goes
+//! to makes the last of it durable and the table says who owns it.
+//!
+//! It is a lock like a prepared transaction's, so that it waits for those and they for it, in order of arrival.
+//!
+//! Invariant: a fence that is dropped while nobody may know the move's outcome stays closed.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::Partition;
+use super::locks::{Arrival, Holder, Obstacle, Span, in_doubt};
+use crate::error::Result;
+use crate::ids::{MoveId, TableVersion, Version};
+
+/// A closed fence; it opens when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Fence {
+    partition: Rc<Partition>,
+    id: MoveId,
+    is_stuck: Cell<bool>,
+}
+
+/// A place in the queue, given up when dropped.
+struct Queueing<'a>(&'a Partition, Arrival);
+
+impl Fence {
+    /// Closes a fence over `start..end`, once whatever is prepared there is decided and no long batch is under way.
+    ///
+    /// # Errors
+    /// [`crate::Error::Stopped`] where a transaction is in doubt.
+    pub(crate) async fn close(
+        partition: &Rc<Partition>,
+        id: MoveId,
+        start: &[u8],
+        end: &[u8],
+    ) -> Result<Self> {
+        let span = Span { start: start.to_vec(), end: Some(end.to_vec()), write: true };
+        let arrival = partition.locks.borrow_mut().arrive_fence(span);
+        let place = Queueing(partition, arrival);
+        loop {
+            let changed = partition.unlocked.changed();
+            let obstacle = partition.locks.borrow().obstacle_for(arrival);
+            match obstacle {
+                Obstacle::None if !partition.is_gated() => break,
+                Obstacle::InDoubt => return Err(in_doubt()),
+                Obstacle::None | Obstacle::Undecided | Obstacle::Fenced => changed.await,
+            }
+        }
+        partition.locks.borrow_mut().acquire(arrival, Holder::Move(id), Version::ZERO);
+        drop(place);
+        Ok(Self { partition: Rc::clone(partition), id, is_stuck: Cell::new(false) })
+    }
+
+    /// Opens it: the entity has left as of `version`, and whoever waits follows it.
+    pub(crate) fn open_departed(self, version: TableVersion) {
+        self.partition.depart(version);
+    }
+
+    /// From here on the outcome may be one that nobody here learns: it stays closed if it is dropped.
+    pub(crate) fn hold(&self) {
+        self.is_stuck.set(true);
+    }
+
+    /// The outcome is known.
+    pub(crate) fn unhold(&self) {
+        self.is_stuck.set(false);
+    }
+}
+
+impl Drop for Fence {
+    fn drop(&mut self) {
+        if !self.is_stuck.get() {
+            self.partition.locks.borrow_mut().release(Holder::Move(self.id));
+            self.partition.unlocked.notify();
+        }
+    }
+}
+
+impl Drop for Queueing<'_> {
+    fn drop(&mut self) {
+        self.0.locks.borrow_mut().leave(self.1);
+        self.0.unlocked.notify();
+    }
+}
