@@ -73,6 +73,10 @@ number! {
     TableVersion(u64)
 }
 number! {
+    /// A move of an entity: the table's version that opened it.
+    MoveId(u64)
+}
+number! {
     /// A segment file's number: unique within its partition.
     SegmentId(u64)
 }
