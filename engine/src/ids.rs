@@ -73,7 +73,7 @@ number! {
     TableVersion(u64)
 }
 number! {
-    /// A move of an entity: the version of the table's change that opened it.
+    /// A move of an entity: the table's version that opened it.
     MoveId(u64)
 }
 number! {

@@ -17,6 +17,10 @@ pub const BATCH_BYTES_MAX: usize = 16 << 20;
 pub const BATCH_ROWS_MAX: usize = 1 << 20;
 /// Partitions in one store.
 pub const PARTITIONS_MAX: usize = 1 << 16;
+/// Entities placed outside of their home partition: twice what a store is meant for. They are kept in memory, once a host.
+pub const GUESTS_MAX: usize = 1 << 21;
+/// Moves of entities under way at once: far more than a host's cores and disks can copy side by side.
+pub const MOVES_OPEN_MAX: usize = 1 << 10;
 /// Shards in one opening of a store.
 pub const SHARDS_MAX: usize = 1 << 10;
 

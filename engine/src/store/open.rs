@@ -29,7 +29,7 @@ use crate::shard::link::Link;
 use crate::shard::space::Space;
 use crate::shard::{Owned, Parts, Shard, background};
 use crate::superblock::{self, State, StoreId, Superblock};
-use crate::table::{self, Image, LocalTable, Table, TableLog};
+use crate::table::{self, Change, Image, LocalTable, Table, TableLog};
 use crate::wal::slots::file_number;
 use crate::wal::{LogId, Wal, WalConfig};
 
@@ -74,7 +74,11 @@ pub(crate) async fn open(hosts: &[Link], request: Request) -> Result<Arc<Image>>
     .await?;
     switch(&hosts[0], &request, &state, incarnation).await?;
     let shards = hosts.len();
-    let map = hosts[0].call(None, move |host| async move { deal(host.table()?, shards).await }).await??;
+    let settle = move |host: Rc<Host>| async move {
+        abort_moves(&*host.table()?).await?;
+        deal(host.table()?, shards).await
+    };
+    let map = hosts[0].call(None, settle).await??;
     on_all(hosts, |n| {
         let (request, map, findings) = (Arc::clone(&request), Arc::clone(&map), Arc::clone(&findings));
         hosts[n].call(None, move |host| async move {
@@ -153,12 +157,26 @@ async fn superblock_of(disk: &Rc<dyn Disk>, request: &Request) -> Result<State> 
     Ok(Superblock::create(disk, dir, state).await?.state().clone())
 }
 
+/// Ends the moves that were under way: whoever moved an entity is gone, and nothing of it counts that was not committed.
+async fn abort_moves(table: &dyn Table) -> Result<()> {
+    while let Some((&id, open)) = table.image().open_moves().first_key_value() {
+        let entity = open.entity.escape_ascii();
+        match table.change(Change::AbortMove { id }).await? {
+            Ok(_) => tracing::warn!(
+                "move {id} of entity \"{entity}\" was under way when the store stopped: aborted"
+            ),
+            Err(refusal) => tracing::warn!("aborting move {id} of entity \"{entity}\": {refusal}"),
+        }
+    }
+    Ok(())
+}
+
 /// Where everything is. Where there is another number of shards than before, partitions are dealt out anew.
 async fn deal(table: Rc<dyn Table>, shards: usize) -> Result<Arc<Image>> {
     let shards = u16::try_from(shards).unwrap_or(u16::MAX);
     while table.image().state().shards != shards {
         let change = table.image().state().dealt_to(shards);
-        if let Err(refusal) = table.change(change).await? {
+        if let Err(refusal) = table.change(change.into()).await? {
             tracing::warn!("dealing partitions out to {shards} shards again: {refusal}");
         }
     }

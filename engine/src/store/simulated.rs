@@ -128,7 +128,7 @@ mod tests {
     use crate::ids::{Epoch, PartitionId, TableVersion};
     use crate::io::memory::{MemoryConfig, MemoryDisk};
     use crate::io::virtual_time::VirtualRuntime;
-    use crate::table::{Change, Placed};
+    use crate::table::{Partitions, Placed};
 
     #[test]
     fn every_shard_learns_of_the_tables_changes_and_finds_them_after_a_restart() {
@@ -153,7 +153,8 @@ mod tests {
                 let (id, entry) = (PartitionId(4), image.state().partitions[&PartitionId(4)]);
                 let raised = Placed { epoch: Epoch(epoch), ..entry.placed };
                 let (seen, edits) = (vec![(id, entry.version)], vec![(id, Some(raised))]);
-                table.change(Change { seen, edits, shards: None }).await.unwrap().unwrap();
+                let change = Partitions { seen, edits, ..Partitions::default() };
+                table.change(change.into()).await.unwrap().unwrap();
             }
             runtimes[0].sleep(Duration::from_secs(1)).await;
             for n in 0..3 {

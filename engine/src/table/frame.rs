@@ -12,7 +12,9 @@ use std::cmp::Ordering;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::state::{Change, State};
+use super::change::Change;
+use super::codec::old;
+use super::state::State;
 use crate::ids::TableVersion;
 use crate::io::buffer::{ALIGNMENT, align_up};
 use crate::superblock::StoreId;
@@ -151,15 +153,22 @@ pub fn decode(bytes: &[u8]) -> Found {
         return Found::Damaged("padding is not zero");
     }
     // From here on it is what somebody wrote: no crash explains what is wrong.
-    if header.format.get() != FORMAT_VERSION {
+    let format = header.format.get();
+    if format != FORMAT_VERSION && format != FORMAT_OF_PARTITIONS {
         return Found::Foreign("a format of the table that this program does not know");
     }
+    let is_old = format == FORMAT_OF_PARTITIONS;
     if header.reserved != [0; 15] {
         return Found::Foreign("reserved bytes are not zero");
     }
     let version = TableVersion(header.version.get());
     let body = match header.kind {
-        SNAPSHOT => State::decode(version, payload).map(|(state, reserved)| Body::Snapshot(state, reserved)),
+        SNAPSHOT => {
+            let state =
+                if is_old { old::decode_state(version, payload) } else { State::decode(version, payload) };
+            state.map(|(state, reserved)| Body::Snapshot(state, reserved))
+        }
+        CHANGE if is_old => old::decode_change(payload).map(Body::Change),
         CHANGE => Change::decode(payload).map(Body::Change),
         MARK if payload.is_empty() => Ok(Body::Mark),
         _ => Err("kind of frame"),
@@ -320,7 +329,9 @@ pub fn choose(chains: [&Chain; 2]) -> Result<usize, (usize, u64, String)> {
 /// A frame's header.
 pub const FRAME_HEADER_BYTES: usize = size_of::<Header>();
 const MAGIC: [u8; 8] = *b"fsTABLEf";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
+/// Without guests and moves. Frames of it are read; later ones of the same file are of the present format.
+const FORMAT_OF_PARTITIONS: u32 = 1;
 const CHECKSUM_AT: usize = 12;
 const SNAPSHOT: u8 = 1;
 const CHANGE: u8 = 2;
@@ -346,6 +357,7 @@ const _: () = assert!(std::mem::offset_of!(Header, checksum) == CHECKSUM_AT && F
 mod tests {
     use super::*;
     use crate::ids::{Epoch, PartitionId};
+    use crate::table::Partitions;
 
     const STORE: StoreId = StoreId([5; 16]);
 
@@ -358,7 +370,8 @@ mod tests {
         let id = PartitionId(0);
         let placed = state.partitions[&id].placed;
         let raised = super::super::Placed { epoch: Epoch(placed.epoch.0 + 1), ..placed };
-        Change { seen: vec![(id, state.version_of(id))], edits: vec![(id, Some(raised))], shards: None }
+        let seen = vec![(id, state.version_of(id))];
+        Partitions { seen, edits: vec![(id, Some(raised))], ..Partitions::default() }.into()
     }
 
     /// A snapshot, `changes` changes, and the mark; with the state at the end and the frames' offsets.
@@ -386,7 +399,7 @@ mod tests {
     #[test]
     fn pins_the_bytes_of_a_header() {
         let (bytes, checksum) = frame(9, 0x0a0b_0c0d, Body::Mark);
-        let mut expected = b"fsTABLEf\x01\0\0\0".to_vec();
+        let mut expected = b"fsTABLEf\x02\0\0\0".to_vec();
         expected.extend_from_slice(&checksum.to_le_bytes());
         expected.extend_from_slice(&[5; 16]);
         expected.extend_from_slice(&9_u64.to_le_bytes());
@@ -461,7 +474,7 @@ mod tests {
             assert!(matches!(read(&bytes).rest, Rest::Corrupt(_)), "{version} {previous}");
         }
         let mut unsealed = bytes;
-        unsealed[8] = 2;
+        unsealed[8] = 3;
         let sum = checksum_without(&unsealed[..FRAME_HEADER_BYTES + state.encoded_bytes()], CHECKSUM_AT);
         unsealed[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&sum.to_le_bytes());
         assert_eq!(

@@ -11,10 +11,10 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::change::Change;
 use super::image::Image;
 use super::log::TableLog;
-use super::state::Change;
-use super::{Decision, News, Table};
+use super::{Decision, Made, News, OpenMove, Table};
 use crate::error::{Error, Result};
 use crate::ids::TableVersion;
 use crate::io::disk::LocalFuture;
@@ -34,7 +34,7 @@ pub struct LocalTable {
 
 struct Inner {
     image: RefCell<Arc<Image>>,
-    recent: RefCell<VecDeque<Arc<Change>>>,
+    recent: RefCell<VecDeque<Arc<Made>>>,
     requests: RefCell<VecDeque<Request>>,
     is_closing: Cell<bool>,
     /// Told when there is a request, or no more will come.
@@ -152,9 +152,19 @@ impl Inner {
         if recent.len() == CHANGES_KEPT {
             recent.pop_front();
         }
-        recent.push_back(Arc::new(change));
+        let before = Arc::clone(&self.image.borrow());
+        let decided = decided_by(&change, &before).cloned();
+        recent.push_back(Arc::new(Made { version: log.state().version, change, decided }));
         *self.image.borrow_mut() = Arc::new(Image::of(log.state().clone()));
         self.news.notify();
+    }
+}
+
+/// The move that `change` decides of those open `before` it.
+fn decided_by<'a>(change: &Change, before: &'a Image) -> Option<&'a OpenMove> {
+    match change {
+        Change::CommitMove { id } | Change::AbortMove { id } => before.state().moves.get(id),
+        Change::Partitions(_) | Change::BeginMove(_) => None,
     }
 }
 

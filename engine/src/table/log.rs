@@ -16,8 +16,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::change::Change;
 use super::frame::{Body, Chain, Frame, Rest, choose, read_chain};
-use super::state::{Change, Refusal, State};
+use super::refusal::Refusal;
+use super::state::State;
 use crate::error::{Error, Result};
 use crate::ids::TableVersion;
 use crate::io::buffer::{ALIGNMENT, AlignedBuf, align_up};

@@ -1,29 +1,37 @@
-//! The partition table: which routing keys are at home in which partition, and which shard owns that.
+//! The entity-partition table: which routing keys are at home in which partition, which entities are placed elsewhere by
+//! name, which of them are moving, and which shard owns a partition.
 //!
-//! `state` is what it says and which changes may be made, `image` what routing reads of it, `log` keeps it on this host
-//! (`frame` and `codec` are its bytes), and `local` decides on changes with that log. Why anything is where it is, is
-//! for whoever asks for the change to know.
+//! `state` is what it says (`guests` and the `tree` that they are kept in), `change` which changes may be made of it,
+//! `refusal` why not, `image` what routing reads of it, `log` keeps it on this host (`frame` and `codec` are its bytes), and
+//! `local` decides on changes with that log. Why anything is where it is, is for whoever asks for the change to know.
 //!
 //! Every change is a compare-and-swap: it names the entries that it was made from, by the change that wrote each of
 //! them, and is refused by name when one of them is another by then.
 
+pub mod change;
 pub mod codec;
 pub mod frame;
+pub mod guests;
 pub mod image;
 pub mod local;
 pub mod log;
+pub mod refusal;
 pub mod state;
+mod tree;
 
 use std::fmt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use self::change::{BeginMove, Change, Partitions};
 pub use self::frame::FRAME_HEADER_BYTES;
+pub use self::guests::{Guest, GuestRef, Guests};
 pub use self::image::{Home, Image};
 pub use self::local::LocalTable;
 pub use self::log::{Cut, Place, RESERVED_BYTES_MAX, RESERVED_BYTES_MIN, TableLog, paths};
-pub use self::state::{Change, Entry, KEYS_END, Moved, Placed, Refusal, State};
+pub use self::refusal::{Moved, Refusal};
+pub use self::state::{Entry, KEYS_END, OpenMove, Placed, State};
 use crate::error::Result;
 use crate::ids::TableVersion;
 use crate::io::disk::{Disk, LocalFuture};
@@ -46,7 +54,18 @@ pub struct News {
     /// The table after it.
     pub image: Arc<Image>,
     /// The changes that led there, in order; none when they are too many to be told one by one.
-    pub changes: Option<Vec<Arc<Change>>>,
+    pub changes: Option<Vec<Arc<Made>>>,
+}
+
+/// A change that was made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Made {
+    /// The version that it made.
+    pub version: TableVersion,
+    /// What it was.
+    pub change: Change,
+    /// The move that it committed or aborted, which is open no more.
+    pub decided: Option<OpenMove>,
 }
 
 /// The table as its host uses it, whoever decides: the log of this host, or a group of hosts.

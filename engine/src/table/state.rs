@@ -1,17 +1,20 @@
-//! What the table says, and which changes follow from it. No I/O: the log, recovery and whoever comes to decide on
-//! changes among several hosts all run this.
+//! What the table says. No I/O: the log, recovery and whoever comes to decide on changes among several hosts all run this.
 //!
 //! Invariants, of every state that is made or decoded:
 //! - the ranges that are not empty lie end to end from the first routing key to the last;
 //! - every partition is on a shard that there is, in an epoch from 1 on, written by a change that there was;
-//! - a partition's number is given out once, and its epoch never falls.
+//! - a partition's number is given out once, and its epoch never falls;
+//! - a guest is placed in a partition that there is and that is not its home;
+//! - an entity has one open move at most, from where it is to another partition that there is, in epochs that there were.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::sync::Arc;
 
-use crate::ids::{Epoch, PartitionId, ShardId, TableVersion};
+use super::change::Partitions;
+use super::guests::{Guest, Guests};
+use crate::ids::{Epoch, MoveId, PartitionId, ShardId, TableVersion};
 use crate::key::RoutingKey;
-use crate::limits::{PARTITIONS_MAX, SHARDS_MAX};
+use crate::limits::{ENTITY_BYTES_MAX, GUESTS_MAX, MOVES_OPEN_MAX, PARTITIONS_MAX, SHARDS_MAX};
 
 /// Where the last range ends: after the routing key of every entity.
 pub const KEYS_END: RoutingKey = RoutingKey(u64::MAX);
@@ -49,43 +52,25 @@ pub struct State {
     pub next_partition: PartitionId,
     /// All partitions.
     pub partitions: BTreeMap<PartitionId, Entry>,
+    /// Entities that are not at home.
+    pub guests: Guests,
+    /// Moves under way, by the versions that opened them.
+    pub moves: BTreeMap<MoveId, OpenMove>,
 }
 
-/// A change, all of which happens or nothing, and what it was made from.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Change {
-    /// The entries that it was made from, by their versions; 0: there was none. It names every entry that is edited,
-    /// and may name others that must not have changed. Ascending.
-    pub seen: Vec<(PartitionId, TableVersion)>,
-    /// What becomes of entries; none: the partition is no more. Ascending.
-    pub edits: Vec<(PartitionId, Option<Placed>)>,
-    /// How many shards there are from here on; none: as before.
-    pub shards: Option<u16>,
-}
-
-/// An entry that is not what a change was made from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Moved {
-    /// Whose entry.
-    pub partition: PartitionId,
-    /// What the change was made from; 0: no entry.
-    pub seen: TableVersion,
-    /// What is there; 0: no entry.
-    pub found: TableVersion,
-}
-
-/// Why a change was not made, and nothing happened.
+/// A move of an entity under way: begun, and neither committed nor aborted. Where the entity is, it stays meanwhile.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Refusal {
-    /// Other changes came first. Look again, and plan anew.
-    Stale {
-        /// The table as it is.
-        version: TableVersion,
-        /// All entries that are not as they were seen.
-        moved: Vec<Moved>,
-    },
-    /// It could never be made.
-    Impossible(&'static str),
+pub struct OpenMove {
+    /// Who moves.
+    pub entity: Arc<[u8]>,
+    /// Where it is.
+    pub from: PartitionId,
+    /// Where it is to be.
+    pub to: PartitionId,
+    /// The epoch of `from` when it began; it commits in no other.
+    pub from_epoch: Epoch,
+    /// The epoch of `to` when it began; it commits in no other.
+    pub to_epoch: Epoch,
 }
 
 impl State {
@@ -105,7 +90,8 @@ impl State {
         let partitions: BTreeMap<_, _> = placed.collect();
         let last = partitions.last_key_value().map_or(0, |(id, _)| id.0);
         let next_partition = PartitionId(last.checked_add(1).ok_or("partition number")?);
-        let state = Self { version, shards, next_partition, partitions };
+        let (guests, moves) = Default::default();
+        let state = Self { version, shards, next_partition, partitions, guests, moves };
         if state.partitions.len() != ranges.len() {
             return Err("partition number given twice");
         }
@@ -127,7 +113,7 @@ impl State {
 
     /// The change that deals all partitions out to `shards` in turn, by range.
     #[must_use]
-    pub fn dealt_to(&self, shards: u16) -> Change {
+    pub fn dealt_to(&self, shards: u16) -> Partitions {
         let mut by_range: Vec<_> = self.partitions.iter().collect();
         by_range.sort_by_key(|(id, entry)| (entry.placed.start, entry.placed.end, **id));
         let placed = by_range
@@ -137,33 +123,7 @@ impl State {
         let mut edits: Vec<_> = placed.collect();
         edits.sort_unstable_by_key(|(id, _)| *id);
         let seen = self.partitions.iter().map(|(id, entry)| (*id, entry.version)).collect();
-        Change { seen, edits, shards: Some(shards) }
-    }
-
-    /// The state after `change`.
-    ///
-    /// # Errors
-    /// [`Refusal`]: what came in between, or what is wrong with it.
-    pub fn after(&self, change: &Change) -> Result<Self, Refusal> {
-        change.check().map_err(Refusal::Impossible)?;
-        let moved: Vec<Moved> = change
-            .seen
-            .iter()
-            .filter_map(|&(partition, seen)| {
-                let found = self.version_of(partition);
-                (found != seen).then_some(Moved { partition, seen, found })
-            })
-            .collect();
-        if !moved.is_empty() {
-            return Err(Refusal::Stale { version: self.version, moved });
-        }
-        let version = TableVersion(self.version.0.checked_add(1).ok_or(Refusal::Impossible("version"))?);
-        let mut next = Self { version, shards: change.shards.unwrap_or(self.shards), ..self.clone() };
-        for &(id, placed) in &change.edits {
-            next.edit(id, placed).map_err(Refusal::Impossible)?;
-        }
-        next.check().map_err(Refusal::Impossible)?;
-        Ok(next)
+        Partitions { seen, edits, guests: Vec::new(), shards: Some(shards) }
     }
 
     /// The version of a partition's entry; 0: there is none.
@@ -172,7 +132,40 @@ impl State {
         self.partitions.get(&partition).map_or(TableVersion(0), |entry| entry.version)
     }
 
-    /// Checks the invariants.
+    /// The partition that a routing key is at home in.
+    ///
+    /// # Panics
+    /// Where ranges leave it out, which no state's do.
+    #[must_use]
+    pub fn home(&self, routing: RoutingKey) -> PartitionId {
+        let mut partitions = self.partitions.iter();
+        // Behind the last range lies what is no entity's.
+        let routing = routing.min(RoutingKey(KEYS_END.0 - 1));
+        let home = partitions.find(|(_, entry)| entry.placed.is_home_to(routing));
+        *home.expect("ranges lie end to end").0
+    }
+
+    /// Where an entity is.
+    #[must_use]
+    pub fn owner(&self, entity: &[u8]) -> PartitionId {
+        let guest = self.guests.get(entity);
+        guest.map_or_else(|| self.home(RoutingKey::of(entity)), |guest| guest.partition)
+    }
+
+    /// The version of an entity's entry; 0: it is at home.
+    #[must_use]
+    pub fn entry_of(&self, entity: &[u8]) -> TableVersion {
+        self.guests.get(entity).map_or(TableVersion(0), |guest| guest.version)
+    }
+
+    /// An entity's open move.
+    #[must_use]
+    pub fn move_of(&self, entity: &[u8]) -> Option<(MoveId, &OpenMove)> {
+        self.moves.iter().find(|(_, open)| &*open.entity == entity).map(|(id, open)| (*id, open))
+    }
+
+    /// Checks the invariants but for those of each guest and move, which only a change of it touches, and which
+    /// [`State::check_entities`] checks.
     ///
     /// # Errors
     /// The one that does not hold.
@@ -185,6 +178,13 @@ impl State {
         }
         if self.partitions.last_key_value().is_some_and(|(id, _)| *id >= self.next_partition) {
             return Err("partition number that was not given out");
+        }
+        if self.moves.len() > MOVES_OPEN_MAX {
+            return Err("count of open moves");
+        }
+        // Each may yet make one of its own.
+        if self.guests.len() + self.moves.len() > GUESTS_MAX {
+            return Err("guest count");
         }
         for entry in self.partitions.values() {
             let Placed { shard, epoch, start, end } = entry.placed;
@@ -209,36 +209,52 @@ impl State {
         if ends.ne(starts) { Err("ranges that overlap or leave keys out") } else { Ok(()) }
     }
 
-    fn edit(&mut self, id: PartitionId, placed: Option<Placed>) -> Result<(), &'static str> {
-        let before = self.partitions.get(&id).map(|entry| entry.placed);
-        let Some(placed) = placed else {
-            return self.partitions.remove(&id).map(|_| ()).ok_or("removal of a partition that is not there");
-        };
-        match before {
-            Some(before) if placed.epoch < before.epoch => return Err("epoch that falls"),
-            None if id < self.next_partition => return Err("partition number that was given out before"),
-            None => self.next_partition = PartitionId(id.0.checked_add(1).ok_or("partition number")?),
-            Some(_) => {}
+    /// Checks the invariants of every guest and move, of a state that passes [`State::check`].
+    ///
+    /// # Errors
+    /// The one that does not hold.
+    pub fn check_entities(&self) -> Result<(), &'static str> {
+        for found in self.guests.iter() {
+            let Guest { partition, version } = found.guest;
+            let host = self.partitions.get(&partition).ok_or("guest of no partition")?;
+            if host.placed.is_home_to(found.routing()) {
+                return Err("guest that is at home");
+            }
+            if version == TableVersion(0) || version > self.version {
+                return Err("guest placed by a change that there was not");
+            }
         }
-        self.partitions.insert(id, Entry { placed, version: self.version });
+        let mut movers: Vec<_> = self.moves.values().map(|open| &open.entity).collect();
+        movers.sort_unstable();
+        if movers.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err("entity with two open moves");
+        }
+        for (id, open) in &self.moves {
+            if id.0 == 0 || id.0 > self.version.0 {
+                return Err("move opened by a change that there was not");
+            }
+            if open.entity.is_empty() || open.entity.len() > ENTITY_BYTES_MAX {
+                return Err("name of a moving entity");
+            }
+            for (partition, epoch) in [(open.from, open.from_epoch), (open.to, open.to_epoch)] {
+                let entry = self.partitions.get(&partition).ok_or("move of no partition")?;
+                if epoch == Epoch(0) || epoch > entry.placed.epoch {
+                    return Err("move in an epoch that there was not");
+                }
+            }
+            if open.from == open.to || self.owner(&open.entity) != open.from {
+                return Err("move from where the entity is not");
+            }
+        }
         Ok(())
     }
 }
 
-impl Change {
-    /// What is wrong with it whatever the table says.
-    fn check(&self) -> Result<(), &'static str> {
-        if self.edits.is_empty() && self.shards.is_none() {
-            return Err("change of nothing");
-        }
-        if self.seen.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
-            return Err("order of the entries seen");
-        }
-        if self.edits.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
-            return Err("order of the edits");
-        }
-        let is_seen = |id| self.seen.binary_search_by_key(&id, |seen| seen.0).is_ok();
-        if self.edits.iter().all(|(id, _)| is_seen(*id)) { Ok(()) } else { Err("edit of an entry not seen") }
+impl Placed {
+    /// Whether a routing key is in its range.
+    #[must_use]
+    pub fn is_home_to(&self, routing: RoutingKey) -> bool {
+        self.start <= routing && routing < self.end
     }
 }
 
@@ -247,138 +263,9 @@ fn deal(n: usize, shards: u16) -> ShardId {
     ShardId(u16::try_from(n % usize::from(shards.max(1))).unwrap_or(u16::MAX))
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Impossible(what) => write!(f, "a table change that can never be made: {what}"),
-            Self::Stale { version, moved } => {
-                write!(f, "the table is at version {version}:")?;
-                for (n, Moved { partition, seen, found }) in moved.iter().enumerate() {
-                    let comma = if n == 0 { "" } else { "," };
-                    write!(f, "{comma} partition {partition} was ")?;
-                    match (seen.0, found.0) {
-                        (_, 0) => write!(f, "removed since version {seen}")?,
-                        (0, found) => write!(f, "made by change {found}")?,
-                        (seen, found) => write!(f, "changed by change {found}, after version {seen}")?,
-                    }
-                }
-                f.write_str("; look again and plan anew")
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn first(partitions: usize, shards: u16) -> State {
-        State::first(&State::even_ranges(partitions), shards).unwrap()
-    }
-
-    fn seen(state: &State, ids: &[u32]) -> Vec<(PartitionId, TableVersion)> {
-        ids.iter().map(|&id| (PartitionId(id), state.version_of(PartitionId(id)))).collect()
-    }
-
-    /// Gives the upper half of partition 1 to a partition `id` of its own.
-    fn split(state: &State, id: u32) -> Change {
-        let whole = state.partitions[&PartitionId(1)].placed;
-        let at = RoutingKey(u64::midpoint(whole.start.0, whole.end.0));
-        let edits = vec![
-            (PartitionId(1), Some(Placed { end: at, ..whole })),
-            (PartitionId(id), Some(Placed { start: at, epoch: Epoch(1), ..whole })),
-        ];
-        Change { seen: seen(state, &[1, id]), edits, shards: None }
-    }
-
-    #[test]
-    fn of_two_changes_made_from_one_entry_the_second_is_refused_by_name() {
-        let state = first(3, 2);
-        let (one, other) = (split(&state, 3), split(&state, 4));
-        let state = state.after(&one).unwrap();
-        assert_eq!((state.version, state.partitions.len()), (TableVersion(2), 4));
-        let refusal = state.after(&other).unwrap_err();
-        let text = "the table is at version 2: partition 1 was changed by change 2, after version 1; \
-            look again and plan anew";
-        assert_eq!(refusal.to_string(), text);
-        // Changes of other entries do not get in each other's way.
-        let elsewhere = Placed { epoch: Epoch(2), ..state.partitions[&PartitionId(2)].placed };
-        let edits = vec![(PartitionId(2), Some(elsewhere))];
-        let apart = Change { seen: vec![(PartitionId(2), TableVersion(1))], edits, shards: None };
-        assert_eq!(state.after(&apart).unwrap().version_of(PartitionId(2)), TableVersion(3));
-    }
-
-    #[test]
-    fn an_entry_that_was_only_looked_at_must_be_as_it_was_too() {
-        let state = first(3, 2);
-        let mut change = split(&state, 3);
-        change.seen.insert(0, (PartitionId(0), TableVersion(1)));
-        let other = Placed { epoch: Epoch(2), ..state.partitions[&PartitionId(0)].placed };
-        let edits = vec![(PartitionId(0), Some(other))];
-        let state = state.after(&Change { seen: seen(&state, &[0]), edits, shards: None }).unwrap();
-        let Err(Refusal::Stale { moved, .. }) = state.after(&change) else { panic!("made") };
-        let (partition, seen, found) = (PartitionId(0), TableVersion(1), TableVersion(2));
-        assert_eq!(moved, [Moved { partition, seen, found }]);
-    }
-
-    #[test]
-    fn what_no_table_may_say_is_refused() {
-        let state = first(3, 2).after(&split(&first(3, 2), 3)).unwrap();
-        let placed = |id: u32| state.partitions[&PartitionId(id)].placed;
-        let one = |id: u32, placed: Option<Placed>| Change {
-            seen: seen(&state, &[id]),
-            edits: vec![(PartitionId(id), placed)],
-            shards: None,
-        };
-        let raised = state.after(&one(0, Some(Placed { epoch: Epoch(3), ..placed(0) }))).unwrap();
-        let empty = Placed { end: placed(0).start, ..placed(0) };
-        let merged = {
-            let edits = vec![
-                (PartitionId(1), Some(Placed { end: placed(3).end, ..placed(1) })),
-                (PartitionId(3), None),
-            ];
-            state.after(&Change { seen: seen(&state, &[1, 3]), edits, shards: None }).unwrap()
-        };
-        for (state, change, why) in [
-            (&state, one(2, None), "ranges that overlap or leave keys out"),
-            (&state, one(0, Some(placed(1))), "ranges that overlap or leave keys out"),
-            (
-                &state,
-                one(0, Some(Placed { shard: ShardId(2), ..placed(0) })),
-                "partition on a shard that there is not",
-            ),
-            (&state, one(0, Some(Placed { epoch: Epoch(0), ..placed(0) })), "epoch that falls"),
-            (&raised, Change { seen: seen(&raised, &[0]), ..one(0, Some(placed(0))) }, "epoch that falls"),
-            (&state, one(u32::MAX, Some(empty)), "partition number"),
-            (
-                &merged,
-                Change { seen: seen(&merged, &[3]), ..one(3, Some(empty)) },
-                "partition number that was given out before",
-            ),
-            (&state, one(9, None), "removal of a partition that is not there"),
-            (&state, Change { seen: Vec::new(), ..one(0, Some(placed(0))) }, "edit of an entry not seen"),
-            (&state, Change::default(), "change of nothing"),
-            (
-                &state,
-                Change { shards: Some(1), ..Change::default() },
-                "partition on a shard that there is not",
-            ),
-            (&state, Change { shards: Some(0), ..Change::default() }, "shard count"),
-        ] {
-            assert_eq!(state.after(&change), Err(Refusal::Impossible(why)), "{change:?}");
-        }
-        // A partition without a range is one that only has guests.
-        assert!(state.after(&one(9, Some(empty))).is_ok());
-    }
-
-    #[test]
-    fn partitions_are_dealt_out_in_turn_by_range() {
-        let state = first(5, 1);
-        let state = state.after(&split(&state, 5)).unwrap();
-        let state = state.after(&state.dealt_to(3)).unwrap();
-        let shards: Vec<u16> = state.partitions.values().map(|entry| entry.placed.shard.0).collect();
-        assert_eq!((state.shards, shards), (3, vec![0, 1, 0, 1, 2, 2]), "5 lies between 1 and 2");
-    }
 
     #[test]
     fn ranges_that_do_not_cover_everything_are_refused() {

@@ -26,8 +26,26 @@ fn first() -> State {
     State::first(&State::even_ranges(3), 2).unwrap()
 }
 
-/// A change that can be made: an epoch, an owner, a split, a merge.
+/// A change that can be made: of partitions, or of an entity's place.
 fn any_change(state: &State, random: &mut fastrand::Rng) -> Change {
+    let is_made = |change: &Change| state.after(change).is_ok();
+    loop {
+        let change = match random.u8(..5) {
+            0 | 1 => any_repartition(state, random).into(),
+            2 | 3 => any_beginning(state, random).into(),
+            _ => {
+                let Some(id) = random.choice(state.moves.keys().copied()) else { continue };
+                if random.bool() { Change::CommitMove { id } } else { Change::AbortMove { id } }
+            }
+        };
+        if is_made(&change) {
+            return change;
+        }
+    }
+}
+
+/// An epoch, an owner, a split, a merge. Guests are sent anywhere that was edited.
+fn any_repartition(state: &State, random: &mut fastrand::Rng) -> Partitions {
     let mut ids: Vec<PartitionId> = state.partitions.keys().copied().collect();
     ids.sort_by_key(|id| state.partitions[id].placed.start);
     let at = random.usize(..ids.len());
@@ -47,7 +65,27 @@ fn any_change(state: &State, random: &mut fastrand::Rng) -> Change {
     };
     edits.sort_by_key(|edit| edit.0);
     let seen = edits.iter().map(|(id, _)| (*id, state.version_of(*id))).collect();
-    Change { seen, edits, shards: None }
+    let here = edits.iter().flat_map(|(id, _)| state.guests.in_partition(*id)).map(|guest| guest.entity());
+    let mut guests: Vec<_> = here
+        .map(|entity| {
+            let routing = RoutingKey::of(&entity);
+            let left: Vec<_> = edits.iter().filter_map(|(id, placed)| Some((*id, (*placed)?))).collect();
+            let (to, placed) = left[random.usize(..left.len())];
+            let is_home = placed.is_home_to(routing);
+            (entity, Some(to).filter(|_| !is_home))
+        })
+        .collect();
+    guests.sort();
+    Partitions { seen, edits, guests, shards: None }
+}
+
+fn any_beginning(state: &State, random: &mut fastrand::Rng) -> BeginMove {
+    let entity = format!("entity{}", random.u8(..20)).into_bytes();
+    let (from, ids) = (state.owner(&entity), state.partitions.keys());
+    let to = random.choice(ids.copied()).unwrap();
+    let epoch = |id| state.partitions[&id].placed.epoch;
+    let entry = state.entry_of(&entity);
+    BeginMove { entity, entry, from, to, from_epoch: epoch(from), to_epoch: epoch(to) }
 }
 
 fn world(seed: u64) -> (VirtualRuntime, Runtime, MemoryDisk) {
@@ -96,9 +134,9 @@ async fn live(disk: Rc<dyn Disk>, claim: &RefCell<Claim>, seed: u64) -> Result<(
         let made = log.change(&change).await?;
         assert_eq!((made, log.state()), (Ok(next.version), &next));
         *claim.borrow_mut() = Claim { made: Some(next), under_way: None };
-        let mut stale = change;
+        let mut stale = any_repartition(log.state(), &mut random);
         stale.seen[0].1.0 += 1000;
-        assert!(matches!(log.change(&stale).await?, Err(Refusal::Stale { .. })));
+        assert!(matches!(log.change(&stale.into()).await?, Err(Refusal::Stale { .. })));
         if random.bool() {
             log.settle().await?;
         }
@@ -204,14 +242,15 @@ fn a_full_device_keeps_no_change_from_being_made_until_the_table_outgrows_its_fi
             let raised = log.state().partitions[&id].placed;
             let raised = Placed { epoch: Epoch(raised.epoch.0 + 1), ..raised };
             let seen = vec![(id, log.state().version_of(id))];
-            let change = Change { seen, edits: vec![(id, Some(raised))], shards: None };
-            log.change(&change).await.unwrap().unwrap();
+            let change = Partitions { seen, edits: vec![(id, Some(raised))], ..Partitions::default() };
+            log.change(&change.into()).await.unwrap().unwrap();
             log.settle().await.unwrap();
         }
         let empty = Placed { end: RoutingKey(0), ..log.state().partitions[&PartitionId(0)].placed };
         let more = |state: &State| {
             let id = state.next_partition;
-            Change { seen: vec![(id, TableVersion(0))], edits: vec![(id, Some(empty))], shards: None }
+            let (seen, edits) = (vec![(id, TableVersion(0))], vec![(id, Some(empty))]);
+            Change::from(Partitions { seen, edits, ..Partitions::default() })
         };
         let refused = loop {
             match log.change(&more(log.state())).await {
@@ -298,12 +337,9 @@ fn competing_changes_are_made_one_at_a_time_and_told_in_order() {
                     let image = table.image();
                     let entry = image.state().partitions[&id];
                     let raised = Placed { epoch: Epoch(entry.placed.epoch.0 + 1), ..entry.placed };
-                    let change = Change {
-                        seen: vec![(id, entry.version)],
-                        edits: vec![(id, Some(raised))],
-                        shards: None,
-                    };
-                    match table.change(change).await.unwrap() {
+                    let (seen, edits) = (vec![(id, entry.version)], vec![(id, Some(raised))]);
+                    let change = Partitions { seen, edits, ..Partitions::default() };
+                    match table.change(change.into()).await.unwrap() {
                         Ok(version) => break assert!(table.image().version() >= version),
                         Err(Refusal::Stale { moved, .. }) => {
                             assert_eq!((moved[0].partition, moved[0].seen), (id, entry.version));
@@ -321,8 +357,9 @@ fn competing_changes_are_made_one_at_a_time_and_told_in_order() {
             while let Ok(news) = listener.news(state.version).await {
                 let changes = news.changes.expect("never far behind");
                 told += changes.len();
-                for change in changes {
-                    state = state.after(&change).expect("in the order in which they were made");
+                for made in changes {
+                    state = state.after(&made.change).expect("in the order in which they were made");
+                    assert_eq!(state.version, made.version);
                 }
                 assert_eq!(&state, news.image.state());
             }
@@ -338,7 +375,7 @@ fn competing_changes_are_made_one_at_a_time_and_told_in_order() {
         assert!(refused > 10, "{refused} refusals");
         table.close().await;
         assert_eq!(listening.await, 40);
-        assert!(matches!(table.change(Change::default()).await, Err(Error::Closed)));
+        assert!(matches!(table.change(Partitions::default().into()).await, Err(Error::Closed)));
         let (again, cut) = reopened(&disk).await.unwrap();
         assert_eq!((again.state(), cut), (image.state(), None));
     });

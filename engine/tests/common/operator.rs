@@ -17,7 +17,7 @@ use foreshard_engine::io::disk::Disk;
 use foreshard_engine::io::memory::MemoryDisk;
 use foreshard_engine::io::runtime::Runtime;
 use foreshard_engine::superblock::StoreId;
-use foreshard_engine::table::{Change, Placed};
+use foreshard_engine::table::{Partitions, Placed};
 use foreshard_engine::{Error, Options, SimulatedStore};
 
 use super::model::Model;
@@ -66,9 +66,9 @@ impl Operator<'_> {
         let epoch = entry.placed.epoch.0 + 1;
         self.promised().epochs.borrow_mut().entry(id).or_insert([1, 1])[1] = epoch;
         let placed = Placed { epoch: Epoch(epoch), ..entry.placed };
-        let change =
-            Change { seen: vec![(id, entry.version)], edits: vec![(id, Some(placed))], shards: None };
-        table.change(change).await?.expect("nobody else changes the table");
+        let (seen, edits) = (vec![(id, entry.version)], vec![(id, Some(placed))]);
+        let change = Partitions { seen, edits, ..Partitions::default() };
+        table.change(change.into()).await?.expect("nobody else changes the table");
         self.promised().epochs.borrow_mut().insert(id, [epoch, epoch]);
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use foreshard_engine::Error;
 use foreshard_engine::superblock::StoreId;
 use foreshard_engine::table::frame::{Body, Chain, Found, Frame, Rest, choose, decode, read_chain};
-use foreshard_engine::table::{RESERVED_BYTES_MAX, State, paths};
+use foreshard_engine::table::{Change, RESERVED_BYTES_MAX, State, paths};
 use serde_json::{Value, json};
 
 use crate::finding::{Findings, Severity};
@@ -94,22 +94,49 @@ async fn read(
 }
 
 fn detail(path: &Path, offset: u64, frame: &Frame) -> (Value, String) {
-    let (kind, partitions): (&str, Vec<u32>) = match &frame.body {
-        Body::Snapshot(state, _) => ("snapshot", state.partitions.keys().map(|id| id.0).collect()),
-        Body::Change(change) => ("change", change.edits.iter().map(|(id, _)| id.0).collect()),
-        Body::Mark => ("mark", Vec::new()),
+    let (kind, what, mut value) = match &frame.body {
+        Body::Snapshot(state, _) => {
+            let partitions: Vec<u32> = state.partitions.keys().map(|id| id.0).collect();
+            let (guests, moves) = (state.guests.len() as u64, state.moves.len() as u64);
+            let what = of_partitions(&partitions, guests, moves);
+            ("snapshot", what, json!({ "partitions": partitions, "guests": guests, "moves": moves }))
+        }
+        Body::Change(Change::Partitions(change)) => {
+            let partitions: Vec<u32> = change.edits.iter().map(|(id, _)| id.0).collect();
+            let guests = change.guests.len() as u64;
+            let what = of_partitions(&partitions, guests, 0);
+            ("change", what, json!({ "partitions": partitions, "guests": guests }))
+        }
+        Body::Change(Change::BeginMove(begin)) => {
+            let entity = begin.entity.escape_ascii().to_string();
+            let what = format!("move of \"{entity}\" from partition {} to {} begins", begin.from, begin.to);
+            let value = json!({ "begins": entity, "from": begin.from.0, "to": begin.to.0 });
+            ("change", what, value)
+        }
+        Body::Change(Change::CommitMove { id }) => {
+            ("change", format!("move {id} is committed"), json!({ "commits": id.0 }))
+        }
+        Body::Change(Change::AbortMove { id }) => {
+            ("change", format!("move {id} is aborted"), json!({ "aborts": id.0 }))
+        }
+        Body::Mark => ("mark", "all before it is durable".to_owned(), json!({})),
     };
-    let text = format!(
-        "table {kind} {} in {} at offset {offset}: {}",
-        frame.version,
-        path.display(),
-        count(partitions.len() as u64, "partition")
-    );
-    let value = json!({
-        "file": path.display().to_string(), "offset": offset, "kind": kind, "version": frame.version.0,
-        "partitions": partitions,
-    });
+    let text = format!("table {kind} {} in {} at offset {offset}: {what}", frame.version, path.display());
+    value["file"] = json!(path.display().to_string());
+    value["offset"] = json!(offset);
+    value["kind"] = json!(kind);
+    value["version"] = json!(frame.version.0);
     (value, text)
+}
+
+fn of_partitions(partitions: &[u32], guests: u64, moves: u64) -> String {
+    let mut text = count(partitions.len() as u64, "partition");
+    for (found, what) in [(guests, "guest"), (moves, "open move")] {
+        if found > 0 {
+            text += &format!(", {}", count(found, what));
+        }
+    }
+    text
 }
 
 fn show(state: &State, path: &Path, output: &mut Output) -> Result<(), Failure> {
