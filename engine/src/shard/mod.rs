@@ -15,6 +15,7 @@ pub(crate) mod link;
 mod meter;
 pub(crate) mod space;
 pub mod stats;
+pub(crate) mod structure;
 mod transact;
 mod write;
 
