@@ -42,6 +42,7 @@ pub mod superblock;
 pub mod table;
 pub mod tombstones;
 pub mod transaction;
+mod turn;
 pub mod visible;
 pub mod wal;
 

@@ -13,6 +13,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use crate::entry::RangeTombstone;
 use crate::ids::Version;
+use crate::segment::KeyRanges;
 
 /// A set of range tombstones.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +61,17 @@ impl RangeTombstones {
         if !other.is_empty() {
             self.merge_fragments(other.fragments(start, Some(end)));
         }
+    }
+
+    /// What of them lies in `keys`.
+    #[must_use]
+    pub fn within(&self, keys: &KeyRanges) -> Self {
+        let Some(ranges) = keys.parts() else { return self.clone() };
+        let mut inside = Self::default();
+        for range in ranges {
+            inside.merge_fragments(self.fragments(&range.start, range.end.as_deref()));
+        }
+        inside
     }
 
     fn merge_fragments(&mut self, fragments: Fragments<'_>) {

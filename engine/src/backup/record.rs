@@ -14,7 +14,7 @@ use crate::io::buffer::{AlignedBuf, align_up};
 use crate::io::disk::{Disk, OpenMode, Write};
 use crate::key::RoutingKey;
 use crate::limits::PARTITIONS_MAX;
-use crate::manifest::{Edit, State};
+use crate::manifest::{self, Edit, State};
 use crate::superblock::StoreId;
 use crate::wal::format::checksum_without;
 
@@ -104,9 +104,11 @@ impl Record {
         if header.checksum.get() != checksum_without(bytes, CHECKSUM_AT) {
             return Err("checksum mismatch");
         }
-        if header.version.get() != FORMAT_VERSION {
-            return Err("a format this program does not know");
-        }
+        let edits = match header.version.get() {
+            FORMAT_VERSION => manifest::FORMAT_VERSION,
+            FORMAT_VERSION_WHOLE => manifest::FORMAT_VERSION_WHOLE,
+            _ => return Err("a format this program does not know"),
+        };
         let count = header.partitions.get() as usize;
         if count > PARTITIONS_MAX || header.reserved != [0; 4] {
             return Err("a field out of its bounds");
@@ -116,7 +118,7 @@ impl Record {
             let (place, tail) = Place::ref_from_prefix(rest).map_err(|_| "a partition cut off")?;
             let (edit, tail) =
                 tail.split_at_checked(place.length.get() as usize).ok_or("a partition cut off")?;
-            let edit = Edit::decode(edit)?;
+            let edit = Edit::decode(edit, edits)?;
             if !edit.added.is_sorted_by(|a, b| a.id < b.id) {
                 return Err("segments out of order");
             }
@@ -195,7 +197,9 @@ struct Place {
 }
 
 const MAGIC: [u8; 8] = *b"fsBACKUP";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
+/// Its segments are whole files: it says so in the manifest's format of that time.
+const FORMAT_VERSION_WHOLE: u32 = 1;
 const CHECKSUM_AT: usize = 12;
 
 const _: () = assert!(std::mem::offset_of!(Header, checksum) == CHECKSUM_AT);
@@ -219,18 +223,35 @@ mod tests {
         Record { store: StoreId([9; 16]), number: 10, created_ms: 11, version: Version(12), partitions }
     }
 
+    /// `numbers` follow magic, format, checksum and store.
+    fn bytes_of(format: u8, checksum: &[u8], numbers: &[u64]) -> Vec<u8> {
+        let mut bytes = b"fsBACKUP".to_vec();
+        bytes.extend([format, 0, 0, 0]);
+        bytes.extend(checksum);
+        bytes.extend([9; 16]);
+        bytes.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
+        bytes.resize(4096, 0);
+        bytes
+    }
+
     #[test]
     fn pins_its_bytes() {
         let bytes = record().encode();
-        let mut expected = b"fsBACKUP\x01\0\0\0".to_vec();
-        expected.extend_from_slice(&bytes[12..16]);
-        expected.extend_from_slice(&[9; 16]);
-        for n in [10_u64, 11, 12, 1, 7 | 48 << 32, 8, 1, 2, 3, 4, 5, 0] {
-            expected.extend_from_slice(&n.to_le_bytes());
-        }
-        expected.resize(4096, 0);
+        let expected = bytes_of(2, &bytes[12..16], &[10, 11, 12, 1, 7 | 64 << 32, 8, 1, 2, 3, 4, 5, 0, 0, 0]);
         assert_eq!(bytes, expected);
         assert_eq!(Record::decode(&bytes), Ok(record()));
+    }
+
+    #[test]
+    fn a_record_of_format_1_is_read() {
+        let mut bytes = bytes_of(1, &[0; 4], &[10, 11, 12, 1, 7 | 48 << 32, 8, 1, 2, 3, 4, 5, 0]);
+        let checksum = checksum_without(&bytes, CHECKSUM_AT);
+        bytes[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(Record::decode(&bytes), Ok(record()));
+        bytes[8] = 3;
+        let checksum = checksum_without(&bytes, CHECKSUM_AT);
+        bytes[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
+        assert!(Record::decode(&bytes).is_err());
     }
 
     #[test]

@@ -10,7 +10,7 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::edit::Edit;
+use super::edit::{self, Edit, FORMAT_VERSION};
 use crate::ids::{EditNumber, PartitionId};
 use crate::io::buffer::{ALIGNMENT, align_up};
 
@@ -185,7 +185,8 @@ fn decode_frame(bytes: &[u8]) -> Result<Option<(Frame, u32, usize)>, Damage> {
     }
     // Checked after the checksum, whose place and cover no version changes: a flipped bit here is damage, but a whole
     // edit of another format is not ours to cut.
-    if header.version.get() != FORMAT_VERSION {
+    let version = header.version.get();
+    if !(edit::FORMAT_VERSION_WHOLE..=FORMAT_VERSION).contains(&version) {
         return Err(Damage::Foreign("a manifest format this program does not know"));
     }
     let len = align_up(covered.len());
@@ -206,7 +207,7 @@ fn decode_frame(bytes: &[u8]) -> Result<Option<(Frame, u32, usize)>, Damage> {
         number: EditNumber(header.number.get()),
         kind,
         previous: header.previous.get(),
-        edit: Edit::decode(payload).map_err(Damage::Torn)?,
+        edit: Edit::decode(payload, version).map_err(Damage::Torn)?,
     };
     Ok(Some((frame, header.checksum.get(), len)))
 }
@@ -234,7 +235,6 @@ struct Header {
 }
 
 const MAGIC: [u8; 4] = *b"FSMF";
-const FORMAT_VERSION: u16 = 1;
 const HEADER_BYTES: usize = size_of::<Header>();
 const CHECKSUM_AT: usize = HEADER_BYTES - 4;
 

@@ -14,22 +14,21 @@ mod edit;
 mod frame;
 mod open;
 mod state;
-mod turn;
 
 use std::cell::{Ref, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use self::edit::Edit;
+pub use self::edit::{Edit, FORMAT_VERSION, FORMAT_VERSION_WHOLE};
 pub use self::frame::{Chain, Damage, Found, Frame, FrameKind, decode, read_chain};
 pub use self::open::Cut;
 pub use self::state::State;
-use self::turn::Turnstile;
 use crate::error::{Error, Result};
 use crate::ids::{EditNumber, PartitionId};
 use crate::io::buffer::{AlignedBuf, align_up};
 use crate::io::disk::{Disk, File, OpenMode, Write};
+use crate::turn::Turnstile;
 
 /// Where a manifest lies.
 #[derive(Debug, Clone)]

@@ -1,9 +1,9 @@
 //! What all edits of a partition say together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::edit::Edit;
-use crate::ids::{Epoch, Index, SegmentId, Version};
+use crate::ids::{Epoch, Index, SegmentId, TableVersion, Version};
 use crate::segment::meta::SegmentMeta;
 
 /// A partition's files and numbers.
@@ -21,6 +21,11 @@ pub struct State {
     pub time_ms: u64,
     /// The first segment number that was never used.
     pub next_segment: SegmentId,
+    /// Nothing is here that the table, as of this version, places elsewhere, but for arrivals.
+    pub restricted: TableVersion,
+    /// Entities, by the prefix of their keys, of which something may be here although the table, as of `restricted`, does
+    /// not place them here.
+    pub arrivals: BTreeSet<Vec<u8>>,
 }
 
 impl State {
@@ -46,6 +51,9 @@ impl State {
         if added.last().is_some_and(|&id| id >= next) {
             return Err("adds a segment whose number was not given out");
         }
+        if edit.departed.iter().any(|prefix| !self.arrivals.contains(prefix)) {
+            return Err("has an entity depart that is not there");
+        }
         let there = |id: &SegmentId| self.segments.contains_key(id) && removed.binary_search(id).is_err();
         if added.iter().any(there) { Err("adds a segment that is there") } else { Ok(()) }
     }
@@ -61,6 +69,11 @@ impl State {
         self.version_max = self.version_max.max(edit.version_max);
         self.time_ms = self.time_ms.max(edit.time_ms);
         self.next_segment = self.next_segment.max(edit.next_segment);
+        self.restricted = self.restricted.max(edit.restricted);
+        for prefix in &edit.departed {
+            self.arrivals.remove(prefix);
+        }
+        self.arrivals.extend(edit.arrived);
     }
 
     /// The edit that makes this state of an empty one.
@@ -74,6 +87,9 @@ impl State {
             version_max: self.version_max,
             time_ms: self.time_ms,
             next_segment: self.next_segment,
+            restricted: self.restricted,
+            arrived: self.arrivals.iter().cloned().collect(),
+            departed: Vec::new(),
         }
     }
 }

@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use super::*;
 use crate::entry::Expiry;
-use crate::ids::{Epoch, Index, SegmentId, Version};
+use crate::ids::{Epoch, Index, SegmentId, TableVersion, Version};
 use crate::io::memory::{CrashMode, MemoryConfig, MemoryDisk};
 use crate::io::virtual_time::VirtualRuntime;
-use crate::segment::meta::SegmentMeta;
+use crate::segment::{KeyRange, KeyRanges, SegmentMeta};
 
 const DIR: &str = "/p";
 
@@ -26,6 +26,7 @@ fn path(number: u64) -> PathBuf {
 fn segment(id: u64) -> SegmentMeta {
     SegmentMeta {
         id: SegmentId(id),
+        origin: SegmentId(id),
         level: 1,
         bytes: 2,
         rows: 3,
@@ -38,6 +39,8 @@ fn segment(id: u64) -> SegmentMeta {
         range_tombstones: 8,
         created_ms: 9,
         expiry_min: Expiry(10),
+        visible: KeyRanges::everything(),
+        visible_bytes: 2,
     }
 }
 
@@ -79,9 +82,8 @@ fn corruption(result: Result<(Manifest, Vec<Cut>)>) -> (PathBuf, u64) {
     }
 }
 
-#[test]
-fn an_edit_is_exactly_these_bytes() {
-    let edit = Edit {
+fn edit() -> Edit {
+    Edit {
         removed: vec![SegmentId(0x11)],
         flushed_index: Index(1),
         epoch: Epoch(2),
@@ -89,27 +91,91 @@ fn an_edit_is_exactly_these_bytes() {
         time_ms: 4,
         next_segment: SegmentId(0x22),
         added: vec![segment(0x21)],
+        ..Edit::default()
+    }
+}
+
+#[test]
+fn an_edit_is_exactly_these_bytes() {
+    let view = SegmentMeta {
+        origin: SegmentId(0x1f),
+        visible: KeyRanges::of(vec![KeyRange::new(b"g", Some(b"h".to_vec()))]),
+        visible_bytes: 1,
+        ..segment(0x21)
+    };
+    let edit = Edit {
+        added: vec![view],
+        restricted: TableVersion(5),
+        departed: vec![b"out".to_vec()],
+        arrived: vec![b"in".to_vec(), b"is".to_vec()],
+        ..edit()
     };
     let (partition, kind) = (PartitionId(7), FrameKind::Edit);
     let frame = Frame { partition, number: EditNumber(5), kind, previous: 0xaabb_ccdd, edit };
     let (bytes, checksum) = frame.encode();
     assert_eq!(bytes.len(), 4096);
-    let mut expected = b"FSMF\x01\0\x02\0\x07\0\0\0".to_vec();
-    expected.extend(153_u32.to_le_bytes());
+    let mut expected = b"FSMF\x02\0\x02\0\x07\0\0\0".to_vec();
+    expected.extend(204_u32.to_le_bytes());
     expected.extend(b"\x05\0\0\0\0\0\0\0\xdd\xcc\xbb\xaa");
     expected.extend(checksum.to_le_bytes());
     for number in [1_u64, 2, 3, 4, 0x22] {
         expected.extend(number.to_le_bytes());
     }
-    expected.extend(b"\x01\0\0\0\x01\0\0\0\x11\0\0\0\0\0\0\0");
+    expected.extend(b"\x01\0\0\0\x01\0\0\0\x05\0\0\0\0\0\0\0\x02\0\0\0\x01\0\0\0\x11\0\0\0\0\0\0\0");
     for number in [0x21_u64, 2, 3, 5, 6, 7, 8, 9, 10] {
         expected.extend(number.to_le_bytes());
     }
-    expected.extend(b"\x04\0\0\0\x05\0\x04\0\x01\0\0\0\0\0\0\0firstlast");
+    expected.extend(b"\x04\0\0\0\x05\0\x04\0\x01\0\0\0\x01\0\0\0");
+    expected.extend(b"\x1f\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0firstlast\x01\0g\x01\0h");
+    expected.extend(b"\x03\0out\x02\0in\x02\0is");
     assert_eq!(bytes[..expected.len()], expected[..]);
     assert!(bytes[expected.len()..].iter().all(|&b| b == 0));
-    assert_eq!(checksum, 0xeb16_aaee);
     assert_eq!(decode(&bytes), Found::Whole(Box::new(frame), checksum, 4096));
+}
+
+/// An edit as format 1 had it, of its last version that wrote it.
+fn edit_of_format_1() -> Vec<u8> {
+    let mut bytes = b"FSMF\x01\0\x02\0\x07\0\0\0".to_vec();
+    bytes.extend(153_u32.to_le_bytes());
+    bytes.extend(b"\x05\0\0\0\0\0\0\0\xdd\xcc\xbb\xaa");
+    bytes.extend(0xeb16_aaee_u32.to_le_bytes());
+    for number in [1_u64, 2, 3, 4, 0x22] {
+        bytes.extend(number.to_le_bytes());
+    }
+    bytes.extend(b"\x01\0\0\0\x01\0\0\0\x11\0\0\0\0\0\0\0");
+    for number in [0x21_u64, 2, 3, 5, 6, 7, 8, 9, 10] {
+        bytes.extend(number.to_le_bytes());
+    }
+    bytes.extend(b"\x04\0\0\0\x05\0\x04\0\x01\0\0\0\x00\0\0\0firstlast");
+    bytes.resize(4096, 0);
+    bytes
+}
+
+#[test]
+fn an_edit_of_format_1_means_whole_files_and_no_guests() {
+    let (partition, kind) = (PartitionId(7), FrameKind::Edit);
+    let frame = Frame { partition, number: EditNumber(5), kind, previous: 0xaabb_ccdd, edit: edit() };
+    assert_eq!(decode(&edit_of_format_1()), Found::Whole(Box::new(frame), 0xeb16_aaee, 4096));
+    // What format 2 has where format 1 has zeros is damage.
+    let mut bytes = edit_of_format_1();
+    bytes[32 + 56 + 84] = 1;
+    assert!(Edit::decode(&bytes[32..32 + 153], FORMAT_VERSION_WHOLE).is_err());
+}
+
+#[test]
+fn what_no_view_can_be_is_refused() {
+    let decoded = |change: &dyn Fn(&mut SegmentMeta)| {
+        let mut meta = segment(1);
+        change(&mut meta);
+        let mut bytes = Vec::new();
+        Edit { added: vec![meta], ..Edit::default() }.encode(&mut bytes);
+        Edit::decode(&bytes, FORMAT_VERSION)
+    };
+    let two = || KeyRanges::of(vec![KeyRange::new(b"g", Some(b"h".to_vec())), KeyRange::new(b"j", None)]);
+    assert!(decoded(&|_| ()).is_ok());
+    assert!(decoded(&|meta| (meta.level, meta.visible) = (0, two())).is_ok());
+    assert!(decoded(&|meta| meta.visible = two()).is_err(), "below level 0");
+    assert!(decoded(&|meta| meta.visible_bytes = 3).is_err(), "of two bytes");
 }
 
 #[test]
@@ -123,11 +189,11 @@ fn random_and_mangled_bytes_are_refused_without_a_panic() {
         edit: Edit { removed: vec![SegmentId(1); 3], ..adds(4) },
     };
     let (whole, _) = frame.encode();
-    let payload = &whole[32..32 + 169];
-    assert_eq!(Edit::decode(payload).as_ref(), Ok(&frame.edit));
+    let payload = &whole[32..32 + 201];
+    assert_eq!(Edit::decode(payload, FORMAT_VERSION).as_ref(), Ok(&frame.edit));
     for _ in 0..20_000 {
         let mut bytes: Vec<u8> = (0..rng.usize(..300)).map(|_| rng.u8(..4)).collect();
-        let _ = (decode(&bytes), Edit::decode(&bytes));
+        let _ = (decode(&bytes), Edit::decode(&bytes, FORMAT_VERSION));
         bytes.clear();
         bytes.extend(payload);
         // Past the checksum's protection.
@@ -136,10 +202,10 @@ fn random_and_mangled_bytes_are_refused_without_a_panic() {
             bytes[at] = rng.u8(..);
         }
         bytes.truncate(rng.usize(..=bytes.len()));
-        let _ = Edit::decode(&bytes);
+        let _ = Edit::decode(&bytes, FORMAT_VERSION);
     }
     for len in 0..payload.len() {
-        assert!(Edit::decode(&payload[..len]).is_err(), "cut at {len}");
+        assert!(Edit::decode(&payload[..len], FORMAT_VERSION).is_err(), "cut at {len}");
     }
 }
 
@@ -359,8 +425,8 @@ fn a_lost_file_and_a_stranger_s_are_corruption() {
             edit: adds(9),
         };
         let (mut later_format, _) = frame.encode();
-        later_format[4] = 2;
-        let checksum = frame::checksum(&later_format[..32 + 153 - 8]);
+        later_format[4] = 3;
+        let checksum = frame::checksum(&later_format[..32 + 153 - 8 + 32]);
         later_format[28..32].copy_from_slice(&checksum.to_le_bytes());
         assert!(disk.overwrite(&path(1), 2 * 4096, &later_format));
         assert_eq!(corruption(reopen(&disk, 0).await), (path(1), 2 * 4096), "not ours to cut");

@@ -19,7 +19,7 @@ use super::pace::Work;
 use super::retention::Retention;
 use crate::batch::WriteBatch;
 use crate::error::Result;
-use crate::ids::{Index, Version};
+use crate::ids::{Index, TableVersion, Version};
 use crate::manifest::State;
 use crate::memtable::Memtable;
 use crate::merge::{Merge, Source};
@@ -120,6 +120,9 @@ impl Partition {
             version_max: cut.version,
             time_ms: cut.time_ms,
             next_segment: self.next_segment.get(),
+            // Of a table that the cut's store does not have.
+            restricted: TableVersion(0),
+            arrivals: self.manifest.state().arrivals.clone(),
         };
         Ok(Part { state, segments })
     }

@@ -1,7 +1,8 @@
 //! A partition: an LSM tree owned by one shard.
 //!
 //! This file holds its state and the order of its writes; reading is in `read`, memtable to segment in `flush`,
-//! segment to segment in `compaction`, transactions over partitions in `prepared`.
+//! segment to segment in `compaction`, keys that leave and arrive with their segments in `excise`, `ingest` and `restrict`,
+//! transactions over partitions in `prepared`.
 //!
 //! Invariants:
 //! - between taking an index and having its rows in a memtable there is no await: log order is index order is
@@ -14,9 +15,11 @@
 pub(crate) mod base;
 pub(crate) mod compaction;
 pub(crate) mod cuts;
+pub(crate) mod excise;
 pub(crate) mod fence;
 pub(crate) mod flush;
 pub(crate) mod import;
+pub(crate) mod ingest;
 pub(crate) mod levels;
 pub(crate) mod locks;
 pub mod open;
@@ -26,6 +29,7 @@ pub(crate) mod parking;
 pub(crate) mod prepared;
 pub mod read;
 pub(crate) mod replay;
+pub(crate) mod restrict;
 pub mod retention;
 pub(crate) mod snapshots;
 pub mod strategy;
@@ -38,6 +42,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use self::cuts::Cuts;
+use self::ingest::Pins;
 use self::levels::Levels;
 use self::locks::Locks;
 use self::pace::Pace;
@@ -58,6 +63,7 @@ use crate::options::Options;
 use crate::row_cache::{Owner, RowCache};
 use crate::shard::fence::Fences;
 use crate::signal::Signal;
+use crate::turn::Turnstile;
 use crate::wal::{Intent, RecordHeader, RowWriter, Ticket, Wal};
 
 /// What all partitions of a shard share.
@@ -137,6 +143,9 @@ pub(crate) struct Partition {
     pub(crate) compaction_cursor: RefCell<Vec<Vec<u8>>>,
     cuts: Cuts,
     taps: Taps,
+    /// Who changes segments that are there takes turns.
+    structure: Turnstile,
+    pins: Pins,
 }
 
 /// The memtable that takes writes, and the log it pins.
@@ -203,6 +212,8 @@ impl Partition {
             compaction_cursor: RefCell::new(vec![Vec::new(); strategy::LEVELS]),
             cuts: Cuts::default(),
             taps: Taps::default(),
+            structure: Turnstile::default(),
+            pins: Pins::default(),
         }
     }
 
@@ -389,6 +400,11 @@ impl Partition {
         self.sealed.borrow().len()
     }
 
+    /// Whether every memtable sealed at or before `index` is in segments.
+    pub(crate) fn is_flushed(&self, index: Index) -> bool {
+        self.sealed.borrow().back().is_none_or(|oldest| oldest.index > index)
+    }
+
     /// Closes the active memtable, if it has any rows, and opens an empty one.
     pub(crate) fn seal_rows(&self) {
         if !self.active.borrow().memtable.is_empty() {
@@ -462,6 +478,9 @@ fn log_rows(rows: &mut RowWriter<'_>, ops: &[Op<'_>], version: Version) {
         }
     }
 }
+
+#[cfg(test)]
+mod structure_tests;
 
 #[cfg(test)]
 mod tests {

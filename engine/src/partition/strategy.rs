@@ -7,6 +7,12 @@
 //! Invariants of a choice:
 //! - inputs of level 0 are its oldest ones, so that no older version of a row stays above a newer one;
 //! - the inputs of a deeper level are all its segments that overlap the inputs from above.
+//!
+//! Levels are as large as what is visible of their segments. A file of which less than half is visible, in all its
+//! segments here together, is rewritten where it is: that gives back more than it takes. A file of level 0, which cannot
+//! keep its place under another number, goes down with all that is older.
+
+use std::collections::BTreeMap;
 
 use crate::ids::SegmentId;
 use crate::segment::SegmentMeta;
@@ -36,6 +42,8 @@ pub struct Choice {
     pub upper: Vec<SegmentId>,
     /// Overlapping segments one level down.
     pub lower: Vec<SegmentId>,
+    /// The level of what is made of them: the one below, or the same where hidden bytes are given back.
+    pub target: usize,
     /// Nothing overlaps: the upper input may change its level without being rewritten.
     pub is_move: bool,
 }
@@ -53,7 +61,7 @@ pub fn choose(levels: &Levels<'_>, shape: &Shape, cursor: &[Vec<u8>], busy: &[Se
         .filter(|(fullness, _)| *fullness >= 1.0)
         .collect();
     order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    order.into_iter().find_map(|(_, level)| {
+    let by_size = order.into_iter().find_map(|(_, level)| {
         let upper: Vec<&SegmentMeta> = if level == 0 {
             if levels[0].iter().any(is_busy) {
                 return None;
@@ -68,11 +76,54 @@ pub fn choose(levels: &Levels<'_>, shape: &Shape, cursor: &[Vec<u8>], busy: &[Se
         }
         Some(Choice {
             level,
-            is_move: lower.is_empty() && upper.len() == 1,
+            is_move: lower.is_empty() && upper.len() == 1 && is_sortable(upper[0]),
             upper: upper.iter().map(|s| s.id).collect(),
             lower: lower.iter().map(|s| s.id).collect(),
+            target: level + 1,
         })
-    })
+    });
+    by_size.or_else(|| reclaim(levels, busy))
+}
+
+/// Whether a segment may lie in a level below 0.
+fn is_sortable(segment: &SegmentMeta) -> bool {
+    segment.visible.parts().is_none_or(|ranges| ranges.len() == 1)
+}
+
+/// The rewriting of a file of which less than half is visible.
+fn reclaim(levels: &Levels<'_>, busy: &[SegmentId]) -> Option<Choice> {
+    let (level, at) =
+        *mostly_hidden(levels).iter().find(|(level, at)| !busy.contains(&levels[*level][*at].id))?;
+    if level > 0 {
+        let (upper, lower) = (vec![levels[level][at].id], Vec::new());
+        return Some(Choice { level, upper, lower, target: level, is_move: false });
+    }
+    let upper = &levels[0][at..];
+    let lower = overlapping(&levels[1], upper);
+    if upper.iter().chain(&lower).any(|s| busy.contains(&s.id)) {
+        return None;
+    }
+    let ids = |segments: &[&SegmentMeta]| segments.iter().map(|s| s.id).collect();
+    Some(Choice { level, upper: ids(upper), lower: ids(&lower), target: 1, is_move: false })
+}
+
+/// The segments, by level and place in it, of files of which less than half is visible here.
+fn mostly_hidden(levels: &Levels<'_>) -> Vec<(usize, usize)> {
+    let views = || {
+        let placed = levels
+            .iter()
+            .enumerate()
+            .flat_map(|(l, level)| level.iter().enumerate().map(move |(n, s)| (l, n, *s)));
+        placed.filter(|(_, _, s)| !s.is_whole())
+    };
+    let file = |s: &SegmentMeta| (s.origin, s.checksum, s.bytes);
+    let mut visible: BTreeMap<_, u64> = BTreeMap::new();
+    for (_, _, segment) in views() {
+        *visible.entry(file(segment)).or_default() += segment.visible_bytes;
+    }
+    let is_hidden =
+        |s: &SegmentMeta| visible.get(&file(s)).is_some_and(|bytes| bytes.saturating_mul(2) < s.bytes);
+    views().filter(|(_, _, s)| is_hidden(s)).map(|(level, n, _)| (level, n)).collect()
 }
 
 /// Bytes that compaction has yet to move until every level is within its target: what paces it.
@@ -96,7 +147,8 @@ pub fn debt_bytes(levels: &Levels<'_>, shape: &Shape) -> u64 {
             debt += excess * (1 + ratio);
         }
     }
-    debt
+    let hidden = mostly_hidden(levels).into_iter().map(|(level, n)| levels[level][n].visible_bytes.max(1));
+    debt + hidden.sum::<u64>()
 }
 
 /// How overfull a level is; from 1.0 on it wants compaction.
@@ -132,7 +184,7 @@ fn pick<'a>(
     let round = level[from..].iter().chain(&level[..from]).filter(|s| !busy.contains(&s.id));
     round.take(LOOKED_AT).copied().min_by_key(|s| {
         let rewritten = bytes(&overlapping(below, &[*s]));
-        rewritten.saturating_mul(1024) / s.bytes.max(1)
+        rewritten.saturating_mul(1024) / s.visible_bytes.max(1)
     })
 }
 
@@ -145,7 +197,7 @@ fn overlapping<'a>(level: &[&'a SegmentMeta], upper: &[&SegmentMeta]) -> Vec<&'a
 }
 
 fn bytes(segments: &[&SegmentMeta]) -> u64 {
-    segments.iter().map(|s| s.bytes).sum()
+    segments.iter().map(|s| s.visible_bytes).sum()
 }
 
 #[cfg(test)]
@@ -153,12 +205,14 @@ mod tests {
     use super::*;
     use crate::entry::Expiry;
     use crate::ids::Version;
+    use crate::segment::{KeyRange, KeyRanges};
 
     const SHAPE: Shape = Shape { level0_trigger: 4, base_bytes: 1000, fanout: 10, segment_bytes: 100 };
 
     fn segment(id: u64, level: u8, bytes: u64, first: &[u8], last: &[u8]) -> SegmentMeta {
         SegmentMeta {
             id: SegmentId(id),
+            origin: SegmentId(id),
             level,
             bytes,
             rows: 1,
@@ -171,6 +225,8 @@ mod tests {
             range_tombstones: 0,
             created_ms: 0,
             expiry_min: Expiry::NEVER,
+            visible: KeyRanges::everything(),
+            visible_bytes: bytes,
         }
     }
 
@@ -214,6 +270,42 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_rewritten_once_less_than_half_of_it_is_visible() {
+        let view = |id, level, visible_bytes, first: &[u8], end: &[u8]| SegmentMeta {
+            origin: SegmentId(1),
+            visible: KeyRange::new(first, Some(end.to_vec())).into(),
+            visible_bytes,
+            ..segment(id, level, 100, first, end)
+        };
+        let halves = [view(1, 2, 30, b"a", b"c"), view(2, 2, 20, b"f", b"h")];
+        assert_eq!(choose_from(&halves, &[], &[]), None, "half of the file is visible");
+        let less = [view(1, 2, 30, b"a", b"c"), view(2, 2, 19, b"f", b"h"), segment(7, 3, 100, b"a", b"z")];
+        let choice = choose_from(&less, &[], &[]).unwrap();
+        assert_eq!((choice.level, choice.target, choice.is_move), (2, 2, false), "in its place");
+        assert_eq!((choice.upper, choice.lower), (vec![SegmentId(1)], vec![]));
+        assert_eq!(choose_from(&less, &[], &[1]).unwrap().upper, [SegmentId(2)], "the other one is busy");
+        // In level 0 with all that is older, and nothing that is newer.
+        let mut level0 = level0(3);
+        level0[1] = SegmentMeta { origin: SegmentId(1), ..view(1, 0, 10, b"a", b"b") };
+        level0.push(segment(9, 1, 100, b"a", b"z"));
+        let choice = choose_from(&level0, &[], &[]).unwrap();
+        assert_eq!((choice.level, choice.target), (0, 1));
+        assert_eq!((choice.upper, choice.lower), (vec![SegmentId(1), SegmentId(0)], vec![SegmentId(9)]));
+    }
+
+    #[test]
+    fn a_segment_with_holes_is_not_moved_below_level_0_as_it_is() {
+        let shape = Shape { level0_trigger: 1, ..SHAPE };
+        let mut only = segment(1, 0, 100, b"a", b"z");
+        let choose = |only: &SegmentMeta| {
+            choose(&[vec![only], Vec::new(), Vec::new()], &shape, &[], &[]).unwrap().is_move
+        };
+        assert!(choose(&only));
+        only.visible = KeyRanges::from(KeyRange::new(b"f", Some(b"g".to_vec()))).inverted();
+        assert!(!choose(&only));
+    }
+
+    #[test]
     fn successive_compactions_walk_through_the_keys() {
         let segments: Vec<SegmentMeta> =
             (0..30_u8).map(|n| segment(u64::from(n), 1, 100, &[n, 0], &[n, 9])).collect();
@@ -233,6 +325,13 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(seed);
         for round in 0..2000 {
             let mut segments = level0(random.u64(0..7));
+            if random.bool() {
+                segments.push(SegmentMeta {
+                    visible: KeyRange::new(b"a", Some(b"b".to_vec())).into(),
+                    visible_bytes: random.u64(..100),
+                    ..segment(900, 4, 100, b"a", b"b")
+                });
+            }
             for level in 1..4_u8 {
                 let share = random.u64(0..1500) * 10_u64.pow(u32::from(level - 1)) / 4;
                 segments.extend((0..4_u8).map(|n| {

@@ -20,6 +20,7 @@ use super::index::IndexBuilder;
 use super::meta::SegmentMeta;
 use super::output::Output;
 use super::path_of;
+use super::ranges::KeyRanges;
 use crate::entry::{Entry, Expiry, Kind, RangeTombstone};
 use crate::error::Result;
 use crate::ids::{SegmentId, Version};
@@ -110,6 +111,7 @@ impl SegmentBuilder {
             tombstones: Vec::new(),
             meta: SegmentMeta {
                 id,
+                origin: id,
                 level: options.level,
                 bytes: 0,
                 rows: 0,
@@ -122,6 +124,8 @@ impl SegmentBuilder {
                 range_tombstones: 0,
                 created_ms: options.created_ms,
                 expiry_min: Expiry::NEVER,
+                visible: KeyRanges::everything(),
+                visible_bytes: 0,
             },
             state: State::Writing,
         })
@@ -285,6 +289,7 @@ impl SegmentBuilder {
         self.meta.checksum = footer.encode(&mut page);
         self.output.append(&page);
         self.meta.bytes = self.output.len();
+        self.meta.visible_bytes = self.meta.bytes;
         self.output.finish().await?;
         self.disk.sync_dir(&self.dir).await
     }

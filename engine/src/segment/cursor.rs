@@ -1,4 +1,4 @@
-//! A walk through one segment in storage order.
+//! A walk through what is visible of one segment, in storage order.
 //!
 //! Stepping inside a block is a plain function call; at a border the cursor says that it needs a block, and
 //! [`SegmentCursor::load`] gets it: through the cache for scans, by large reads that leave the cache alone for
@@ -6,7 +6,8 @@
 //!
 //! Invariants:
 //! - after [`Step::Ready`], `entry` is the current entry, or `None` at the end;
-//! - after [`Step::NeedsLoad`], `entry` is `None` until `load` returned.
+//! - after [`Step::NeedsLoad`], `entry` is `None` until `load` returned;
+//! - `entry` is visible: a step that ends at one that is not goes on from there.
 
 use std::rc::Rc;
 
@@ -14,6 +15,7 @@ use futures_lite::future::poll_once;
 
 use super::block::{Block, BlockCursor};
 use super::index::BlockNumber;
+use super::ranges::Next;
 use super::{Bytes, Segment, Span, frame};
 use crate::entry::Entry;
 use crate::error::Result;
@@ -71,11 +73,21 @@ impl SegmentCursor {
 
     /// Moves to the first entry.
     pub fn seek_first(&mut self) -> Step {
-        self.open(0)
+        if self.segment.meta().is_whole() { self.open(0) } else { self.seek(b"", Version::MAX) }
     }
 
     /// Moves to the first entry at or after (`key`, `at`) in storage order.
     pub fn seek(&mut self, key: &[u8], at: Version) -> Step {
+        let segment = Rc::clone(&self.segment);
+        let step = match segment.meta().visible.next(key) {
+            Next::Here => self.seek_in_file(key, at),
+            Next::From(start) => self.seek_in_file(start, Version::MAX),
+            Next::Nowhere => self.end(),
+        };
+        self.skip_hidden(step)
+    }
+
+    fn seek_in_file(&mut self, key: &[u8], at: Version) -> Step {
         let Some(number) = self.segment.index().block_of(key) else {
             return self.open(0);
         };
@@ -103,11 +115,13 @@ impl SegmentCursor {
     pub fn advance(&mut self) -> Step {
         match &mut self.place {
             Place::In(number, cursor) => {
-                if cursor.advance() {
-                    return Step::Ready;
-                }
-                let next = *number + 1;
-                self.open(next)
+                let step = if cursor.advance() {
+                    Step::Ready
+                } else {
+                    let next = *number + 1;
+                    self.open(next)
+                };
+                self.skip_hidden(step)
             }
             Place::End => Step::Ready,
             Place::Before(_) | Place::Seeking(..) => Step::NeedsLoad,
@@ -132,7 +146,7 @@ impl SegmentCursor {
                 Place::Seeking(_, key, at) => self.seek_in(number, block, &key, at),
                 Place::Before(_) | Place::In(..) | Place::End => self.enter(number, block),
             };
-            if step == Step::Ready {
+            if self.skip_hidden(step) == Step::Ready {
                 return Ok(());
             }
         }
@@ -151,11 +165,35 @@ impl SegmentCursor {
         Step::Ready
     }
 
+    /// Where the last step ended at a hidden entry, goes on to the next visible one.
+    #[inline]
+    fn skip_hidden(&mut self, step: Step) -> Step {
+        if self.segment.meta().is_whole() { step } else { self.skip_hidden_of_view(step) }
+    }
+
+    fn skip_hidden_of_view(&mut self, mut step: Step) -> Step {
+        let segment = Rc::clone(&self.segment);
+        while step == Step::Ready
+            && let Some(entry) = self.entry()
+        {
+            step = match segment.meta().visible.next(entry.key) {
+                Next::Here => return Step::Ready,
+                Next::From(start) => self.seek_in_file(start, Version::MAX),
+                Next::Nowhere => self.end(),
+            };
+        }
+        step
+    }
+
+    fn end(&mut self) -> Step {
+        self.set(Place::End);
+        Step::Ready
+    }
+
     /// To the first entry of block `number`, or to the end if there is no such block.
     fn open(&mut self, number: BlockNumber) -> Step {
         if number >= self.segment.index().block_count() {
-            self.set(Place::End);
-            return Step::Ready;
+            return self.end();
         }
         match self.cached(number) {
             Some(block) => self.enter(number, block),
@@ -244,7 +282,7 @@ impl Ahead {
         let len = usize::try_from(range.end - range.offset).expect("a chunk fits memory");
         let bytes = Bytes::of(buf, result?, Span { start, len }, (segment.file().path(), range.offset))?;
         self.chunk = Some(Chunk { range, bytes });
-        if range.past < segment.index().block_count() {
+        if range.past < segment.index().block_count() && is_wanted(segment, range.past) {
             let (range, mut reading) = begin(segment, range.past);
             match poll_once(&mut reading).await {
                 None => self.next = Some((range, reading)),
@@ -253,6 +291,11 @@ impl Ahead {
         }
         Ok(())
     }
+}
+
+/// Whether a walk goes on into block `number`: what lies past the last visible key is not read.
+fn is_wanted(segment: &Segment, number: BlockNumber) -> bool {
+    segment.meta().is_whole() || segment.index().border(number) <= segment.meta().last
 }
 
 /// Begins to read a chunk from block `first` on.

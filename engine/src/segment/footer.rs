@@ -7,6 +7,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::meta::SegmentMeta;
+use super::ranges::KeyRanges;
 use crate::entry::{Expiry, RangeTombstone};
 use crate::ids::{SegmentId, Version};
 use crate::io::buffer::ALIGNMENT;
@@ -214,7 +215,7 @@ pub fn encode_properties(meta: &SegmentMeta, out: &mut Vec<u8>) {
     out.extend_from_slice(&meta.last);
 }
 
-/// Reads a properties section back into a meta whose level, length and checksum are zero.
+/// Reads a properties section back into the meta of a whole file whose level, lengths and checksum are zero.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -229,6 +230,7 @@ pub fn decode_properties(section: &[u8], id: SegmentId) -> Result<SegmentMeta, &
     }
     Ok(SegmentMeta {
         id,
+        origin: id,
         level: 0,
         bytes: 0,
         rows: properties.rows.get(),
@@ -241,6 +243,8 @@ pub fn decode_properties(section: &[u8], id: SegmentId) -> Result<SegmentMeta, &
         range_tombstones: properties.range_tombstones.get(),
         created_ms: properties.created_ms.get(),
         expiry_min: Expiry(properties.expiry_min.get()),
+        visible: KeyRanges::everything(),
+        visible_bytes: 0,
     })
 }
 

@@ -9,6 +9,7 @@
 //! Invariants:
 //! - an open segment's footer, index, filter, range tombstones and properties were checked, and are those its
 //!   manifest means; a block is checked when it is read;
+//! - no entry, and no part of a range tombstone, comes out that is not visible, whoever asks;
 //! - a segment's file is never written again.
 
 pub mod block;
@@ -20,6 +21,7 @@ pub mod frame;
 pub mod index;
 pub mod meta;
 mod output;
+pub mod ranges;
 pub mod run;
 pub mod salvage;
 mod spare;
@@ -36,6 +38,7 @@ pub use builder::{BuildOptions, SegmentBuilder};
 pub use cursor::{ReadMode, SegmentCursor};
 pub use frame::Codec;
 pub use meta::SegmentMeta;
+pub use ranges::{KeyRange, KeyRanges};
 pub use run::RunCursor;
 
 use crate::cache::{BlockCache, Table};
@@ -69,8 +72,16 @@ pub fn id_of(name: &str) -> Option<SegmentId> {
 /// A segment open for reading.
 #[derive(Debug)]
 pub struct Segment {
-    file: Rc<dyn File>,
+    body: Rc<Body>,
     meta: SegmentMeta,
+    /// Those of the file, cut to what is visible.
+    tombstones: RangeTombstones,
+}
+
+/// An open file; all views of it that were cut while it was open share it.
+#[derive(Debug)]
+struct Body {
+    file: Rc<dyn File>,
     index: Index,
     filter: Filter,
     tombstones: RangeTombstones,
@@ -107,12 +118,12 @@ impl Segment {
             return Err(Error::corrupt(path, 0, what));
         }
         let tail = Tail::read(&*file, size).await?;
-        if (tail.footer.id(), tail.footer.crc()) != (meta.id, meta.checksum) {
+        if (tail.footer.id(), tail.footer.crc()) != (meta.origin, meta.checksum) {
             let what = format!(
                 "segment {} with checksum {:08x} where the manifest says {} with {:08x}",
                 tail.footer.id(),
                 tail.footer.crc(),
-                meta.id,
+                meta.origin,
                 meta.checksum
             );
             return Err(Error::corrupt(path, size - FOOTER_BYTES as u64, what));
@@ -121,7 +132,34 @@ impl Segment {
         tail.tombstones.into_iter().for_each(|tombstone| tombstones.add(tombstone));
         let Tail { index, filter, .. } = tail;
         let cached = Table::new(index.block_count());
-        Ok(Rc::new(Self { file, meta, index, filter, tombstones, cache, cached }))
+        Ok(Self::of(Rc::new(Body { file, index, filter, tombstones, cache, cached }), meta))
+    }
+
+    fn of(body: Rc<Body>, meta: SegmentMeta) -> Rc<Self> {
+        let tombstones = body.tombstones.within(&meta.visible);
+        Rc::new(Self { body, meta, tombstones })
+    }
+
+    /// Another segment of the same file, as `meta` describes it. Nothing is read.
+    ///
+    /// # Panics
+    /// When `meta` means another file.
+    #[must_use]
+    pub fn view(&self, meta: SegmentMeta) -> Rc<Self> {
+        let file = |meta: &SegmentMeta| (meta.origin, meta.bytes, meta.checksum);
+        assert_eq!(file(&meta), file(&self.meta), "a view is of the same file");
+        Self::of(Rc::clone(&self.body), meta)
+    }
+
+    /// What of it is in `keys`, if anything can be.
+    #[must_use]
+    pub fn within(&self, keys: &KeyRanges) -> Option<SegmentMeta> {
+        let meta = self.meta.within(keys)?;
+        let visible_bytes = match meta.visible.parts() {
+            None => meta.bytes,
+            Some(ranges) => ranges.iter().map(|range| self.blocks_bytes(range)).sum(),
+        };
+        Some(SegmentMeta { visible_bytes, ..meta })
     }
 
     /// What the manifest says of it.
@@ -141,10 +179,10 @@ impl Segment {
     #[must_use]
     #[inline]
     pub fn lookup(&self, key: &[u8], hash: u64, at: Version) -> Lookup {
-        if !self.filter.may_contain(hash) {
+        if !self.body.filter.may_contain(hash) || !self.meta.visible.contains(key) {
             return Lookup::Absent;
         }
-        match self.index.block_of(key) {
+        match self.body.index.block_of(key) {
             Some(number) => self.lookup_cached(number, key, at),
             None => Lookup::Absent,
         }
@@ -157,13 +195,15 @@ impl Segment {
             Some(position) if position.same_key => Lookup::Found(block.get(position)),
             Some(_) => Lookup::Absent,
             // Past the block's end: the row's older versions, if any, are in the next block.
-            None if self.index.continues_with(number + 1, key) => self.lookup_cached(number + 1, key, at),
+            None if self.body.index.continues_with(number + 1, key) => {
+                self.lookup_cached(number + 1, key, at)
+            }
             None => Lookup::Absent,
         }
     }
 
     fn lookup_cached(&self, number: BlockNumber, key: &[u8], at: Version) -> Lookup {
-        match self.cache.get(&self.cached, number) {
+        match self.cached_block(number) {
             Some(block) => self.lookup_in(&block, number, key, at),
             None => Lookup::NeedsBlock(number),
         }
@@ -192,59 +232,69 @@ impl Segment {
     /// # Errors
     /// [`Error::Corrupt`] when the block is damaged; [`Error::Io`].
     pub async fn load(&self, number: BlockNumber) -> Result<Block> {
-        let place = self.index.place(number);
-        let spare = &self.cache.spare;
+        let Body { file, index, cache, cached, .. } = &*self.body;
+        let place = index.place(number);
+        let spare = &cache.spare;
         let span = Span::of(place.offset, place.bytes as usize);
         let from = place.offset - span.start as u64;
-        let (buf, result) = self.file.read_at(spare.take(span.start + span.len), from).await;
-        let bytes = Bytes::of(buf, result?, span, (self.file.path(), place.offset))?;
-        let decoded =
-            spare.with_scratch(|scratch| frame::decode(bytes.get(), place, self.file.path(), scratch));
+        let (buf, result) = file.read_at(spare.take(span.start + span.len), from).await;
+        let bytes = Bytes::of(buf, result?, span, (file.path(), place.offset))?;
+        let decoded = spare.with_scratch(|scratch| frame::decode(bytes.get(), place, file.path(), scratch));
         spare.give(bytes.buf);
         let block = decoded?;
-        self.cache.insert(&self.cached, number, block.clone());
+        cache.insert(cached, number, block.clone());
         Ok(block)
     }
 
-    /// Stored bytes of the blocks that can hold keys in `start..end` (`None`: to the end): exact to a block at either
-    /// border.
+    /// Stored bytes of the blocks that can hold visible keys in `start..end` (`None`: to the end): exact to a block at
+    /// each border.
     #[must_use]
     pub fn bytes_between(&self, start: &[u8], end: Option<&[u8]>) -> u64 {
-        if end.is_some_and(|end| end <= start) {
-            return 0;
+        let asked = KeyRange::new(start, end.map(<[u8]>::to_vec));
+        match self.meta.visible.parts() {
+            None => self.blocks_bytes(&asked),
+            Some(ranges) => ranges.iter().map(|range| self.blocks_bytes(&range.and(&asked))).sum(),
         }
-        let first = self.index.block_of(start).unwrap_or(0);
-        let past = match end {
-            None => self.index.block_count(),
-            Some(end) => self.index.block_of(end).map_or(0, |number| {
-                // A block that begins at `end` itself holds nothing below it.
-                if self.index.border(number) == end { number } else { number + 1 }
-            }),
-        };
-        self.index.offset(past).saturating_sub(self.index.offset(first))
     }
 
-    /// Memory held while it is open, blocks in the cache not counted.
+    fn blocks_bytes(&self, range: &KeyRange) -> u64 {
+        if range.is_empty() {
+            return 0;
+        }
+        let index = self.index();
+        let first = index.block_of(&range.start).unwrap_or(0);
+        let past = match &range.end {
+            None => index.block_count(),
+            Some(end) => index.block_of(end).map_or(0, |number| {
+                // A block that begins at `end` itself holds nothing below it.
+                if index.border(number) == *end { number } else { number + 1 }
+            }),
+        };
+        index.offset(past).saturating_sub(index.offset(first))
+    }
+
+    /// Memory held while it is open, blocks in the cache not counted: of a file that has several views, its share.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let parts = self.index.bytes() + self.filter.bytes() + self.tombstones.bytes() + self.cached.bytes();
-        parts + size_of::<Self>()
+        let Body { index, filter, tombstones, cached, .. } = &*self.body;
+        let shared = index.bytes() + filter.bytes() + tombstones.bytes() + cached.bytes() + size_of::<Body>();
+        shared / Rc::strong_count(&self.body) + self.tombstones.bytes() + size_of::<Self>()
     }
 
     pub(crate) fn index(&self) -> &Index {
-        &self.index
+        &self.body.index
     }
 
     pub(crate) fn file(&self) -> &Rc<dyn File> {
-        &self.file
+        &self.body.file
     }
 
     pub(crate) fn cached_block(&self, number: BlockNumber) -> Option<Block> {
-        self.cache.get(&self.cached, number)
+        self.body.cache.get(&self.body.cached, number)
     }
 }
 
-impl Drop for Segment {
+impl Drop for Body {
     fn drop(&mut self) {
         self.cached.kill();
     }
@@ -286,7 +336,7 @@ impl Tail {
         let bytes = parsed("properties", properties).await?;
         let mut meta =
             footer::decode_properties(bytes.get(), footer.id()).map_err(named("properties", properties))?;
-        (meta.bytes, meta.checksum) = (size, footer.crc());
+        (meta.bytes, meta.visible_bytes, meta.checksum) = (size, size, footer.crc());
         let bytes = parsed("range tombstones", tombstones).await?;
         let tombstones =
             footer::decode_tombstones(bytes.get()).map_err(named("range tombstones", tombstones))?;

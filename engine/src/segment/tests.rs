@@ -284,6 +284,99 @@ fn merged_sources_come_out_sorted_and_equal_entries_once() {
     }
 }
 
+/// Up to three ranges between random keys, in one set.
+fn random_keys(rng: &mut fastrand::Rng, rows: &[Row]) -> KeyRanges {
+    let ranges = (0..rng.usize(1..4)).map(|_| {
+        let (a, b) = (rng.choice(rows).unwrap(), rng.choice(rows).unwrap());
+        let end = (rng.u8(..5) > 0).then(|| a.0.clone().max(b.0.clone()));
+        let start = if rng.u8(..5) == 0 { Vec::new() } else { a.0.clone().min(b.0.clone()) };
+        KeyRange::new(start, end)
+    });
+    KeyRanges::of(ranges.collect())
+}
+
+#[test]
+fn nothing_comes_out_of_a_view_that_is_not_visible_and_all_that_is() {
+    for seed in 0..40 {
+        println!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let world = World::new(seed);
+        let count = rng.usize(1..400);
+        let rows = random_rows(&mut rng, count, 50);
+        let whole = world.segment(1, &rows, small_blocks(Codec::None));
+        let (mut view, mut visible) = (Rc::clone(&whole), KeyRanges::everything());
+        for cut in 0..3 {
+            let keys = random_keys(&mut rng, &rows);
+            visible = visible.and(&keys);
+            let expected: Vec<&Row> = rows.iter().filter(|row| visible.contains(&row.0)).collect();
+            let Some(meta) = view.within(&keys) else {
+                assert!(expected.is_empty(), "cut {cut}");
+                break;
+            };
+            assert!(expected.iter().all(|row| meta.may_cover(&row.0)), "cut {cut}");
+            assert!(meta.visible_bytes <= meta.bytes && meta.first <= meta.last);
+            view = if rng.bool() { view.view(meta) } else { world.open(meta).unwrap() };
+            for row in &rows {
+                let found = world.get(&view, &row.0, row.1);
+                assert_eq!(found.as_ref(), visible.contains(&row.0).then_some(row), "cut {cut}");
+            }
+            assert_eq!(
+                view.bytes_between(b"", None),
+                if view.meta().is_whole() {
+                    whole.bytes_between(b"", None)
+                } else {
+                    view.meta().visible_bytes
+                }
+            );
+            let mode = if rng.bool() { ReadMode::Cached } else { ReadMode::Ahead };
+            let mut cursor = RunCursor::of(Rc::clone(&view), mode);
+            world.runtime.block_on(async {
+                for round in 0..6 {
+                    let (key, at) = (rng.choice(&rows).unwrap().0.clone(), Version(rng.u64(..51)));
+                    let first = round == 0;
+                    let step = if first { cursor.seek_first() } else { cursor.seek(&key, at) };
+                    if step == Step::NeedsLoad {
+                        cursor.load().await.unwrap();
+                    }
+                    let is_after = |row: &&&Row| first || order((&row.0, row.1), (&key, at)).is_ge();
+                    for row in expected.iter().filter(is_after) {
+                        assert_eq!(cursor.entry().map(|e| row_of(&e)).as_ref(), Some(*row), "cut {cut}");
+                        if cursor.advance() == Step::NeedsLoad {
+                            cursor.load().await.unwrap();
+                        }
+                    }
+                    assert!(cursor.entry().is_none(), "cut {cut}");
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn range_tombstones_of_a_view_end_where_it_does() {
+    let world = World::new(1);
+    let meta = world.runtime.block_on(async {
+        let disk: Rc<dyn Disk> = world.disk.clone();
+        let mut builder =
+            SegmentBuilder::create(disk, &dir(), SegmentId(1), BuildOptions::default()).await.unwrap();
+        builder.push_tombstone(&RangeTombstone {
+            start: b"c".to_vec(),
+            end: b"m".to_vec(),
+            version: Version(7),
+        });
+        builder.finish().await.unwrap()
+    });
+    let whole = world.open(meta).unwrap();
+    let hole = KeyRange::new(b"e", Some(b"g".to_vec()));
+    let view = whole.view(whole.within(&KeyRanges::from(hole).inverted()).unwrap());
+    let covered: Vec<u8> =
+        (b'a'..=b'z').filter(|&c| view.tombstones().covering(&[c], Version::MAX).is_some()).collect();
+    assert_eq!(covered, b"cdghijkl");
+    assert!(whole.within(&KeyRanges::from(KeyRange::new(b"n", None))).is_none(), "nothing is left there");
+    let right = whole.within(&KeyRanges::from(KeyRange::new(b"g", None))).unwrap();
+    assert_eq!((right.first, right.last), (b"g".to_vec(), b"m".to_vec()));
+}
+
 #[test]
 fn a_view_shows_of_each_row_the_newest_version_unless_it_is_gone() {
     for seed in 0..30 {
@@ -378,7 +471,7 @@ fn another_segments_file_a_cut_one_and_a_lost_one_are_refused() {
     let meta = world.build(1, &rows, BuildOptions::default());
     let path = path_of(&dir(), meta.id);
     for wrong in [
-        SegmentMeta { id: SegmentId(2), ..meta.clone() },
+        SegmentMeta { origin: SegmentId(2), ..meta.clone() },
         SegmentMeta { checksum: meta.checksum ^ 1, ..meta.clone() },
         SegmentMeta { bytes: meta.bytes + 4096, ..meta.clone() },
     ] {

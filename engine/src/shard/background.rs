@@ -12,11 +12,10 @@ use std::rc::Rc;
 use super::Shard;
 use super::space::RETRY;
 use crate::error::{Error, Result};
-use crate::ids::{EditNumber, SegmentId};
 use crate::io::runtime::Task;
 use crate::partition::Partition;
+use crate::partition::excise::Changed;
 use crate::partition::pace::Work;
-use crate::partition::strategy::Choice;
 
 /// Segments in level 0 at which writers are first slowed, as a multiple of the trigger; and at which they stop.
 const LEVEL0_SLOW: usize = 3;
@@ -67,16 +66,17 @@ async fn flush_forever(shard: Rc<Shard>) {
 async fn compact_forever(shard: Rc<Shard>) {
     loop {
         let work = shard.work.changed();
-        let Some((partition, choice)) = shard.next_compaction() else {
+        let Some(partition) = shard.next_compaction() else {
             work.await;
             continue;
         };
-        match partition.compact(&choice).await {
-            Ok(done) => {
+        match partition.compact().await {
+            Ok(None) => {}
+            Ok(Some(done)) => {
                 shard.space.found();
                 shard.traffic.compacted(done.bytes_read, done.bytes_written);
                 shard.size_cache();
-                shard.clean_up(&partition, done.edit, done.obsolete);
+                shard.clean_up(&partition, done.changed);
             }
             Err(e) => shard.background_failed("compaction", e).await,
         }
@@ -149,14 +149,14 @@ impl Shard {
         }
     }
 
-    /// The most urgent compaction of all partitions; none once writing has ended.
-    fn next_compaction(&self) -> Option<(Rc<Partition>, Choice)> {
+    /// The partition with the most urgent compaction; none once writing has ended.
+    fn next_compaction(&self) -> Option<Rc<Partition>> {
         if self.broken.get().is_some() {
             return None;
         }
         let indebted = self.partitions().max_by_key(|p| p.compaction_debt())?;
         let mut candidates = std::iter::once(indebted).chain(self.partitions());
-        candidates.find_map(|p| p.choose_compaction().map(|choice| (Rc::clone(p), choice)))
+        candidates.find(|p| p.choose_compaction().is_some()).map(Rc::clone)
     }
 
     /// Near the log's cap: seals what pins its oldest end, and has transactions under way rewritten at its head.
@@ -249,7 +249,8 @@ impl Shard {
     }
 
     /// Deletes what an edit dropped, once the log carries its number.
-    fn clean_up(self: &Rc<Self>, partition: &Rc<Partition>, edit: EditNumber, obsolete: Vec<SegmentId>) {
+    pub(crate) fn clean_up(self: &Rc<Self>, partition: &Rc<Partition>, changed: Changed) {
+        let Changed { edit, obsolete } = changed;
         if obsolete.is_empty() {
             return;
         }
@@ -269,6 +270,9 @@ impl Shard {
                 return;
             }
             for id in obsolete {
+                while partition.is_pinned(id) {
+                    shard.runtime().sleep(RETRY).await;
+                }
                 partition.remove_segment_file(id).await;
             }
             if let Err(e) = partition.manifest.witnessed(edit).await {
@@ -279,7 +283,7 @@ impl Shard {
     }
 
     /// No room: gives up the reserve and lets the job try again. Anything else ends writing.
-    async fn background_failed(&self, what: &str, e: Error) {
+    pub(super) async fn background_failed(&self, what: &str, e: Error) {
         if e.is_no_space() {
             if !self.space.give_up().await {
                 self.runtime().sleep(RETRY).await;

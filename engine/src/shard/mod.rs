@@ -16,6 +16,7 @@ mod meter;
 pub(crate) mod route;
 pub(crate) mod space;
 pub mod stats;
+pub(crate) mod structure;
 mod transact;
 mod write;
 

@@ -8,7 +8,7 @@
 //! partitions served. A crash before that moment leaves the old logs in force, and replaying them again changes
 //! nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,16 +20,19 @@ use crate::backup::restore;
 use crate::cache::BlockCache;
 use crate::counters::{Counters, CountersConfig};
 use crate::error::{Error, Result};
-use crate::ids::{EditNumber, Incarnation, ShardId};
+use crate::ids::{EditNumber, Incarnation, PartitionId, ShardId};
 use crate::io::disk::Disk;
+use crate::key::RoutingKey;
 use crate::options::Options;
+use crate::partition::restrict::Assigned;
 use crate::partition::{self, Common, Partition};
+use crate::segment::KeyRange;
 use crate::shard::host::Host;
 use crate::shard::link::Link;
 use crate::shard::space::Space;
 use crate::shard::{Owned, Parts, Shard, background};
 use crate::superblock::{self, State, StoreId, Superblock};
-use crate::table::{self, Change, Image, LocalTable, Table, TableLog};
+use crate::table::{self, Change, GuestRef, Image, KEYS_END, LocalTable, Placed, Table, TableLog};
 use crate::wal::slots::file_number;
 use crate::wal::{LogId, Wal, WalConfig};
 
@@ -290,12 +293,15 @@ async fn serve_shard(
         pairs_tracked: PAIRS_TRACKED,
     });
     let mut partitions = BTreeMap::new();
+    let mut left = Vec::new();
     let here = map.state().partitions.iter().filter(|(_, entry)| entry.placed.shard == host.id);
     for id in here.map(|(id, _)| *id) {
         let witness: EditNumber = findings.witnesses.get(&id).copied().unwrap_or_default();
-        let partition = Partition::open(Rc::clone(&common), &request.dir, id, witness).await?;
+        let partition = Rc::new(Partition::open(Rc::clone(&common), &request.dir, id, witness).await?);
+        let restricted = partition.restrict(&assigned(&map, id)).await?;
+        left.extend(restricted.into_iter().map(|changed| (Rc::clone(&partition), changed)));
         common.wal().witness(id, partition.manifest.last())?;
-        partitions.insert(id, Owned { partition: Rc::new(partition), slot: counters.open_partition(id) });
+        partitions.insert(id, Owned { partition, slot: counters.open_partition(id) });
     }
     // Old files are dealt out to the shards; each renames its own into its log.
     let files = findings.files.iter().skip(usize::from(host.id.0)).step_by(options.shards).cloned().collect();
@@ -310,7 +316,29 @@ async fn serve_shard(
         Parts { incarnation, partitions, counters, space, net: host.net.clone() },
     ));
     host.open(Rc::clone(&shard), background::start(&shard));
+    for (partition, changed) in left {
+        shard.clean_up(&partition, changed);
+    }
     Ok(())
+}
+
+/// What the table places in a partition.
+fn assigned(image: &Image, id: PartitionId) -> Assigned {
+    let state = image.state();
+    let entry = &state.partitions[&id];
+    let Placed { start, end, .. } = entry.placed;
+    // Keys that are no storage key sort anywhere: the first and the last range have no border there.
+    let first = if start == RoutingKey(0) { Vec::new() } else { start.to_bytes().to_vec() };
+    let end = (end < KEYS_END).then(|| end.to_bytes().to_vec());
+    let is_elsewhere = |guest: &GuestRef<'_>| guest.guest.partition != id;
+    let away = image.guests_of_home(id).filter(is_elsewhere);
+    Assigned {
+        version: image.version(),
+        range: KeyRange::new(first, end),
+        range_version: entry.version,
+        guests: image.guests_in(id).map(|guest| guest.prefix.to_vec()).collect(),
+        away: away.map(|guest| (guest.prefix.to_vec(), guest.guest.version)).collect(),
+    }
 }
 
 /// Stops a shard: what was acknowledged is durable, and the log says so.

@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 
 /// What tasks take turns at.
 #[derive(Debug, Default)]
-pub(super) struct Turnstile {
+pub(crate) struct Turnstile {
     taken: Cell<bool>,
     /// At most one per waiting task and turn.
     waiting: RefCell<Vec<Waker>>,
@@ -17,11 +17,11 @@ pub(super) struct Turnstile {
 
 /// Held while it is one's turn.
 #[derive(Debug)]
-pub(super) struct Turn<'a>(&'a Turnstile);
+pub(crate) struct Turn<'a>(&'a Turnstile);
 
 impl Turnstile {
     /// Waits for the turn.
-    pub(super) async fn enter(&self) -> Turn<'_> {
+    pub(crate) async fn enter(&self) -> Turn<'_> {
         poll_fn(|context| {
             if self.taken.replace(true) {
                 self.waiting.borrow_mut().push(context.waker().clone());

@@ -1,0 +1,240 @@
+//! Keys that leave and arrive, against a naive model of each partition: rows by key, whatever happens to segments.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+
+use super::Partition;
+use super::ingest::{Ingest, Linked};
+use super::read::PageLimit;
+use super::strategy::Shape;
+use crate::batch::Op;
+use crate::entry::{Expiry, RangeTombstone};
+use crate::ids::{PartitionId, Version};
+use crate::io::memory::{MemoryConfig, MemoryDisk};
+use crate::io::virtual_time::VirtualRuntime;
+use crate::key;
+use crate::merge::{Merge, Step};
+use crate::segment::{
+    BuildOptions, KeyRange, KeyRanges, ReadMode, RunCursor, SegmentBuilder, SegmentMeta, path_of,
+};
+use crate::tombstones::RangeTombstones;
+use crate::{Options, Shard, SimulatedStore};
+
+const ENTITIES: u32 = 12;
+const ROWS: u32 = 40;
+
+/// Rows as they should be, by partition.
+type Model = [BTreeMap<Vec<u8>, Vec<u8>>; 2];
+
+struct World {
+    shard: Rc<Shard>,
+    partitions: [Rc<Partition>; 2],
+    rng: fastrand::Rng,
+    model: Model,
+    written: u64,
+}
+
+fn options() -> Options {
+    let shape = Shape { level0_trigger: 3, base_bytes: 30_000, fanout: 3, segment_bytes: 4096 };
+    Options { partitions: 2, shards: 1, shape, block_bytes: 512, compression: false, ..Options::default() }
+}
+
+fn prefix_of(entity: u32) -> Vec<u8> {
+    let mut prefix = Vec::new();
+    key::encode_entity(&entity.to_be_bytes(), &mut prefix).unwrap();
+    prefix
+}
+
+fn range_of(entity: u32) -> KeyRange {
+    KeyRange::of_prefix(&prefix_of(entity))
+}
+
+fn row_key(entity: u32, row: u32) -> Vec<u8> {
+    [prefix_of(entity), row.to_be_bytes().to_vec()].concat()
+}
+
+impl World {
+    async fn open(store: &SimulatedStore, rng: fastrand::Rng, model: Model) -> Self {
+        let shard = store.shard(0).unwrap();
+        let partitions: Vec<_> = shard.partitions().map(Rc::clone).collect();
+        let partitions = partitions.try_into().unwrap();
+        let mut world = Self { shard, partitions, rng, model, written: 0 };
+        world.check().await;
+        world
+    }
+
+    async fn step(&mut self) {
+        let at = self.rng.usize(..2);
+        let entity = self.rng.u32(..ENTITIES);
+        match self.rng.u32(..100) {
+            0..60 => self.put(at, entity),
+            60..70 => self.delete(at, entity),
+            70..74 => self.delete_range(at, entity),
+            74..84 => {
+                self.partitions[at].seal();
+                self.shard.look();
+            }
+            84..90 => self.shard.settled().await.unwrap(),
+            90..94 => self.purge(at, entity).await,
+            94..98 => self.carry(at, entity).await,
+            _ => self.check().await,
+        }
+    }
+
+    fn put(&mut self, at: usize, entity: u32) {
+        for _ in 0..self.rng.u32(1..12) {
+            let key = row_key(entity, self.rng.u32(..ROWS));
+            self.written += 1;
+            let value = [self.written.to_be_bytes().to_vec(), vec![b'.'; self.rng.usize(..300)]].concat();
+            let op = Op::Put { key: &key, value: &value, expiry: Expiry::NEVER };
+            self.partitions[at].write(&[op]).unwrap();
+            self.model[at].insert(key, value);
+        }
+    }
+
+    fn delete(&mut self, at: usize, entity: u32) {
+        let key = row_key(entity, self.rng.u32(..ROWS));
+        self.partitions[at].write(&[Op::Delete { key: &key }]).unwrap();
+        self.model[at].remove(&key);
+    }
+
+    /// Of an entity's rows, or of all entities between two.
+    fn delete_range(&mut self, at: usize, entity: u32) {
+        let other = if self.rng.bool() { entity } else { self.rng.u32(..ENTITIES) };
+        let (a, b) = (row_key(entity, self.rng.u32(..ROWS)), row_key(other, self.rng.u32(..ROWS)));
+        let (start, end) = (a.clone().min(b.clone()), a.max(b));
+        self.partitions[at].write(&[Op::DeleteRange { start: &start, end: &end }]).unwrap();
+        self.model[at].retain(|key, _| *key < start || *key >= end);
+    }
+
+    async fn purge(&mut self, at: usize, entity: u32) {
+        let range = range_of(entity);
+        self.shard.purge(&self.partitions[at], &range.clone().into()).await.unwrap();
+        self.model[at].retain(|key, _| !range.contains(key));
+        let levels = self.partitions[at].levels();
+        let keys = KeyRanges::from(range);
+        assert!(levels.all().all(|s| s.meta().within(&keys).is_none()), "nothing of it is in any segment");
+    }
+
+    /// Has the other partition take an entity as it is here, in place of what it has of it, and takes it out here.
+    async fn carry(&mut self, from: usize, entity: u32) {
+        let range = range_of(entity);
+        let (source, target) = (Rc::clone(&self.partitions[from]), Rc::clone(&self.partitions[1 - from]));
+        target.expect(&prefix_of(entity)).await.unwrap();
+        self.shard.flush_now(&source).await.unwrap();
+        let base = source.base_of(&range);
+        let built = build(&target, &base.copied, &range).await;
+        let linked = base.linked.iter().map(|segment| Linked {
+            path: path_of(&source.dir, segment.meta().id),
+            meta: segment.meta().clone(),
+        });
+        let ingest = Ingest {
+            keys: range.clone(),
+            linked: linked.collect(),
+            built,
+            version_max: source.version(),
+            time_ms: source.time_ms(),
+        };
+        self.shard.ingest(&target, ingest).await.unwrap();
+        drop(base);
+        self.model[1 - from].retain(|key, _| !range.contains(key));
+        let rows: Vec<_> = self.model[from].range(range.start.clone()..).collect();
+        let rows: Vec<_> = rows.into_iter().filter(|(key, _)| range.contains(key)).collect();
+        let rows: Vec<_> = rows.into_iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        self.model[1 - from].extend(rows);
+        self.purge(from, entity).await;
+    }
+
+    async fn check(&mut self) {
+        for (partition, model) in self.partitions.iter().zip(&self.model) {
+            let limit = PageLimit { rows: usize::MAX, bytes: usize::MAX };
+            let page = partition.scan(b"", &[0xff; 9], Version::MAX, limit).await.unwrap();
+            let found: Vec<_> = page.rows.into_iter().map(|row| (row.key, row.value)).collect();
+            let expected: Vec<_> = model.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+            assert_eq!(found, expected, "{partition:?}");
+            for entity in 0..ENTITIES {
+                for row in 0..ROWS {
+                    let key = row_key(entity, row);
+                    let got =
+                        partition.get(&key, Version::MAX, |r| r.map(|r| r.value.to_vec())).await.unwrap();
+                    assert_eq!(got.as_ref(), model.get(&key), "{partition:?} {entity} {row}");
+                }
+            }
+        }
+    }
+
+    /// What is left after the store was closed and opened: the table knows of no guests.
+    fn at_home(&self) -> Model {
+        let map = self.shard.map();
+        let mut model = self.model.clone();
+        for (number, rows) in model.iter_mut().enumerate() {
+            rows.retain(|key, _| map.home_of(key).partition == PartitionId(u32::try_from(number).unwrap()));
+        }
+        model
+    }
+}
+
+/// A segment of level 0 at `target` of what of `range` is in `runs`; none if nothing is.
+async fn build(
+    target: &Partition,
+    runs: &[Rc<[Rc<crate::segment::Segment>]>],
+    range: &KeyRange,
+) -> Option<SegmentMeta> {
+    let common = &target.common;
+    let options = BuildOptions { block_bytes: 512, ..BuildOptions::default() };
+    let id = target.next_segment();
+    let mut builder =
+        SegmentBuilder::create(Rc::clone(&common.disk), &target.dir, id, options).await.unwrap();
+    let mut tombstones = RangeTombstones::default();
+    runs.iter().flat_map(|run| run.iter()).for_each(|segment| tombstones.merge(segment.tombstones()));
+    for fragment in tombstones.within(&KeyRanges::from(range.clone())).fragments(b"", None) {
+        for &version in fragment.versions {
+            let (start, end) = (fragment.start.to_vec(), fragment.end.to_vec());
+            builder.push_tombstone(&RangeTombstone { start, end, version });
+        }
+    }
+    let cursors = runs.iter().map(|run| RunCursor::new(Rc::clone(run), ReadMode::Ahead).into());
+    let mut merge = Merge::new(cursors.collect());
+    if merge.seek(&range.start, Version::MAX) == Step::NeedsLoad {
+        merge.load().await.unwrap();
+    }
+    while let Some(entry) = merge.entry().filter(|entry| range.ends_after(entry.key)) {
+        builder.add(entry).await.unwrap();
+        if merge.advance() == Step::NeedsLoad {
+            merge.load().await.unwrap();
+        }
+    }
+    if builder.is_empty() {
+        builder.abandon().await;
+        return None;
+    }
+    Some(builder.finish().await.unwrap())
+}
+
+#[test]
+fn partitions_hold_what_a_model_does_while_entities_leave_and_arrive() {
+    for seed in 0..12 {
+        println!("seed {seed}");
+        let world = VirtualRuntime::new(seed);
+        let runtimes = [world.runtime()];
+        let disk = Rc::new(MemoryDisk::new(&runtimes[0], seed, MemoryConfig::default()));
+        world.block_on(async {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut model = Model::default();
+            for _ in 0..3 {
+                let disk = Rc::clone(&disk);
+                let store = SimulatedStore::open(&runtimes, disk, Path::new("/store"), options(), 1).await;
+                let store = store.unwrap();
+                let mut world = World::open(&store, rng.fork(), model).await;
+                for _ in 0..250 {
+                    world.step().await;
+                }
+                world.check().await;
+                model = world.at_home();
+                drop(world);
+                store.close().await.unwrap();
+            }
+        });
+    }
+}
