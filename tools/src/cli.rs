@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::backup::{Backup, Restore};
+use crate::ctl::Ctl;
 use crate::forecast::Forecast;
 use crate::import::Import;
 use crate::load::Load;
@@ -47,6 +48,11 @@ pub(crate) enum Command {
     Import(Import),
     /// Forecast load: its course, how likely it exceeds a limit, and how good such forecasts were.
     Forecast(Box<Forecast>),
+    /// Ask a running node where things are, and move entities.
+    #[command(
+        after_help = "Examples:\n  foreshard ctl table\n  foreshard ctl move customer:7 --to 3\n  foreshard ctl moves --json"
+    )]
+    Ctl(Ctl),
     /// Put load on a Redis-compatible server, measure it, and check what it acknowledged.
     Load(Box<Load>),
 }

@@ -56,6 +56,8 @@ impl Findings {
             Error::Misuse(_)
             | Error::Full(_)
             | Error::Conflict
+            | Error::Moved { .. }
+            | Error::TryAgain(_)
             | Error::Stopped(_)
             | Error::Closed
             | Error::Unsupported(_) => self.add(Severity::Unreadable, file, 0, error.to_string()),

@@ -6,6 +6,7 @@
 
 mod backup;
 mod cli;
+mod ctl;
 mod finding;
 mod forecast;
 mod import;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         | Command::Forecast(_)
         | Command::Backup(_)
         | Command::Restore(_)
+        | Command::Ctl(_)
         | Command::Import(_) => tracing::Level::WARN,
     };
     let level = if cli.verbose { tracing::Level::DEBUG } else { usual };
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Backup(options) => backup::run(&options),
         Command::Restore(options) => backup::restore(&options),
         Command::Import(options) => import::run(&options),
+        Command::Ctl(options) => ctl::run(&options),
         Command::Node(arguments) => node::run(&arguments).map(|()| Verdict::Sound),
     };
     match result {

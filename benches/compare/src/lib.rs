@@ -13,6 +13,7 @@ pub mod load;
 pub mod machine;
 pub mod metrics;
 pub mod node;
+pub mod probe;
 pub mod report;
 pub mod server;
 

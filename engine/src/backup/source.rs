@@ -1,5 +1,6 @@
 //! Taking a backup: the cut, then every shard copies what it owns, then the record.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::partition::cuts::Part;
 use crate::segment::Segment;
 use crate::shard::Shard;
 use crate::store::client::Client;
+use crate::store::cut::Taken;
 use crate::table::Image;
 
 /// What one shard added.
@@ -46,16 +48,22 @@ impl Client {
         let alive = Arc::new(());
         let kept = Arc::downgrade(&alive);
         let cut = self.cut(move |shard, version| shard.begin_cut(version, kept.clone())).await?;
+        let Taken { version, still, pause } = cut;
+        // No entity changes its owner before every shard keeps what is in the cut: this is the cut's table.
+        let image = self.on(ShardId(0), |shard| async move { Ok(shard.image()) }).await?;
+        let holds: RefCell<Vec<Arc<()>>> = RefCell::new(self.shards().map(|_| Arc::clone(&still)).collect());
+        drop(still);
         let shares = self
             .on_every(|_| {
                 let (request, progress) = (request.clone(), Arc::clone(&progress));
-                move |shard| async move { copy_share(&shard, cut.version, &request, &progress).await }
+                let still = holds.borrow_mut().pop();
+                move |shard| async move { copy_share(&shard, version, still, &request, &progress).await }
             })
             .await?;
         let (segments_new, bytes_copied) =
             shares.iter().fold((0, 0), |sum, share| (sum.0 + share.segments_new, sum.1 + share.bytes_copied));
-        let partitions = by_range(self.map(), shares);
-        let record = Record { store, number, created_ms, version: cut.version, partitions };
+        let partitions = by_range(&image, shares);
+        let record = Record { store, number, created_ms, version, partitions };
         let bytes = record.encode();
         let finish = move |shard: Rc<Shard>| async move {
             let directory = Directory::new(&shard.common.disk, &request.to);
@@ -71,7 +79,7 @@ impl Client {
             bytes: record.bytes(),
             segments_new,
             bytes_copied,
-            pause: cut.pause,
+            pause,
             untidy: tidied.as_ref().err().map(ToString::to_string),
             removed: tidied.unwrap_or_default(),
         })
@@ -82,10 +90,12 @@ impl Client {
 async fn copy_share(
     shard: &Rc<Shard>,
     version: Version,
+    still: Option<Arc<()>>,
     request: &Request,
     progress: &Progress,
 ) -> Result<Share> {
     let parts = shard.finish_cut(version).await?;
+    drop(still);
     let disk = &shard.common.disk;
     let directory = Directory::new(disk, &request.to);
     let mut share = Share::default();

@@ -151,6 +151,21 @@ impl Counters {
         }
     }
 
+    /// What one entity did since the last export, tracked or not.
+    pub fn entity(&mut self, routing: RoutingKey) -> Bounds<Load> {
+        self.pending.drain_into(&mut self.tracked);
+        self.tracked.entities.bounds(routing.0)
+    }
+
+    /// What a partition did since the last export.
+    ///
+    /// # Panics
+    /// When the slot is not open.
+    #[must_use]
+    pub fn partition_load(&self, slot: PartitionSlot) -> PartitionLoad {
+        self.partitions[slot.0].as_ref().expect("the slot is open").load
+    }
+
     /// What was counted since the last call.
     pub fn export(&mut self) -> Tick {
         self.pending.drain_into(&mut self.tracked);

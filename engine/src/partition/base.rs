@@ -8,7 +8,10 @@
 //!   older version, can see;
 //! - deletions that hide nothing any more are left out: nothing older of the range is where it goes.
 
+use std::rc::Rc;
+
 use super::Partition;
+use super::ingest::{Base as Segments, Linked};
 use super::pace::{Pace, Work};
 use super::retention::{Retention, Verdict};
 use crate::entry::{Entry, Kind};
@@ -16,7 +19,7 @@ use crate::error::Result;
 use crate::ids::Version;
 use crate::memtable::MemtableCursor;
 use crate::merge::{Merge, Source, Step};
-use crate::segment::{ReadMode, RunCursor};
+use crate::segment::{KeyRange, ReadMode, RunCursor};
 use crate::tombstones::RangeTombstones;
 use crate::wal::{RowOp, RowSet};
 
@@ -31,6 +34,8 @@ pub(crate) struct Base {
     retention: Retention,
     start: Vec<u8>,
     end: Vec<u8>,
+    /// Read, or to be linked; their files stay as long as this does.
+    segments: Segments,
     /// The moment.
     pub(crate) at: Version,
     stage: Stage,
@@ -46,15 +51,18 @@ enum Stage {
 impl Partition {
     /// `start..end` as it is in this turn.
     pub(crate) fn base(&self, start: &[u8], end: &[u8]) -> Base {
-        let levels = self.levels();
+        let segments = self.base_of(&KeyRange::new(start.to_vec(), Some(end.to_vec())));
         let mut sources: Vec<Source> = self.memtable_cursors().into_iter().map(Source::from).collect();
         // What is read once, and not by clients, does not go through the cache.
-        let runs = levels.runs(start, end);
-        sources.extend(runs.into_iter().map(|run| Source::from(RunCursor::new(run, ReadMode::Ahead))));
+        let runs = segments.copied.iter().map(Rc::clone);
+        sources.extend(runs.map(|run| Source::from(RunCursor::new(run, ReadMode::Ahead))));
+        // What is linked lies below: deletions still hide something.
+        let is_bottom = segments.linked.is_empty();
         Base {
             merge: Merge::new(sources),
-            tombstones: self.tombstones_in(&levels, start, end),
-            retention: Retention::new(self.snapshots.versions(), true, self.committed_time_ms()),
+            tombstones: self.tombstones_in(&self.levels(), start, end),
+            retention: Retention::new(self.snapshots.versions(), is_bottom, self.committed_time_ms()),
+            segments,
             start: start.to_vec(),
             end: end.to_vec(),
             at: self.version(),
@@ -70,6 +78,12 @@ impl Partition {
 }
 
 impl Base {
+    /// Segments that are to be linked and not read.
+    pub(crate) fn linked(&self) -> impl Iterator<Item = Linked> {
+        let segments = self.segments.linked.iter();
+        segments.map(|s| Linked { path: s.file().path().to_path_buf(), meta: s.meta().clone() })
+    }
+
     /// The next rows in storage order, of about `bytes`; range deletions come last. None: that was all.
     ///
     /// # Errors

@@ -7,13 +7,11 @@
 
 use std::rc::Rc;
 
-use super::open::open_segment;
 use super::{Partition, insert_into};
 use crate::batch::Op;
 use crate::entry::{Entry, Expiry, Kind, RangeTombstone};
 use crate::error::{Error, Result};
 use crate::ids::Version;
-use crate::manifest::Edit;
 use crate::segment::{BuildOptions, Codec, SegmentBuilder, SegmentMeta};
 use crate::wal::{Intent, RowOp, Rows, Ticket};
 

@@ -62,6 +62,7 @@ use crate::memtable::Memtable;
 use crate::options::Options;
 use crate::row_cache::{Owner, RowCache};
 use crate::shard::fence::Fences;
+use crate::shard::moves::planted::Planted;
 use crate::signal::Signal;
 use crate::turn::Turnstile;
 use crate::wal::{Intent, RecordHeader, RowWriter, Ticket, Wal};
@@ -76,6 +77,7 @@ pub(crate) struct Common {
     pub(crate) options: Options,
     pub(crate) pace: Pace,
     pub(crate) fences: Fences,
+    pub(crate) planted: Planted,
     log: OnceCell<Rc<Wal>>,
 }
 
@@ -91,6 +93,7 @@ impl Common {
             options,
             pace: Pace::default(),
             fences: Fences::default(),
+            planted: Planted::default(),
             log: OnceCell::new(),
         }
     }

@@ -17,6 +17,7 @@ use super::locks::{Locks, Obstacle, in_doubt};
 use crate::error::{Error, Result};
 use crate::ids::TableVersion;
 use crate::io::runtime::Nanos;
+use crate::shard::moves::planted::Bug;
 use crate::signal::Changed;
 
 /// Requests that wait for the fences of one partition: what a million operations a second bring in the 10 ms that a
@@ -89,7 +90,12 @@ impl Partition {
             let changed = self.unlocked.changed();
             let obstacle = look(&self.locks.borrow());
             match obstacle {
-                Obstacle::None => return self.still_here(before),
+                Obstacle::None => {
+                    if parked.is_some() && self.common.planted.has(Bug::ParkedForgotten) {
+                        future::pending::<()>().await;
+                    }
+                    return self.still_here(before);
+                }
                 Obstacle::InDoubt => return Err(in_doubt()),
                 Obstacle::Undecided => changed.await,
                 Obstacle::Fenced => {

@@ -7,6 +7,7 @@
 //! - where there is none, a write costs one load more.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
 use super::Partition;
@@ -14,6 +15,9 @@ use crate::batch::Op;
 use crate::ids::Version;
 use crate::signal::Signal;
 use crate::wal::{RowOp, RowSet};
+
+/// What is carried at once: small enough that the other side's turn is short.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// The taps of one partition.
 #[derive(Debug, Default)]
@@ -28,24 +32,34 @@ pub(crate) struct Taps {
 pub(crate) struct Tap {
     start: Vec<u8>,
     end: Vec<u8>,
-    rows: RefCell<RowSet>,
+    /// In pieces of about [`PIECE_BYTES`], the last of which is being filled.
+    rows: RefCell<VecDeque<RowSet>>,
+    bytes: Cell<usize>,
     bytes_max: usize,
+    /// Writers wait above so many bytes.
+    crowded_above: Cell<usize>,
     is_broken: Cell<bool>,
     /// Told when rows came in or were taken out.
     pub(crate) changed: Signal,
 }
 
 impl Tap {
-    /// What came since the last time.
-    pub(crate) fn take(&self) -> RowSet {
-        let rows = self.rows.take();
+    /// The oldest piece of what came.
+    pub(crate) fn take(&self) -> Option<RowSet> {
+        let rows = self.rows.borrow_mut().pop_front()?;
+        self.bytes.set(self.bytes.get() - rows.bytes());
         self.changed.notify();
-        rows
+        Some(rows)
     }
 
     /// Bytes that wait to be taken.
     pub(crate) fn bytes(&self) -> usize {
-        self.rows.borrow().bytes()
+        self.bytes.get()
+    }
+
+    /// Has writers wait above so many bytes: what follows does not come nearer.
+    pub(crate) fn crowd_above(&self, bytes: usize) {
+        self.crowded_above.set(bytes);
     }
 
     /// Whether it overflowed: what it follows must be read anew.
@@ -55,25 +69,31 @@ impl Tap {
 
     /// Whether writers of its range have to wait.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.bytes() > self.bytes_max / 2 && !self.is_broken()
+        self.bytes() > self.crowded_above.get() && !self.is_broken()
     }
 
     fn applied(&self, ops: &[Op<'_>], version: Version) {
         if self.is_broken() {
             return;
         }
-        let mut rows = self.rows.borrow_mut();
-        let before = rows.count();
+        let mut pieces = self.rows.borrow_mut();
+        let before = self.bytes();
         for op in ops {
-            if let Some(row) = self.share_of(op, version) {
-                rows.push(&row);
+            let Some(row) = self.share_of(op, version) else { continue };
+            if pieces.back().is_none_or(|piece| piece.bytes() >= PIECE_BYTES) {
+                pieces.push_back(RowSet::default());
             }
+            let Some(piece) = pieces.back_mut() else { continue };
+            let bytes = piece.bytes();
+            piece.push(&row);
+            self.bytes.set(self.bytes() + piece.bytes() - bytes);
         }
-        if rows.bytes() > self.bytes_max {
-            *rows = RowSet::default();
+        if self.bytes() > self.bytes_max {
+            pieces.clear();
+            self.bytes.set(0);
             self.is_broken.set(true);
         }
-        if rows.count() != before {
+        if self.bytes() != before {
             self.changed.notify();
         }
     }
@@ -114,7 +134,9 @@ impl Partition {
             start: start.to_vec(),
             end: end.to_vec(),
             rows: RefCell::default(),
+            bytes: Cell::new(0),
             bytes_max,
+            crowded_above: Cell::new(bytes_max / 2),
             is_broken: Cell::new(false),
             changed: Signal::default(),
         });
@@ -161,8 +183,16 @@ mod tests {
 
     fn tap(bytes_max: usize) -> Tap {
         let (start, end) = (b"b".to_vec(), b"d".to_vec());
-        let (rows, is_broken, changed) = (RefCell::default(), Cell::new(false), Signal::default());
-        Tap { start, end, rows, bytes_max, is_broken, changed }
+        Tap {
+            start,
+            end,
+            rows: RefCell::default(),
+            bytes: Cell::new(0),
+            bytes_max,
+            crowded_above: Cell::new(bytes_max / 2),
+            is_broken: Cell::new(false),
+            changed: Signal::default(),
+        }
     }
 
     fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Op<'a> {
@@ -175,12 +205,12 @@ mod tests {
         tap.applied(&[put(b"a", b"1"), put(b"b", b"2"), Op::Delete { key: b"d" }], Version(7));
         tap.applied(&[Op::DeleteRange { start: b"a", end: b"c" }], Version(8));
         tap.applied(&[Op::DeleteRange { start: b"d", end: b"z" }], Version(9));
-        let rows = tap.take();
+        let rows = tap.take().unwrap();
         let rows: Vec<_> = rows.rows().map(Result::unwrap).collect();
         let (version, expiry) = (Version(7), Expiry::NEVER);
         let first = RowOp::Put { key: b"b", value: b"2", expiry, version };
         assert_eq!(rows, [first, RowOp::DeleteRange { start: b"b", end: b"c", version: Version(8) }]);
-        assert!(tap.take().is_empty());
+        assert!(tap.take().is_none() && tap.bytes() == 0);
     }
 
     #[test]
@@ -191,6 +221,6 @@ mod tests {
         tap.applied(&[put(b"b", &[0; 30])], Version(2));
         assert!(tap.is_broken() && !tap.is_crowded());
         tap.applied(&[put(b"b", b"")], Version(3));
-        assert!(tap.take().is_empty());
+        assert!(tap.take().is_none() && tap.bytes() == 0);
     }
 }

@@ -70,6 +70,7 @@ impl Host {
     /// Tells every shard of the table's changes, each in their order and at its own pace.
     pub(crate) fn publish_table(&self) -> Result<()> {
         let (table, shard) = (self.table()?, self.shard()?);
+        shard.keep_table(Rc::clone(&table));
         let first = shard.map().version();
         for to in (0..shard.map().state().shards).map(ShardId) {
             let (table, from) = (Rc::clone(&table), Rc::clone(shard));
@@ -81,7 +82,7 @@ impl Host {
                         shard.learn(image);
                         Ok(())
                     };
-                    if from.on_shard(to, learn).await.is_err() {
+                    if from.on_control(to, learn).await.is_err() {
                         return;
                     }
                 }

@@ -8,11 +8,14 @@
 pub mod applied;
 pub mod attached;
 pub(crate) mod background;
+pub mod census;
 pub(crate) mod cut;
+pub(crate) mod exclusion;
 pub(crate) mod fence;
 pub(crate) mod host;
 pub(crate) mod link;
 mod meter;
+pub mod moves;
 pub(crate) mod route;
 pub(crate) mod space;
 pub mod stats;
@@ -27,8 +30,10 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
 use self::attached::Attached;
+use self::exclusion::Exclusion;
 use self::link::Link;
 use self::meter::Meter;
+use self::moves::Moves;
 use self::route::Hops;
 use self::space::Space;
 use self::stats::Traffic;
@@ -39,13 +44,13 @@ use crate::entry::Expiry;
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, PartitionId, ShardId, Version};
 use crate::io::ring::NetSource;
-use crate::io::runtime::Runtime;
+use crate::io::runtime::{Nanos, Runtime};
 use crate::key::{self, RoutingKey};
 use crate::partition::read::{OwnedRow, Page, PageLimit, Row};
 use crate::partition::snapshots::Hold;
 use crate::partition::{Common, Partition};
 use crate::signal::Signal;
-use crate::table::{Home, Image};
+use crate::table::{Home, Image, Table};
 use crate::transaction::Transaction;
 
 /// One core's part of a store, and the way to all of it for code that runs on that core.
@@ -58,7 +63,11 @@ pub struct Shard {
     learnt: Signal,
     /// To the other shards, by number; none to itself.
     links: OnceCell<Vec<Option<Link>>>,
+    /// The same once more, for what ends the waiting of those that fill the others: changes of the table, moves.
+    control: OnceCell<Vec<Option<Link>>>,
     counters: RefCell<Counters>,
+    /// When those began anew.
+    counted_from: Cell<Nanos>,
     meter: Meter,
     traffic: Traffic,
     space: Space,
@@ -79,6 +88,10 @@ pub struct Shard {
     cuts: RefCell<Vec<cut::Begun>>,
     /// Keys are built here, so that a point operation allocates nothing.
     scratch: RefCell<Vec<u8>>,
+    moves: Moves,
+    /// Of the first shard: cuts and cut-overs, and the table.
+    exclusion: Exclusion,
+    table: OnceCell<Rc<dyn Table>>,
     /// What a server on this thread keeps here.
     attached: Attached,
 }
@@ -103,7 +116,7 @@ pub(crate) struct Parts {
 impl Shard {
     /// A shard over recovered partitions; it does not serve before [`background::start`].
     pub(crate) fn new(id: ShardId, common: Rc<Common>, map: Arc<Image>, parts: Parts) -> Self {
-        let pacing = Pacing::new(&common.options);
+        let (pacing, started) = (Pacing::new(&common.options), common.runtime.now());
         Self {
             id,
             common,
@@ -111,7 +124,9 @@ impl Shard {
             map: RefCell::new(map),
             learnt: Signal::default(),
             links: OnceCell::new(),
+            control: OnceCell::new(),
             counters: RefCell::new(parts.counters),
+            counted_from: Cell::new(started),
             meter: Meter::default(),
             traffic: Traffic::default(),
             space: parts.space,
@@ -125,6 +140,9 @@ impl Shard {
             held: RefCell::default(),
             cuts: RefCell::default(),
             scratch: RefCell::default(),
+            moves: Moves::default(),
+            exclusion: Exclusion::default(),
+            table: OnceCell::new(),
             attached: Attached::new(parts.net),
         }
     }
@@ -268,6 +286,7 @@ impl Shard {
     /// What was counted here since the last call; nothing is counted twice or lost.
     #[must_use]
     pub fn tick(&self) -> Tick {
+        self.counted_from.set(self.runtime().now());
         self.counters.borrow_mut().export()
     }
 
@@ -383,17 +402,42 @@ impl Shard {
         W: FnOnce(Rc<Self>) -> F + Send + 'static,
         F: Future<Output = Result<T>> + 'static,
     {
+        self.over(&self.links, shard, work).await
+    }
+
+    /// As [`Shard::on_shard`], past the operations that wait for what this is about.
+    pub(crate) async fn on_control<T, W, F>(self: &Rc<Self>, shard: ShardId, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(Rc<Self>) -> F + Send + 'static,
+        F: Future<Output = Result<T>> + 'static,
+    {
+        self.over(&self.control, shard, work).await
+    }
+
+    async fn over<T, W, F>(
+        self: &Rc<Self>,
+        links: &OnceCell<Vec<Option<Link>>>,
+        shard: ShardId,
+        work: W,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(Rc<Self>) -> F + Send + 'static,
+        F: Future<Output = Result<T>> + 'static,
+    {
         if shard == self.id {
             return work(Rc::clone(self)).await;
         }
-        let links = self.links.get().map(Vec::as_slice).unwrap_or_default();
+        let links = links.get().map(Vec::as_slice).unwrap_or_default();
         let link = links.get(usize::from(shard.0)).and_then(Option::as_ref).ok_or(Error::Closed)?;
         let origin = self.runtime().unpark_handle();
         link.call(Some(origin), |host| async move { work(Rc::clone(host.shard()?)).await }).await?
     }
 
-    pub(crate) fn connect(&self, links: Vec<Option<Link>>) {
-        assert!(self.links.set(links).is_ok(), "a shard is connected once");
+    pub(crate) fn connect(&self, links: Vec<Option<Link>>, control: Vec<Option<Link>>) {
+        let connected = self.links.set(links).is_ok() && self.control.set(control).is_ok();
+        assert!(connected, "a shard is connected once");
     }
 
     pub(crate) fn partitions(&self) -> impl Iterator<Item = &Rc<Partition>> {

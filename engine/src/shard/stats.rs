@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use super::Shard;
+use super::moves::progress::MoveTotals;
 use crate::cache::CacheStats;
 use crate::io::turns::TurnStats;
 use crate::row_cache::RowCacheStats;
@@ -51,6 +52,8 @@ pub struct ShardStats {
     pub pressure: f64,
     /// Whether writes that add data are refused for lack of room.
     pub is_full: bool,
+    /// Moves of entities away from here.
+    pub moves: MoveTotals,
     /// Why the shard takes no writes, if so.
     pub failure: Option<String>,
 }
@@ -91,6 +94,7 @@ impl Shard {
             wal_bytes: self.common.wal().used_bytes(),
             pressure: self.pacing.pressure(),
             is_full: self.space.is_full(),
+            moves: self.move_totals(),
             failure: failure.map(|e| e.to_string()),
         }
     }

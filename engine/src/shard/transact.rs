@@ -53,10 +53,19 @@ impl Shard {
         let mut hops = Hops::default();
         loop {
             match self.commit_routed(self.split(&transaction)).await {
-                Err(Error::Moved { version }) => hops.next(self, version).await?,
+                Err(Error::Moved { version }) => self.follow(&transaction, &mut hops, version).await?,
                 done => return done,
             }
         }
+    }
+
+    /// After a transaction was sent back: what covers more than one entity was made for those that were there, and is to
+    /// be made anew.
+    async fn follow(&self, transaction: &Transaction, hops: &mut Hops, version: TableVersion) -> Result<()> {
+        if transaction.batch.ops().iter().any(is_wide) {
+            return Err(Error::Conflict);
+        }
+        hops.next(self, version).await
     }
 
     async fn commit_routed(self: &Rc<Self>, parts: Vec<Part>) -> Result<()> {
@@ -143,7 +152,7 @@ impl Shard {
                 _ => self.commit_routed(parts).await.map(|()| None),
             };
             match done {
-                Err(Error::Moved { version }) => hops.next(self, version).await?,
+                Err(Error::Moved { version }) => self.follow(&transaction, &mut hops, version).await?,
                 done => return done,
             }
         }

@@ -192,6 +192,17 @@ impl Shard {
         self.log_room(bytes, frees).await
     }
 
+    /// Returns when `bytes` of rows that arrive from elsewhere may be taken in.
+    pub(super) async fn admit_import(&self, partition: &Partition, bytes: usize) -> Result<()> {
+        loop {
+            self.admit(bytes, false).await?;
+            if !partition.gate.get() {
+                return Ok(());
+            }
+            partition.unlocked.until(|| !partition.gate.get()).await;
+        }
+    }
+
     /// Returns when the log takes `bytes`. Whoever waits when the device fills is told.
     pub(super) async fn log_room(&self, bytes: usize, frees: bool) -> Result<()> {
         while !self.common.wal().is_ready(bytes)? {

@@ -9,8 +9,12 @@
 //!   V everywhere, and is in whole once it is decided; if one prepared after T it commits above V everywhere, and is
 //!   out whole.
 //!
+//! No entity changes its owner meanwhile, and until what the cut holds is kept: see `shard/exclusion.rs`.
+//!
 //! A long batch under way when the fence closes is applied before its partition's cut, or built again above V.
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::client::Client;
@@ -18,6 +22,7 @@ use super::open::on_each;
 use crate::error::{Error, Result};
 use crate::ids::{ShardId, Version};
 use crate::shard::Shard;
+use crate::shard::exclusion::Kind;
 use crate::shard::fence::Fence;
 
 /// How far above all versions given out a cut's is: numbers that a shard gives out behind its fence (to a server's own
@@ -28,9 +33,11 @@ const VERSIONS_AHEAD: u64 = 1 << 20;
 const ATTEMPTS_MAX: usize = 50;
 
 /// A cut that every shard has taken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Taken {
     pub(crate) version: Version,
+    /// As long as this lives no entity changes its owner.
+    pub(crate) still: Arc<()>,
     /// The longest that a shard's writers waited.
     pub(crate) pause: Duration,
 }
@@ -45,6 +52,10 @@ impl Client {
     where
         W: Fn(&Shard, Version) + Clone + Send + 'static,
     {
+        let still = Arc::new(());
+        let kept = Arc::downgrade(&still);
+        let exclude = move |shard: Rc<Shard>| async move { shard.exclude(Kind::Cut, kept).await };
+        self.on(ShardId(0), exclude).await?;
         for _ in 0..ATTEMPTS_MAX {
             let fences = self.on_every(|_| |shard| async move { Ok(shard.close_fence()) }).await?;
             let above = fences.iter().map(|fence| fence.version).max().unwrap_or_default();
@@ -64,7 +75,8 @@ impl Client {
                 })
                 .await?;
             if held?.iter().all(|held| *held) {
-                return Ok(Taken { version, pause: pauses.into_iter().max().unwrap_or_default() });
+                let pause = pauses.into_iter().max().unwrap_or_default();
+                return Ok(Taken { version, still, pause });
             }
         }
         Err(Error::io(
@@ -78,7 +90,7 @@ impl Client {
     pub(crate) async fn on_every<T, W, F>(&self, job: impl Fn(usize) -> W) -> Result<Vec<T>>
     where
         T: Send + 'static,
-        W: FnOnce(std::rc::Rc<Shard>) -> F + Send + 'static,
+        W: FnOnce(Rc<Shard>) -> F + Send + 'static,
         F: Future<Output = Result<T>> + 'static,
     {
         let shards: Vec<ShardId> = self.shards().collect();

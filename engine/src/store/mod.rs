@@ -191,13 +191,13 @@ impl fmt::Debug for Store {
 /// Links every shard to every other, and lets the first one tell all of them what becomes of the partition table.
 async fn connect(hosts: &[Link], doors: &[Door]) -> Result<()> {
     for (from, host) in hosts.iter().enumerate() {
-        let to_others = doors
-            .iter()
-            .enumerate()
-            .map(|(to, door)| if to == from { Ok(None) } else { door.enter().map(Some) });
-        let links: Vec<Option<Link>> = to_others.collect::<Result<_>>()?;
+        let to_others = || -> Result<Vec<Option<Link>>> {
+            let doors = doors.iter().enumerate();
+            doors.map(|(to, door)| if to == from { Ok(None) } else { door.enter().map(Some) }).collect()
+        };
+        let (links, control) = (to_others()?, to_others()?);
         host.call(None, move |host| async move {
-            host.shard()?.connect(links);
+            host.shard()?.connect(links, control);
             Ok::<(), Error>(())
         })
         .await??;

@@ -8,7 +8,7 @@
 //! partitions served. A crash before that moment leaves the old logs in force, and replaying them again changes
 //! nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;

@@ -31,6 +31,10 @@ pub enum Message {
     BaseEnd {
         /// All rows of the base.
         rows: u64,
+        /// None of them has a larger version.
+        version: Version,
+        /// The source's partition time.
+        time_ms: u64,
     },
     /// Rows in the order in which they were applied.
     Log(RowSet),
@@ -104,7 +108,9 @@ impl Frame {
                 out.extend_from_slice(&opening.entity);
             }
             Message::Base(rows) | Message::Log(rows) => out.extend_from_slice(rows.rows().as_bytes()),
-            Message::BaseEnd { rows } => out.extend_from_slice(&rows.to_le_bytes()),
+            Message::BaseEnd { rows, version, time_ms } => {
+                [*rows, version.0, *time_ms].iter().for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
+            }
             Message::Last { version, time_ms } => {
                 out.extend_from_slice(&version.0.to_le_bytes());
                 out.extend_from_slice(&time_ms.to_le_bytes());
@@ -166,8 +172,8 @@ fn decode_message(kind: u8, payload: &[u8]) -> Result<Message, Invalid> {
         1 => Message::Open(decode_opening(payload)?),
         2 => Message::Base(RowSet::from_bytes(payload)?),
         3 => {
-            exactly(8)?;
-            Message::BaseEnd { rows: number(0)? }
+            exactly(24)?;
+            Message::BaseEnd { rows: number(0)?, version: Version(number(8)?), time_ms: number(16)? }
         }
         4 => Message::Log(RowSet::from_bytes(payload)?),
         5 => {

@@ -30,7 +30,12 @@ pub enum Step {
     /// Rows of the base, in storage order over all of its frames.
     Base(RowSet),
     /// The base is complete.
-    BaseEnd,
+    BaseEnd {
+        /// None of its rows has a larger version.
+        version: Version,
+        /// The source's partition time.
+        time_ms: u64,
+    },
     /// Rows to apply.
     Log(RowSet),
     /// Everything is to be made durable, later versions and times only to be given out.
@@ -83,9 +88,9 @@ impl Receiver {
                 self.base_rows += rows.count();
                 Step::Base(rows)
             }
-            (Message::BaseEnd { rows }, Stage::Base) if rows == self.base_rows => {
+            (Message::BaseEnd { rows, version, time_ms }, Stage::Base) if rows == self.base_rows => {
                 self.stage = Stage::Log;
-                Step::BaseEnd
+                Step::BaseEnd { version, time_ms }
             }
             (Message::BaseEnd { .. }, Stage::Base) => return violation("rows of the base are missing"),
             (Message::Log(rows), Stage::Log) => Step::Log(rows),

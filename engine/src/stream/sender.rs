@@ -53,11 +53,11 @@ impl Sender {
         self.say(Message::Base(rows))
     }
 
-    /// The base has ended.
-    pub fn base_end(&mut self) -> Frame {
+    /// The base has ended; no version in it is larger, and no time.
+    pub fn base_end(&mut self, version: Version, time_ms: u64) -> Frame {
         assert_eq!(self.stage, Stage::Base, "it ends once");
         self.stage = Stage::Log;
-        self.say(Message::BaseEnd { rows: self.base_rows })
+        self.say(Message::BaseEnd { rows: self.base_rows, version, time_ms })
     }
 
     /// Rows of the log.

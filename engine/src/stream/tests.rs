@@ -42,8 +42,11 @@ fn a_whole_stream_comes_through_in_its_order() {
         let Step::Base(got) = carry(&mut sender, &mut receiver, frame) else { panic!("the base") };
         assert_eq!(got.count(), count);
     }
-    let frame = sender.base_end();
-    assert!(matches!(carry(&mut sender, &mut receiver, frame), Step::BaseEnd));
+    let frame = sender.base_end(Version(8), 3);
+    assert!(matches!(
+        carry(&mut sender, &mut receiver, frame),
+        Step::BaseEnd { version: Version(8), time_ms: 3 }
+    ));
     let frame = sender.log(rows(2));
     assert!(matches!(carry(&mut sender, &mut receiver, frame), Step::Log(_)));
     let frame = sender.last(Version(9), 4);
@@ -80,7 +83,7 @@ fn a_gap_a_repetition_and_a_frame_out_of_turn_change_nothing() {
         (Message::Log(rows(1)), "not in its turn"),
         (Message::Done, "not in its turn"),
         (Message::Last { version: Version(1), time_ms: 1 }, "not in its turn"),
-        (Message::BaseEnd { rows: 2 }, "rows of the base are missing"),
+        (Message::BaseEnd { rows: 2, version: Version(4), time_ms: 6 }, "rows of the base are missing"),
         (Message::Ack, "a receiver is told no acknowledgements"),
     ] {
         let violation = receiver.handle(Frame { id: ID, number: 3, message }).unwrap_err();
@@ -88,14 +91,15 @@ fn a_gap_a_repetition_and_a_frame_out_of_turn_change_nothing() {
     }
     let other = Frame { id: MoveId(8), number: 3, message: Message::Abort };
     assert_eq!(receiver.handle(other).unwrap_err().what, "another stream's");
-    let end = Frame { id: ID, number: 3, message: Message::BaseEnd { rows: 1 } };
-    assert!(matches!(receiver.handle(end), Ok(Step::BaseEnd)));
+    let end =
+        Frame { id: ID, number: 3, message: Message::BaseEnd { rows: 1, version: Version(4), time_ms: 6 } };
+    assert!(matches!(receiver.handle(end), Ok(Step::BaseEnd { .. })));
 }
 
 #[test]
 fn nobody_owns_what_is_not_durable_yet() {
     let (mut sender, mut receiver) = opened();
-    let frame = sender.base_end();
+    let frame = sender.base_end(Version(8), 3);
     carry(&mut sender, &mut receiver, frame);
     let last = sender.last(Version(1), 1);
     let number = last.number;
@@ -125,11 +129,12 @@ fn acknowledgements_come_in_order_and_of_what_was_said() {
 #[test]
 fn the_bytes_of_a_frame_are_these() {
     let mut bytes = Vec::new();
-    Frame { id: ID, number: 2, message: Message::BaseEnd { rows: 5 } }.encode(&mut bytes);
+    Frame { id: ID, number: 2, message: Message::BaseEnd { rows: 5, version: Version(4), time_ms: 6 } }
+        .encode(&mut bytes);
     let head = [b"FSST".as_slice(), &[1, 3, 0, 0], &7_u64.to_le_bytes(), &2_u64.to_le_bytes()].concat();
     assert_eq!(bytes[..24], head);
-    assert_eq!(bytes[24..28], 8_u32.to_le_bytes());
-    assert_eq!(bytes[32..], 5_u64.to_le_bytes());
+    assert_eq!(bytes[24..28], 24_u32.to_le_bytes());
+    assert_eq!(bytes[32..], [5_u64, 4, 6].map(u64::to_le_bytes).concat());
 }
 
 #[test]
@@ -137,7 +142,7 @@ fn every_frame_is_read_back_and_none_that_was_changed() {
     let messages = [
         Message::Open(opening()),
         Message::Base(rows(2)),
-        Message::BaseEnd { rows: 2 },
+        Message::BaseEnd { rows: 2, version: Version(4), time_ms: 6 },
         Message::Log(rows(1)),
         Message::Last { version: Version(3), time_ms: 9 },
         Message::Done,

@@ -1,9 +1,10 @@
-//! What is done to a store beside its callers: epochs raised in the partition table, backups taken.
+//! What is done to a store beside its callers: their entities moved, epochs raised in the partition table, backups taken.
 //!
-//! Promised: a change of the table that was acknowledged is there, one that was not may be; a backup that was reported
-//! is there with all its segments, and holds one moment of the rows that all callers share.
+//! Promised: a change of the table that was acknowledged is there, one that was not may be; an entity is where its last
+//! move that ended took it, or where one under way goes, and no move is open in a store that was opened; a backup that was
+//! reported is there with all its segments, and holds one moment of the rows that all callers share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -16,12 +17,14 @@ use foreshard_engine::ids::{Epoch, PartitionId};
 use foreshard_engine::io::disk::Disk;
 use foreshard_engine::io::memory::MemoryDisk;
 use foreshard_engine::io::runtime::Runtime;
+use foreshard_engine::key::{self, RoutingKey};
+use foreshard_engine::shard::moves::progress::Phase;
 use foreshard_engine::superblock::StoreId;
 use foreshard_engine::table::{Partitions, Placed};
 use foreshard_engine::{Error, Options, SimulatedStore};
 
-use super::model::Model;
-use super::workload::shared_numbers;
+use super::model::{Model, text};
+use super::workload::{any_entity, shared_numbers};
 
 pub const BACKUPS: &str = "/backups";
 /// Backups that are kept when older ones are removed.
@@ -32,6 +35,10 @@ const KEPT: usize = 2;
 pub struct Promised {
     /// Of each partition the epoch that was acknowledged, and the last that was asked for.
     epochs: RefCell<BTreeMap<PartitionId, [u64; 2]>>,
+    /// Where each entity that was ever moved is, and where it was last to go.
+    places: RefCell<BTreeMap<Vec<u8>, [PartitionId; 2]>>,
+    /// Moves that were done, undone, and refused.
+    pub moves: Cell<[u64; 3]>,
     /// Of each backup what the shared number may be in it: acknowledged before, tried before its end.
     backups: RefCell<BTreeMap<u64, [u64; 2]>>,
 }
@@ -49,10 +56,10 @@ impl Operator<'_> {
     pub async fn work(&self, mut random: fastrand::Rng, count: usize) -> Result<(), Error> {
         for _ in 0..count {
             self.runtime.sleep(Duration::from_millis(random.u64(1..12))).await;
-            if random.u8(..3) == 0 {
-                self.back_up(&mut random).await?;
-            } else {
-                self.raise_an_epoch(&mut random).await?;
+            match random.u8(..8) {
+                0 | 1 => self.back_up(&mut random).await?,
+                2 => self.raise_an_epoch(&mut random).await?,
+                _ => self.move_some(&mut random).await?,
             }
         }
         Ok(())
@@ -68,9 +75,64 @@ impl Operator<'_> {
         let placed = Placed { epoch: Epoch(epoch), ..entry.placed };
         let (seen, edits) = (vec![(id, entry.version)], vec![(id, Some(placed))]);
         let change = Partitions { seen, edits, ..Partitions::default() };
-        table.change(change.into()).await?.expect("nobody else changes the table");
+        table.change(change.into()).await?.expect("nobody else changes partitions");
         self.promised().epochs.borrow_mut().insert(id, [epoch, epoch]);
         Ok(())
+    }
+
+    /// Begins a few moves, which may get in each other's way, cancels some, and waits until all have ended.
+    async fn move_some(&self, random: &mut fastrand::Rng) -> Result<(), Error> {
+        let mut begun = Vec::new();
+        let partitions: Vec<PartitionId> =
+            self.store.table()?.image().state().partitions.keys().copied().collect();
+        for _ in 0..random.usize(1..4) {
+            let entity = any_entity(random, self.model.callers.len());
+            let image = self.store.table()?.image();
+            let (from, home) =
+                (image.home_of(&prefix_of(&entity)), image.home_by_range(RoutingKey::of(&entity)));
+            let to = (random.u8(..3) > 0).then(|| partitions[random.usize(..partitions.len())]);
+            let shard = self.store.shard(usize::from(from.shard.0))?;
+            let place = [from.partition, to.unwrap_or(home.partition)];
+            // Another move of it may be under way: the last one that was asked for is not the only one then.
+            let known = self.promised().places.borrow_mut().insert(entity.clone(), place);
+            match shard.begin_move(&entity, to).await {
+                Ok(id) => begun.push((entity, id, shard, place)),
+                Err(Error::Misuse(_) | Error::TryAgain(_)) => {
+                    self.count(2);
+                    let mut places = self.promised().places.borrow_mut();
+                    places.insert(entity, known.unwrap_or([from.partition; 2]));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        if random.u8(..3) == 0
+            && let Some((_, id, shard, _)) = begun.first()
+        {
+            self.runtime.sleep(Duration::from_micros(random.u64(..3000))).await;
+            shard.cancel_move(*id);
+        }
+        if random.u8(..5) == 0 {
+            // A move whose partition changed its configuration does not commit (R13).
+            self.raise_an_epoch(random).await?;
+        }
+        for (entity, id, shard, place) in begun {
+            let status = shard.moved(id).await.expect("remembered");
+            let is_done = match status.phase {
+                Phase::Done => true,
+                Phase::Cancelled | Phase::Failed => false,
+                other => panic!("move {id} ended {other:?}: {:?}", status.failure),
+            };
+            self.count(usize::from(!is_done));
+            let at = place[usize::from(is_done)];
+            self.promised().places.borrow_mut().insert(entity, [at, at]);
+        }
+        Ok(())
+    }
+
+    fn count(&self, which: usize) {
+        let mut moves = self.promised().moves.get();
+        moves[which] += 1;
+        self.promised().moves.set(moves);
     }
 
     async fn back_up(&self, random: &mut fastrand::Rng) -> Result<(), Error> {
@@ -104,6 +166,12 @@ impl Operator<'_> {
             );
             *promised = [found, found];
         }
+        assert!(image.open_moves().is_empty(), "moves are open that nobody carries out");
+        for (entity, place) in self.promised().places.borrow_mut().iter_mut() {
+            let found = image.home_of(&prefix_of(entity)).partition;
+            assert!(place.contains(&found), "{:?} is in {found:?}, promised {place:?}", text(entity));
+            *place = [found, found];
+        }
         let directory = self.directory();
         let backups: Vec<u64> = self.promised().backups.borrow().keys().copied().collect();
         for number in backups {
@@ -130,6 +198,10 @@ impl Operator<'_> {
         restore.run(&shared, self.runtime, &Progress::default()).await?;
         let store = SimulatedStore::open(&[runtime], shared, to, options.clone(), number).await?;
         let numbers = shared_numbers(&store.client()?).await?;
+        if self.promised().moves.get()[0] > 0 {
+            // A record of a backup does not say where guests are.
+            return store.close().await;
+        }
         assert!(
             numbers.iter().all(|n| n == &numbers[0]),
             "backup {number} has a transaction in part: {numbers:?}"
@@ -146,4 +218,11 @@ impl Operator<'_> {
     fn promised(&self) -> &Promised {
         &self.model.operator
     }
+}
+
+/// What the storage keys of an entity begin with.
+fn prefix_of(entity: &[u8]) -> Vec<u8> {
+    let mut prefix = Vec::new();
+    key::encode_entity(entity, &mut prefix).expect("a name within its limit");
+    prefix
 }

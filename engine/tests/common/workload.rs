@@ -24,6 +24,15 @@ fn entity_of(caller: usize, n: u8) -> Vec<u8> {
     format!("caller:{caller}:{n}").into_bytes()
 }
 
+/// One of all entities that are written to.
+pub fn any_entity(random: &mut fastrand::Rng, callers: usize) -> Vec<u8> {
+    if random.u8(..4) == 0 {
+        shared_entity(random.usize(..SHARED))
+    } else {
+        entity_of(random.usize(..callers), random.u8(..ENTITIES))
+    }
+}
+
 /// What an error says of a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {

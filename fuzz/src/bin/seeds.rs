@@ -5,13 +5,16 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use foreshard_engine::entry::Expiry;
+use foreshard_engine::ids::{Epoch, MoveId, PartitionId, Version};
 use foreshard_engine::io::disk::Disk;
 use foreshard_engine::io::memory::{MemoryConfig, MemoryDisk};
 use foreshard_engine::io::virtual_time::VirtualRuntime;
 use foreshard_engine::segment::footer::Footer;
 use foreshard_engine::segment::index::Index;
-use foreshard_engine::wal::Batch;
+use foreshard_engine::stream::{Opening, Sender};
 use foreshard_engine::wal::format::BATCH_HEADER_BYTES;
+use foreshard_engine::wal::{Batch, RowOp, RowSet};
 use foreshard_engine::{Options, SimulatedStore, WriteBatch};
 
 const PAGE: usize = 4096;
@@ -36,6 +39,7 @@ fn main() {
             manifest(&bytes);
         }
     }
+    stream();
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for target in foreshard_fuzz::TARGETS.iter().filter(|target| !target.decodes) {
         for bytes in [40, 200, 600, 1200] {
@@ -97,6 +101,30 @@ fn store() -> MemoryDisk {
         store.expect("opens").close().await.expect("closes");
     });
     disk
+}
+
+/// A whole stream, and pieces of it.
+fn stream() {
+    let opening = Opening {
+        entity: b"customer:7".to_vec(),
+        from: (PartitionId(1), Epoch(1)),
+        to: (PartitionId(2), Epoch(1)),
+    };
+    let rows = || {
+        let mut rows = RowSet::default();
+        let (version, expiry) = (Version(3), Expiry(9));
+        rows.push(&RowOp::Put { key: b"key", value: b"value", expiry, version });
+        rows.push(&RowOp::Delete { key: b"key", version });
+        rows.push(&RowOp::DeleteRange { start: b"a", end: b"b", version });
+        rows
+    };
+    let (mut sender, first) = Sender::open(MoveId(5), opening);
+    let frames = [first, sender.base(rows()), sender.base_end(Version(3), 7), sender.log(rows()), sender.last(Version(4), 8)];
+    let mut whole = Vec::new();
+    for frame in frames {
+        frame.encode(&mut whole);
+        seed("stream", &whole);
+    }
 }
 
 fn log(bytes: &[u8]) {

@@ -7,6 +7,7 @@
 pub mod manifest;
 pub mod resp;
 pub mod segment;
+pub mod stream;
 pub mod superblock;
 pub mod table;
 pub mod wal;

@@ -128,6 +128,25 @@ const METRICS: &[Metric] = &[
     ("is_full", "gauge", "Whether writes are refused for lack of room.", |r| {
         float(u64::from(r.engine.is_full))
     }),
+    ("moves_open", "gauge", "Moves of entities under way from this shard.", |r| float(r.engine.moves.open)),
+    ("moves_done_total", "counter", "Moves of entities from this shard that are done.", |r| {
+        float(r.engine.moves.done)
+    }),
+    ("moves_cancelled_total", "counter", "Moves that were cancelled.", |r| float(r.engine.moves.cancelled)),
+    ("moves_failed_total", "counter", "Moves that failed.", |r| float(r.engine.moves.failed)),
+    ("moves_bytes_total", "counter", "Bytes copied by moves that have ended.", |r| {
+        float(r.engine.moves.bytes)
+    }),
+    ("moves_pause_seconds_total", "counter", "Time in which requests waited at cut-overs.", |r| {
+        nanos(r.engine.moves.pause_nanos)
+    }),
+    ("moves_pause_seconds_max", "gauge", "The longest of those.", |r| nanos(r.engine.moves.pause_nanos_max)),
+    ("moves_parked_total", "counter", "Requests that waited for a cut-over.", |r| {
+        float(r.engine.moves.parked)
+    }),
+    ("moves_refused_total", "counter", "Requests that were refused because a cut-over took too long.", |r| {
+        float(r.engine.moves.refused)
+    }),
     ("has_failed", "gauge", "Whether the shard takes no writes.", |r| {
         float(u64::from(r.engine.failure.is_some()))
     }),

@@ -1,10 +1,11 @@
-//! The admin endpoint: metrics and health over HTTP, and backups, on a thread of its own.
+//! The admin endpoint: metrics and health over HTTP, backups, and where entities are, on a thread of its own.
 //!
 //! It asks the shards over links, as any client of the store does, and never makes one wait: a shard that does not
-//! answer in time is told about as such. It changes nothing in the store.
+//! answer in time is told about as such. It changes no row; an entity that is ordered to is moved.
 
 mod backups;
 mod metrics;
+mod moves;
 mod status;
 
 use std::convert::Infallible;
@@ -174,11 +175,16 @@ async fn table(client: &Client) -> Result<Arc<Image>, String> {
 }
 
 async fn answer(client: &Rc<Client>, backups: &Rc<Backups>, request: Request<Incoming>) -> Answer {
-    if request.uri().path() != "/backup" {
+    let path = request.uri().path();
+    let is_move = matches!(path, "/move" | "/cancel");
+    if path != "/backup" && !is_move {
         return look(client, &request).await.map(Either::Left);
     }
     if request.method() != Method::POST {
         return told(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST\n".to_owned()).map(Either::Left);
+    }
+    if is_move {
+        return json_or(moves::order(client, request).await).map(Either::Left);
     }
     match backups::begin(client, backups, request).await {
         Ok(lines) => {
@@ -195,10 +201,13 @@ async fn look(client: &Client, request: &Request<Incoming>) -> Response<Full<Byt
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return told(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());
     }
-    let known = ["/metrics", "/healthz", "/readyz", "/status"];
+    let known = ["/metrics", "/healthz", "/readyz", "/status", "/table", "/moves", "/entity", "/partition"];
     let path = request.uri().path();
     if !known.contains(&path) {
         return told(StatusCode::NOT_FOUND, TEXT, format!("there is {}\n", known.join(", ")));
+    }
+    if matches!(path, "/table" | "/moves" | "/entity" | "/partition") {
+        return json_or(moves::tell(client, path, request.uri().query().unwrap_or_default()).await);
     }
     let reports = match reports(client).await {
         Ok(reports) => reports,
@@ -228,6 +237,13 @@ fn unready(report: &Report) -> Option<String> {
         return Some(format!("shard {shard} is stopping"));
     }
     report.engine.is_full.then(|| format!("shard {shard} has no room for writes"))
+}
+
+fn json_or(answer: Result<serde_json::Value, moves::Refused>) -> Response<Full<Bytes>> {
+    match answer {
+        Ok(value) => told(StatusCode::OK, JSON, format!("{value}\n")),
+        Err((status, why)) => told(status, TEXT, why + "\n"),
+    }
 }
 
 fn told(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {

@@ -170,7 +170,7 @@ async fn put_copy(cx: &mut Context<'_>, from: &Path, held: &Held, to: Path) -> R
 fn string_is_none(fault: Fault) -> Result<Option<Hash>> {
     match fault {
         Fault::Reply(text) if text.starts_with("WRONGTYPE") => Ok(None),
-        Fault::Reply(_) | Fault::Conflict | Fault::Engine(_) => Err(fault),
+        Fault::Reply(_) | Fault::Conflict | Fault::Moved(_) | Fault::Engine(_) => Err(fault),
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) async fn run(cx: &mut Context<'_>, args: Args<'_>) -> Result<()> {
 fn not_strings(fault: Fault, instead: Fault) -> Fault {
     match fault {
         Fault::Reply(text) if text.starts_with("WRONGTYPE") => instead,
-        Fault::Reply(_) | Fault::Conflict | Fault::Engine(_) => fault,
+        Fault::Reply(_) | Fault::Conflict | Fault::Moved(_) | Fault::Engine(_) => fault,
     }
 }
 

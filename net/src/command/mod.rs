@@ -92,6 +92,13 @@ pub(crate) async fn run_alone(
                 out.truncate(mark);
                 shard.runtime().yield_now().await;
             }
+            Err(Fault::Moved(version)) => {
+                out.truncate(mark);
+                if let Err(e) = shard.knows(version).await {
+                    Reply::new(out, protocol).error(&Fault::from(e).reply());
+                    return ticket;
+                }
+            }
             Err(fault) => {
                 out.truncate(mark);
                 Reply::new(out, protocol).error(&fault.reply());

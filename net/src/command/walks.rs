@@ -1,7 +1,8 @@
 //! Commands over all keys.
 
 use foreshard_engine::entry::Expiry;
-use foreshard_engine::key::RoutingKey;
+use foreshard_engine::key::{RoutingKey, prefix_end};
+use foreshard_engine::table::KEYS_END;
 
 use super::table::Id;
 use super::{Context, integer, is};
@@ -142,9 +143,14 @@ fn flush(cx: &mut Context<'_>, args: Args<'_>) -> Result<()> {
         Some(how) if args.len() == 2 && (is(how, "ASYNC") || is(how, "SYNC")) => {}
         Some(_) => return Err(SYNTAX),
     }
-    let homes = cx.tx.shard().map().homes().to_vec();
-    for home in homes {
-        cx.tx.delete_range(layout::start_of(home.start), end_of(home));
+    let image = cx.tx.shard().image();
+    for home in image.homes() {
+        cx.tx.delete_range(layout::start_of(home.start), end_of(*home));
+    }
+    for guest in image.guests_between(RoutingKey(0), KEYS_END) {
+        if let Some(end) = prefix_end(guest.prefix) {
+            cx.tx.delete_range(guest.prefix.to_vec(), end);
+        }
     }
     cx.reply.ok();
     Ok(())

@@ -7,22 +7,24 @@
 //! Invariant: a generation is deleted only after its key's meta row was seen without it, later than a field of it was:
 //! from then on no write can bring it back.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
+use foreshard_engine::ids::PartitionId;
 use foreshard_engine::key;
-use foreshard_engine::table::Home;
-use foreshard_engine::{Op, PageLimit, Result, Shard};
+use foreshard_engine::table::{Home, Image};
+use foreshard_engine::{Error, Op, PageLimit, Result, Shard};
 
-use super::keyspace::end_of;
+use super::keyspace::{end_of, piece};
 use super::layout;
 use super::value::Value;
 
 /// Where a sweep of one partition is.
 #[derive(Clone, Debug)]
 pub(crate) struct Sweep {
-    home: Home,
-    next: Vec<u8>,
-    end: Vec<u8>,
+    partition: PartitionId,
+    /// What is left of its range and of its guests; the first is under way.
+    left: VecDeque<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What one step did.
@@ -40,9 +42,13 @@ pub(crate) struct Step {
 const PAGE: PageLimit = PageLimit { rows: 256, bytes: 256 << 10 };
 
 impl Sweep {
-    /// Of a partition of this shard, from its first row on.
-    pub(crate) fn new(home: Home) -> Self {
-        Self { home, next: layout::start_of(home.start), end: end_of(home) }
+    /// Of a partition of this shard, from its first row on: of its range, then of the guests that it has.
+    pub(crate) fn new(map: &Image, home: Home) -> Self {
+        let range = (layout::start_of(home.start), end_of(home));
+        let guests = map.guests_in(home.partition);
+        let guests = guests.filter_map(|g| Some((g.prefix.to_vec(), key::prefix_end(g.prefix)?)));
+        let left = std::iter::once(range).chain(guests).filter(|(start, end)| start < end).collect();
+        Self { partition: home.partition, left }
     }
 
     /// Looks at the next page.
@@ -50,9 +56,36 @@ impl Sweep {
     /// # Errors
     /// What the engine says; the step may be tried again.
     pub(crate) async fn step(&mut self, shard: &Rc<Shard>) -> Result<Step> {
-        let (page, _) = shard.scan_observe(self.home, &self.next, &self.end, PAGE).await?;
-        let mut step = Step { is_last: page.resume.is_none(), ..Step::default() };
-        let mut resume = page.resume;
+        let Some((start, end)) = self.left.pop_front() else {
+            return Ok(Step { is_last: true, ..Step::default() });
+        };
+        let stepped = self.page(shard, &start, &end).await;
+        let (mut step, resume) = match stepped {
+            Ok(stepped) => stepped,
+            Err(e) => {
+                self.left.push_front((start, end));
+                // It is looked up anew.
+                return if matches!(e, Error::Moved { .. }) { Ok(Step::default()) } else { Err(e) };
+            }
+        };
+        if let Some(resume) = resume.filter(|resume| *resume < end) {
+            self.left.push_front((resume, end));
+        }
+        step.is_last = self.left.is_empty();
+        Ok(step)
+    }
+
+    /// Looks at a page from `start` on: where to go on, if not at the end.
+    async fn page(&self, shard: &Rc<Shard>, start: &[u8], end: &[u8]) -> Result<(Step, Option<Vec<u8>>)> {
+        let (home, behind) = piece(&shard.map(), start);
+        let behind = behind.min(end.to_vec());
+        if home.partition != self.partition || home.shard != shard.id() {
+            // Somebody else's: what lies here of it leaves, or is on its way.
+            return Ok((Step::default(), Some(behind)));
+        }
+        let (page, _) = shard.scan_observe(home, start, &behind, PAGE).await?;
+        let mut step = Step::default();
+        let mut resume = page.resume.or(Some(behind));
         let mut checked: Vec<u8> = Vec::new();
         for row in &page.rows {
             step.bytes += row.key.len() + row.value.len();
@@ -76,10 +109,7 @@ impl Sweep {
         {
             resume = Some(behind);
         }
-        if let Some(resume) = resume {
-            self.next = resume;
-        }
-        Ok(step)
+        Ok((step, resume))
     }
 
     /// Whether a meta row names this generation.
@@ -91,16 +121,25 @@ impl Sweep {
             Ok(Value::String(_)) => false,
             Err(_) => true,
         };
+        let home = self.place(shard, meta)?;
         let (found, _) =
-            shard.observe(self.home, &entity, meta, |row| row.is_some_and(|row| named(row.value))).await?;
+            shard.observe(home, &entity, meta, |row| row.is_some_and(|row| named(row.value))).await?;
         Ok(found)
     }
 
     async fn delete(&self, shard: &Rc<Shard>, prefix: &[u8]) -> Result<()> {
         let Some(end) = key::prefix_end(prefix) else { return Ok(()) };
         let op = Op::DeleteRange { start: prefix, end: &end };
-        shard.apply_one(self.home, &entity_of(prefix), &op).await?;
+        let home = self.place(shard, prefix)?;
+        shard.apply_one(home, &entity_of(prefix), &op).await?;
         Ok(())
+    }
+
+    /// Where a key is, if that is still the partition that is swept.
+    fn place(&self, shard: &Shard, key: &[u8]) -> Result<Home> {
+        let map = shard.map();
+        let home = map.home_of(key);
+        if home.partition == self.partition { Ok(home) } else { Err(Error::Moved { version: map.version() }) }
     }
 }
 

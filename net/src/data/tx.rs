@@ -15,11 +15,11 @@ use std::ops::Bound;
 use std::rc::Rc;
 
 use foreshard_engine::entry::Expiry;
-use foreshard_engine::ids::Version;
+use foreshard_engine::ids::{TableVersion, Version};
 use foreshard_engine::io::turns::Slice;
 use foreshard_engine::shard::applied::{Moment, Stamp};
 use foreshard_engine::table::Home;
-use foreshard_engine::{Op, OwnedRow, Page, PageLimit, Shard, Ticket, Transaction};
+use foreshard_engine::{Error, Op, OwnedRow, Page, PageLimit, Shard, Ticket, Transaction};
 
 use super::fault::{Fault, Result};
 use super::layout::{self, Path};
@@ -35,6 +35,9 @@ pub(crate) struct Held {
 #[derive(Debug)]
 pub(crate) struct Tx {
     shard: Rc<Shard>,
+    /// The partition table by which places were looked up. Where the shard has another one by then, they are looked up
+    /// again.
+    table: TableVersion,
     /// Local partitions read, each as it was before its first read.
     stamps: Vec<(Home, Stamp)>,
     /// Rows read, and what was seen.
@@ -69,6 +72,7 @@ impl Tx {
     pub(crate) fn new(shard: &Rc<Shard>) -> Self {
         Self {
             shard: Rc::clone(shard),
+            table: shard.map().version(),
             stamps: Vec::new(),
             reads: Vec::new(),
             is_remote: false,
@@ -101,6 +105,12 @@ impl Tx {
         Ok(Path { meta, home })
     }
 
+    /// Where a storage key is, which was at `home` by the table of the beginning.
+    fn place(&self, home: Home, key: &[u8]) -> Home {
+        let map = self.shard.map();
+        if map.version() == self.table { home } else { map.home_of(key) }
+    }
+
     /// The row at a storage key of `home`.
     ///
     /// # Errors
@@ -110,6 +120,7 @@ impl Tx {
         if let Some(written) = self.written(key) {
             return Ok(written);
         }
+        let home = self.place(home, key);
         let (held, version) = if home.shard == self.shard.id() {
             self.stamp(home)?;
             let entity = entity_name(key);
@@ -149,6 +160,7 @@ impl Tx {
         end: &[u8],
         limit: PageLimit,
     ) -> Result<Page> {
+        let home = self.place(home, start);
         let mut page = if home.shard == self.shard.id() {
             self.stamp(home)?;
             let (page, ticket) = self.shard.scan_observe(home, start, end, limit).await?;
@@ -156,8 +168,13 @@ impl Tx {
             page
         } else {
             self.is_remote = true;
-            let (from, to) = (start.to_vec(), end.to_vec());
+            let (from, to, seen) = (start.to_vec(), end.to_vec(), self.shard.map().version());
             let work = move |shard: Rc<Shard>| async move {
+                shard.knows(seen).await?;
+                let version = shard.map().version();
+                if version != seen {
+                    return Err(Error::Moved { version });
+                }
                 let (page, ticket) = shard.scan_observe(home, &from, &to, limit).await?;
                 if let Some(ticket) = ticket {
                     shard.committed(ticket).await?;
@@ -194,10 +211,11 @@ impl Tx {
     /// # Errors
     /// What the engine says.
     pub(crate) async fn moment(&mut self, path: &Path) -> Result<Option<(Moment, Option<Held>)>> {
-        if path.home.shard != self.shard.id() || !self.writes.is_empty() || self.is_remote {
+        let home = self.place(path.home, &path.meta);
+        if home.shard != self.shard.id() || !self.writes.is_empty() || self.is_remote {
             return Ok(None);
         }
-        let moment = self.shard.moment(path.home).await?;
+        let moment = self.shard.moment(home).await?;
         let (row, ticket) = self.shard.observe_at(&moment, &path.meta).await?;
         self.saw(ticket);
         let held = row.map(|r: OwnedRow| Held { value: r.value, expiry: r.expiry });
@@ -270,9 +288,18 @@ impl Tx {
     /// # Errors
     /// What the engine says.
     pub(crate) async fn generation(&mut self, home: Home) -> Result<u64> {
+        let seen = self.shard.map().version();
+        if seen != self.table {
+            // The key may be in another partition by now.
+            return Err(Fault::Moved(seen));
+        }
         if home.shard != self.shard.id() {
             self.is_remote = true;
-            let take = move |shard: Rc<Shard>| async move { shard.unique_version(home) };
+            let take = move |shard: Rc<Shard>| async move {
+                shard.knows(seen).await?;
+                let version = shard.map().version();
+                if version == seen { shard.unique_version(home) } else { Err(Error::Moved { version }) }
+            };
             return Ok(self.shard.on_shard(home.shard, take).await?.0);
         }
         // Taking a number looks like a write: what was unchanged before it is so after it.
@@ -298,6 +325,11 @@ impl Tx {
             None => Op::Delete { key },
         });
         let ops: Vec<Op<'_>> = ranges.chain(rows).collect();
+        let version = self.shard.map().version();
+        if version != self.table && self.dropped.iter().any(|(start, _)| entity_name(start).is_empty()) {
+            // What drops whole partitions was made for those who were there.
+            return Err(Fault::Moved(version));
+        }
         if let Some(stamp) = self.only_partition(&ops)? {
             let entity = ops.first().map(|op| entity_name(op.key())).unwrap_or_default();
             if let Some(ticket) = self.shard.apply_since(stamp, &entity, &ops).await? {

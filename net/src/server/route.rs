@@ -42,8 +42,10 @@ pub(crate) async fn forward(
     protocol: Protocol,
     settled: bool,
 ) -> Result<(Vec<u8>, Option<Ticket>)> {
-    let args = OwnedArgs::of(args);
+    let (args, seen) = (OwnedArgs::of(args), shard.map().version());
     let work = move |shard: Rc<Shard>| async move {
+        // As far as whoever sent it here: what it finds not to be here it looks for further on.
+        shard.knows(seen).await?;
         let mut out = Vec::new();
         let run = crate::command::run_alone(&shard, command.id, args.as_args(), protocol, &mut out);
         let ticket = Box::pin(run).await;

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use foreshard_engine::entry::Expiry;
 use foreshard_engine::ids::ShardId;
 use foreshard_engine::io::runtime::Nanos;
-use foreshard_engine::{Op, Shard, Ticket};
+use foreshard_engine::{Error, Op, Shard, Ticket};
 
 use super::clients::Client;
 use super::front::Front;
@@ -187,23 +187,29 @@ impl Session {
     async fn get(&mut self, args: Args<'_>, storage: &[u8], is_last: bool, out: &mut Vec<u8>) -> Result<()> {
         let key = args.get(1).unwrap_or_default();
         layout::check(key)?;
-        let home = self.shard.map().home_of(storage);
-        if home.shard != self.shard.id() {
-            return Box::pin(self.forward(home.shard, Id::Get, args, is_last, out)).await;
-        }
-        let mut reply = Reply::new(out, self.protocol);
-        let answer = |row: Option<foreshard_engine::Row<'_>>| match row {
-            Some(row) => {
-                reply.bulk(Value::decode(row.value)?.string()?);
-                Ok(true)
+        let entity = layout::entity_of(key);
+        let (found, ticket) = loop {
+            let home = self.shard.map().home_of(storage);
+            if home.shard != self.shard.id() {
+                return Box::pin(self.forward(home.shard, Id::Get, args, is_last, out)).await;
             }
-            None => {
-                reply.null();
-                Ok::<_, Fault>(false)
+            let mut reply = Reply::new(out, self.protocol);
+            let answer = |row: Option<foreshard_engine::Row<'_>>| match row {
+                Some(row) => {
+                    reply.bulk(Value::decode(row.value)?.string()?);
+                    Ok(true)
+                }
+                None => {
+                    reply.null();
+                    Ok::<_, Fault>(false)
+                }
+            };
+            match self.shard.observe(home, entity, storage, answer).await {
+                // It was not looked for. Each time round the table has changed.
+                Err(Error::Moved { version }) => self.shard.knows(version).await?,
+                found => break found?,
             }
         };
-        let entity = layout::entity_of(key);
-        let (found, ticket) = self.shard.observe(home, entity, storage, answer).await?;
         self.ticket = later(self.ticket, ticket);
         let hit = found?;
         add(if hit { &self.front.stats.hits } else { &self.front.stats.misses }, 1);
@@ -214,14 +220,22 @@ impl Session {
     async fn set(&mut self, args: Args<'_>, storage: &[u8], is_last: bool, out: &mut Vec<u8>) -> Result<()> {
         let (key, value) = (args.get(1).unwrap_or_default(), args.get(2).unwrap_or_default());
         layout::check(key)?;
-        let home = self.shard.map().home_of(storage);
-        if home.shard != self.shard.id() || value.len() > STRING_BYTES_MAX {
-            return Box::pin(self.forward(home.shard, Id::Set, args, is_last, out)).await;
-        }
         self.scratch_row.clear();
-        encode_string(value, &mut self.scratch_row);
-        let op = Op::Put { key: storage, value: &self.scratch_row, expiry: Expiry::NEVER };
-        let ticket = self.shard.apply_one(home, layout::entity_of(key), &op).await?;
+        if value.len() <= STRING_BYTES_MAX {
+            encode_string(value, &mut self.scratch_row);
+        }
+        let ticket = loop {
+            let home = self.shard.map().home_of(storage);
+            if home.shard != self.shard.id() || value.len() > STRING_BYTES_MAX {
+                return Box::pin(self.forward(home.shard, Id::Set, args, is_last, out)).await;
+            }
+            let op = Op::Put { key: storage, value: &self.scratch_row, expiry: Expiry::NEVER };
+            match self.shard.apply_one(home, layout::entity_of(key), &op).await {
+                // It was not done. Each time round the table has changed.
+                Err(Error::Moved { version }) => self.shard.knows(version).await?,
+                done => break done?,
+            }
+        };
         self.ticket = later(self.ticket, Some(ticket));
         out.extend_from_slice(b"+OK\r\n");
         Ok(())

@@ -4,6 +4,7 @@ use std::rc::Weak;
 use std::time::Duration;
 
 use foreshard_engine::Shard;
+use foreshard_engine::table::Home;
 
 use super::front::Front;
 use super::stats::add;
@@ -40,11 +41,15 @@ fn pass_time(front: &Weak<Front>) -> Option<Duration> {
 async fn pass_over(front: &Weak<Front>, shard: &Weak<Shard>, pass: Duration) -> bool {
     let Some(strong) = shard.upgrade() else { return false };
     let (id, runtime) = (strong.id(), strong.runtime().clone());
-    let homes: Vec<_> = strong.map().homes().iter().filter(|home| home.shard == id).copied().collect();
+    let homes: Vec<Home> = {
+        let map = strong.map();
+        let all = map.state().partitions.keys().filter_map(|partition| map.place_of(*partition));
+        all.filter(|home| home.shard == id).collect()
+    };
     drop(strong);
     for home in homes {
         let Some(strong) = shard.upgrade() else { return false };
-        let mut sweep = Sweep::new(home);
+        let mut sweep = Sweep::new(&strong.map(), home);
         let stats = strong.stats();
         let stored = (stats.segment_bytes + stats.memtable_bytes as u64).max(1);
         drop(strong);

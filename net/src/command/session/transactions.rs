@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use foreshard_engine::ids::Version;
+use foreshard_engine::ids::{TableVersion, Version};
 use foreshard_engine::table::Home;
 use foreshard_engine::{Shard, Ticket};
 
@@ -29,19 +29,29 @@ struct Multi {
     is_broken: bool,
 }
 
-/// Keys that are watched: where each is, and the version it had, if it was there.
+/// Keys that are watched.
 #[derive(Debug, Default)]
 struct Watches {
     /// By the key of its meta row.
-    keys: BTreeMap<Vec<u8>, (Home, Option<Version>)>,
+    keys: BTreeMap<Vec<u8>, Watched>,
     bytes: usize,
+}
+
+/// A key as it was when it was first watched.
+#[derive(Debug)]
+struct Watched {
+    home: Home,
+    /// Its entity's entry in the partition table: a watch ends where another owner begins.
+    entry: TableVersion,
+    /// The version of its meta row, if it was there.
+    version: Option<Version>,
 }
 
 impl Watches {
     /// The first look at a key counts.
-    fn add(&mut self, path: Path, version: Option<Version>) {
-        self.bytes += path.meta.len() + size_of::<(Vec<u8>, (Home, Option<Version>))>();
-        self.keys.insert(path.meta, (path.home, version));
+    fn add(&mut self, meta: Vec<u8>, watched: Watched) {
+        self.bytes += meta.len() + size_of::<(Vec<u8>, Watched)>();
+        self.keys.insert(meta, watched);
     }
 }
 
@@ -165,8 +175,10 @@ impl Begun {
         for key in args.from(1) {
             let path = tx.path(key)?;
             if !self.watched.keys.contains_key(&path.meta) {
+                // The place before the version: a move in between is noticed later.
+                let entry = stage.shard.map().entry_of(&path.meta);
                 let version = tx.version(&path).await?;
-                self.watched.add(path, version);
+                self.watched.add(path.meta, Watched { home: path.home, entry, version });
             }
         }
         stage.ticket = later(stage.ticket, tx.ticket());
@@ -199,6 +211,10 @@ impl Begun {
                     stage.out.truncate(mark);
                     stage.shard.runtime().yield_now().await;
                 }
+                Err(Fault::Moved(version)) => {
+                    stage.out.truncate(mark);
+                    stage.shard.knows(version).await?;
+                }
                 Err(fault) => return Err(fault),
             }
         }
@@ -226,9 +242,13 @@ async fn attempt(
     stage: &mut Stage<'_>,
     others: &mut impl AsyncFnMut(&'static Command, Args<'_>, &mut Vec<u8>) -> Result<()>,
 ) -> Result<Attempt> {
-    for (meta, (home, version)) in &watched.keys {
+    for (meta, Watched { home, entry, version }) in &watched.keys {
+        let is_here = {
+            let map = stage.shard.map();
+            map.home_of(meta).partition == home.partition && map.entry_of(meta) == *entry
+        };
         let path = Path { meta: meta.clone(), home: *home };
-        if tx.version(&path).await? != *version {
+        if !is_here || tx.version(&path).await? != *version {
             return Ok(Attempt::Refused);
         }
     }
@@ -245,7 +265,7 @@ async fn attempt(
         };
         match result {
             Ok(()) => {}
-            Err(Fault::Conflict) => return Err(Fault::Conflict),
+            Err(fault @ (Fault::Conflict | Fault::Moved(_))) => return Err(fault),
             Err(fault) => {
                 tx.undo(savepoint);
                 stage.out.truncate(mark);

@@ -1,0 +1,219 @@
+//! Moves of entities from partitions of this shard to others, and their arrivals here.
+//!
+//! ```text
+//! begin (a change of the table) -> base -> log -> fence -> last -> commit (a change of the table) -> release -> drop
+//! ```
+//!
+//! `source` drives a move on the shard that has the entity, `target` is told by it what to do on the shard that gets it,
+//! `progress` is what can be asked of it. The two speak through [`crate::stream`].
+//!
+//! Invariants:
+//! - nobody reads what arrives before the table has committed the move, and nobody writes what leaves from the fence on;
+//! - what the source gives up is durable at the target before the table is asked (R13: which commits only while the
+//!   move is open and both epochs are what they were);
+//! - the source removes nothing before it knows that the move was committed, and opens no fence while that is not known
+//!   (R14);
+//! - nothing of an entity arrives in a partition that still has to remove what it had of it (R12);
+//! - a move that does not commit leaves nothing behind: an error, a cancellation and a restart undo the same.
+
+pub(crate) mod planted;
+pub mod progress;
+mod source;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use self::progress::{MoveStatus, MoveTotals, Phase};
+use self::source::Move;
+use self::target::Arrival;
+use super::Shard;
+use crate::error::{Error, Result};
+use crate::ids::{MoveId, PartitionId, ShardId, TableVersion};
+use crate::key::{self, RoutingKey};
+use crate::signal::Signal;
+use crate::table::{BeginMove, Change, Refusal, Table};
+
+/// Moves that a shard copies at once: one more would make the others slower, and hold their taps longer.
+const COPYING_MAX: usize = 4;
+/// Moves under way from one shard, those that wait included.
+const OPEN_MAX: usize = 1024;
+/// Moves that have ended and are remembered.
+const ENDED_KEPT: usize = 1000;
+
+/// A shard's part in moves.
+#[derive(Debug, Default)]
+pub(crate) struct Moves {
+    open: RefCell<BTreeMap<MoveId, Rc<Move>>>,
+    ended: RefCell<VecDeque<MoveStatus>>,
+    arrivals: RefCell<BTreeMap<MoveId, Rc<Arrival>>>,
+    /// What of which partitions arrives, or is being removed: nothing of it may begin to arrive.
+    busy: RefCell<BTreeSet<(PartitionId, Vec<u8>)>>,
+    /// Told when a move has ended, and when something is not busy any more.
+    freed: Signal,
+    totals: Cell<MoveTotals>,
+}
+
+/// Something of a partition that is busy, until it is dropped.
+#[derive(Debug)]
+struct Busy {
+    shard: Rc<Shard>,
+    what: (PartitionId, Vec<u8>),
+}
+
+impl Busy {
+    /// Once it is not.
+    async fn take(shard: &Rc<Shard>, partition: PartitionId, prefix: &[u8]) -> Self {
+        let what = (partition, prefix.to_vec());
+        shard.moves.freed.until(|| !shard.moves.busy.borrow().contains(&what)).await;
+        shard.moves.busy.borrow_mut().insert(what.clone());
+        Self { shard: Rc::clone(shard), what }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.shard.moves.busy.borrow_mut().remove(&self.what);
+        self.shard.moves.freed.notify();
+    }
+}
+
+impl Shard {
+    /// Begins to move an entity to a partition, or home. It goes on by itself: [`Shard::moves`] says how far it is.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] when it cannot be moved so, or the table was changed meanwhile: look again.
+    /// [`Error::TryAgain`] when too many moves are under way.
+    pub async fn begin_move(self: &Rc<Self>, entity: &[u8], to: Option<PartitionId>) -> Result<MoveId> {
+        let mut prefix = Vec::new();
+        key::encode_entity(entity, &mut prefix)?;
+        let image = self.image();
+        let (from, entry) = (image.home_of(&prefix), image.entry_of(&prefix));
+        let to = to.unwrap_or_else(|| image.home_by_range(RoutingKey::of(entity)).partition);
+        let epoch = |id: PartitionId| {
+            let placed = image.state().partitions.get(&id).map(|entry| entry.placed.epoch);
+            placed.ok_or_else(|| Error::misuse(format!("there is no partition {id}")))
+        };
+        if from.partition == to {
+            let name = entity.escape_ascii();
+            return Err(Error::misuse(format!("entity \"{name}\" is in partition {to} already")));
+        }
+        let begin = BeginMove {
+            entity: entity.to_vec(),
+            entry,
+            from: from.partition,
+            to,
+            from_epoch: epoch(from.partition)?,
+            to_epoch: epoch(to)?,
+        };
+        self.on_control(from.shard, move |shard| async move { shard.open_move(begin).await }).await
+    }
+
+    /// Opens a move from a partition of this shard, and lets it go on.
+    async fn open_move(self: Rc<Self>, begin: BeginMove) -> Result<MoveId> {
+        if self.moves.open.borrow().len() >= OPEN_MAX {
+            return Err(Error::try_again(format!(
+                "{OPEN_MAX} moves are under way from shard {}",
+                self.id().0
+            )));
+        }
+        let made = self.change_table(begin.clone().into()).await?;
+        let version = made.map_err(|refusal| Error::misuse(refusal.to_string()))?;
+        let id = MoveId(version.0);
+        let moving = Rc::new(Move::new(&self, id, &begin)?);
+        self.moves.open.borrow_mut().insert(id, Rc::clone(&moving));
+        tracing::info!(
+            "move {id}: entity \"{}\" from partition {} to {}",
+            begin.entity.escape_ascii(),
+            begin.from,
+            begin.to
+        );
+        let shard = Rc::clone(&self);
+        self.runtime().spawn(async move { moving.drive(&shard).await }).detach();
+        Ok(id)
+    }
+
+    /// Cancels a move of an entity of this shard, unless it is cutting over. Whether it is one.
+    pub fn cancel_move(&self, id: MoveId) -> bool {
+        let open = self.moves.open.borrow();
+        open.get(&id).is_some_and(|moving| moving.cancel())
+    }
+
+    /// Waits until a move of an entity of this shard has ended; how it did. None: it is not known here.
+    pub async fn moved(&self, id: MoveId) -> Option<MoveStatus> {
+        self.moves.freed.until(|| !self.moves.open.borrow().contains_key(&id)).await;
+        self.moves.ended.borrow().iter().rev().find(|status| status.id == id).cloned()
+    }
+
+    /// The moves of entities of this shard: those that have ended, as many as are remembered, then those under way.
+    #[must_use]
+    pub fn moves(&self) -> Vec<MoveStatus> {
+        let mut all: Vec<MoveStatus> = self.moves.ended.borrow().iter().cloned().collect();
+        all.extend(self.moves.open.borrow().values().map(|moving| moving.status(self.runtime().now())));
+        all
+    }
+
+    /// What all of them came to.
+    #[must_use]
+    pub fn move_totals(&self) -> MoveTotals {
+        let (mut parked, mut refused) = (0, 0);
+        for partition in self.partitions() {
+            let totals = partition.parking.totals();
+            (parked, refused) = (parked + totals.0, refused + totals.1);
+        }
+        let open = self.moves.open.borrow().len() as u64;
+        MoveTotals { open, parked, refused, ..self.moves.totals.get() }
+    }
+
+    /// Asks the table for a change.
+    async fn change_table(self: &Rc<Self>, change: Change) -> Result<Result<TableVersion, Refusal>> {
+        self.on_control(ShardId(0), move |shard| async move { shard.table()?.change(change).await }).await
+    }
+
+    /// Lets this shard, the first one, ask for changes.
+    pub(crate) fn keep_table(&self, table: Rc<dyn Table>) {
+        assert!(self.table.set(table).is_ok(), "a store has one table");
+    }
+
+    fn table(&self) -> Result<&Rc<dyn Table>> {
+        self.table.get().ok_or(Error::Closed)
+    }
+}
+
+impl Moves {
+    /// Waits for a place among those that copy, in the order in which they were opened.
+    async fn turn(&self, id: MoveId) {
+        let is_first = || {
+            let open = self.open.borrow();
+            let before =
+                open.range(..id).filter(|(_, m)| m.is_copying() || m.phase() == Phase::Waiting).count();
+            before < COPYING_MAX
+        };
+        self.freed.until(is_first).await;
+    }
+
+    fn end(&self, status: MoveStatus) {
+        let mut totals = self.totals.get();
+        match status.phase {
+            Phase::Done => totals.done += 1,
+            Phase::Cancelled => totals.cancelled += 1,
+            _ => totals.failed += 1,
+        }
+        totals.bytes += status.base_bytes + status.log_bytes;
+        let pause = status.pause.map_or(0, |pause| u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
+        totals.pause_nanos = totals.pause_nanos.saturating_add(pause);
+        totals.pause_nanos_max = totals.pause_nanos_max.max(pause);
+        self.totals.set(totals);
+        self.open.borrow_mut().remove(&status.id);
+        let mut ended = self.ended.borrow_mut();
+        if ended.len() == ENDED_KEPT {
+            ended.pop_front();
+        }
+        ended.push_back(status);
+        drop(ended);
+        self.freed.notify();
+    }
+}

@@ -1,0 +1,308 @@
+//! Counters that are counted up, and rows that are written and deleted, while their entities move: nothing is lost, nothing
+//! is done twice, nothing comes back; and bugs that are planted are found.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::planted::Bug;
+use super::progress::Phase;
+use crate::entry::Expiry;
+use crate::error::Error;
+use crate::ids::{Epoch, PartitionId};
+use crate::io::disk::Disk;
+use crate::io::memory::{MemoryConfig, MemoryDisk};
+use crate::io::runtime::Runtime;
+use crate::io::virtual_time::VirtualRuntime;
+use crate::key;
+use crate::options::Options;
+use crate::partition::strategy::Shape;
+use crate::store::simulated::SimulatedStore;
+use crate::table::{Partitions, Placed};
+use crate::transaction::Transaction;
+use crate::{Client, PageLimit};
+
+const ENTITIES: u8 = 3;
+const ROWS: u8 = 4;
+const WORKERS: u8 = 4;
+const WORK: usize = 60;
+const MOVES: usize = 30;
+
+fn options() -> Options {
+    Options {
+        partitions: 4,
+        memory_bytes: 1 << 20,
+        memtable_bytes: 4 << 10,
+        memtables_bytes: 256 << 10,
+        wal_file_bytes: 64 << 10,
+        wal_batch_bytes: 16 << 10,
+        wal_cap_bytes: 512 << 10,
+        manifest_file_bytes: 16 << 10,
+        block_bytes: 512,
+        reserve_bytes: 64 << 10,
+        shape: Shape { level0_trigger: 2, base_bytes: 16 << 10, fanout: 4, segment_bytes: 8 << 10 },
+        ..Options::default()
+    }
+}
+
+fn entity(n: u8) -> Vec<u8> {
+    vec![b'e', n]
+}
+
+/// What must be there.
+#[derive(Default)]
+struct Expected {
+    /// Acknowledged increments of each counter.
+    counted: RefCell<BTreeMap<(u8, u8), u64>>,
+    /// What each worker's own rows hold; none: deleted.
+    own: RefCell<BTreeMap<(u8, u8), Option<u64>>>,
+    violation: RefCell<Option<String>>,
+    moves: Cell<[u32; 2]>,
+}
+
+impl Expected {
+    fn check(&self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds && self.violation.borrow().is_none() {
+            *self.violation.borrow_mut() = Some(what());
+        }
+    }
+}
+
+struct Worker {
+    number: u8,
+    client: Client,
+    runtime: Runtime,
+    random: fastrand::Rng,
+    expected: Rc<Expected>,
+}
+
+fn number(value: Option<&[u8]>) -> u64 {
+    value.map_or(0, |bytes| u64::from_le_bytes(bytes[..8].try_into().unwrap()))
+}
+
+impl Worker {
+    async fn work(mut self) {
+        for _ in 0..WORK {
+            match self.random.u8(..10) {
+                0..5 => self.count_up().await,
+                5..8 => self.write_own().await,
+                8 => self.scan_own().await,
+                _ => self.runtime.sleep(Duration::from_micros(self.random.u64(..3000))).await,
+            }
+        }
+    }
+
+    /// Adds one to counters of one or two entities, all or none.
+    async fn count_up(&mut self) {
+        let cells: Vec<(u8, u8)> = (0..self.random.usize(1..3))
+            .map(|_| (self.random.u8(..ENTITIES), self.random.u8(..ROWS)))
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        loop {
+            match self.try_count_up(&cells).await {
+                Ok(()) => break,
+                Err(Error::Conflict | Error::TryAgain(_)) => self.runtime.yield_now().await,
+                Err(e) => return self.expected.check(false, || format!("an error: {e}")),
+            }
+        }
+        let mut counted = self.expected.counted.borrow_mut();
+        cells.iter().for_each(|cell| *counted.entry(*cell).or_default() += 1);
+    }
+
+    async fn try_count_up(&self, cells: &[(u8, u8)]) -> Result<(), Error> {
+        let mut transaction = Transaction::new();
+        for &(e, row) in cells {
+            let known = self.expected.counted.borrow().get(&(e, row)).copied().unwrap_or(0);
+            let got = self.client.get_in(&mut transaction, &entity(e), &[row]).await?;
+            let n = number(got.as_deref());
+            self.expected.check(n >= known, || format!("counter {e}/{row} is {n} after {known}"));
+            transaction.put(&entity(e), &[row], &padded(n + 1))?;
+        }
+        self.client.commit(transaction).await
+    }
+
+    async fn write_own(&mut self) {
+        let (e, is_deleted) = (self.random.u8(..ENTITIES), self.random.u8(..3) == 0);
+        let key = (self.number, e);
+        let (name, row) = (entity(e), vec![b'w', self.number]);
+        let value = self.random.u64(1..);
+        loop {
+            let done = if is_deleted {
+                self.client.delete(&name, &row).await
+            } else {
+                self.client.put_until(&name, &row, &padded(value), Expiry::NEVER).await
+            };
+            match done {
+                Ok(()) => break,
+                Err(Error::TryAgain(_)) => {}
+                Err(e) => return self.expected.check(false, || format!("an error: {e}")),
+            }
+        }
+        self.expected.own.borrow_mut().insert(key, (!is_deleted).then_some(value));
+    }
+
+    async fn scan_own(&mut self) {
+        let e = self.random.u8(..ENTITIES);
+        let limit = PageLimit { rows: 100, bytes: 1 << 20 };
+        let page = loop {
+            match self.client.scan(&entity(e), &[b'w', self.number], limit).await {
+                Ok(page) => break page,
+                Err(Error::TryAgain(_)) => {}
+                Err(e) => return self.expected.check(false, || format!("an error: {e}")),
+            }
+        };
+        let own = |key: &[u8]| key::decode(key).is_some_and(|(_, row)| row == [b'w', self.number]);
+        let got = page.rows.iter().find(|row| own(&row.key)).map(|row| number(Some(&row.value)));
+        let held = self.expected.own.borrow().get(&(self.number, e)).copied().flatten();
+        self.expected.check(got == held, || format!("own row of {}: {got:?}, not {held:?}", self.number));
+    }
+}
+
+/// A number, and what makes memtables fill.
+fn padded(n: u64) -> Vec<u8> {
+    let mut value = n.to_le_bytes().to_vec();
+    value.resize(120, b'.');
+    value
+}
+
+async fn move_about(
+    store: &SimulatedStore,
+    runtime: &Runtime,
+    expected: &Expected,
+    mut random: fastrand::Rng,
+) {
+    for _ in 0..MOVES {
+        runtime.sleep(Duration::from_micros(random.u64(..2000))).await;
+        let name = entity(random.u8(..ENTITIES));
+        let mut prefix = Vec::new();
+        key::encode_entity(&name, &mut prefix).unwrap();
+        let table = store.table().unwrap();
+        let from = table.image().home_of(&prefix);
+        let to = random.bool().then(|| PartitionId(random.u32(..4)));
+        let shard = store.shard(usize::from(from.shard.0)).unwrap();
+        let Ok(id) = shard.begin_move(&name, to).await else { continue };
+        if random.u8(..3) == 0 {
+            // R13: a move whose partition has changed its configuration does not commit.
+            runtime.sleep(Duration::from_micros(random.u64(..1500))).await;
+            let image = table.image();
+            let entry = image.state().partitions[&from.partition];
+            let placed = Placed { epoch: Epoch(entry.placed.epoch.0 + 1), ..entry.placed };
+            let (seen, edits) = (vec![(from.partition, entry.version)], vec![(from.partition, Some(placed))]);
+            let change = Partitions { seen, edits, ..Partitions::default() };
+            table.change(change.into()).await.unwrap().unwrap();
+        } else if random.u8(..6) == 0 {
+            shard.cancel_move(id);
+        }
+        let status = shard.moved(id).await.unwrap();
+        let mut moves = expected.moves.get();
+        moves[usize::from(status.phase != Phase::Done)] += 1;
+        expected.moves.set(moves);
+    }
+}
+
+/// Compares everything at the end.
+async fn compare(client: &Client, expected: &Expected) {
+    for (&(e, row), &n) in expected.counted.borrow().iter() {
+        let got = number(client.get(&entity(e), &[row]).await.unwrap().as_deref());
+        expected.check(got == n, || format!("counter {e}/{row} is {got}, counted {n}"));
+    }
+    for (&(worker, e), held) in expected.own.borrow().iter() {
+        let got = client.get(&entity(e), &[b'w', worker]).await.unwrap().map(|v| number(Some(&v)));
+        expected.check(got == *held, || format!("row {worker} of {e} is {got:?}, not {held:?}"));
+    }
+}
+
+/// A run of the seed: moves done and undone, or what was wrong.
+fn run(seed: u64, bug: Option<Bug>) -> Result<[u32; 2], String> {
+    let world = VirtualRuntime::new(seed);
+    let runtimes: Vec<Runtime> = (0..2).map(|_| world.runtime()).collect();
+    let config = MemoryConfig { latency_nanos: 5_000..200_000, ..MemoryConfig::default() };
+    let disk: Rc<dyn Disk> = Rc::new(MemoryDisk::new(&runtimes[0], seed, config));
+    let expected = Rc::new(Expected::default());
+    let life = async {
+        let open = || SimulatedStore::open(&runtimes, Rc::clone(&disk), Path::new("/s"), options(), seed);
+        let store = open().await.unwrap();
+        for n in 0..2 {
+            store.shard(n).unwrap().common.planted.plant(bug);
+        }
+        let mut random = fastrand::Rng::with_seed(seed);
+        let workers = (0..WORKERS).map(|number| {
+            let client = store.client().unwrap();
+            let (runtime, expected) = (runtimes[0].clone(), Rc::clone(&expected));
+            Worker { number, client, runtime, random: random.fork(), expected }
+        });
+        let tasks: Vec<_> = workers.map(|worker| runtimes[0].spawn(worker.work())).collect();
+        move_about(&store, &runtimes[0], &expected, random.fork()).await;
+        for task in tasks {
+            task.await;
+        }
+        let client = store.client().unwrap();
+        compare(&client, &expected).await;
+        drop(client);
+        store.close().await.unwrap();
+        let store = open().await.unwrap();
+        compare(&store.client().unwrap(), &expected).await;
+        store.close().await.unwrap();
+    };
+    let hang = async {
+        runtimes[0].sleep(Duration::from_secs(600)).await;
+        expected.check(false, || "ten minutes, and somebody still waits".to_owned());
+    };
+    world.block_on(futures_lite::future::or(life, hang));
+    let violation = expected.violation.take();
+    violation.map_or(Ok(expected.moves.get()), Err)
+}
+
+/// What finds a bug, of so many seeds.
+fn found(bug: Bug) -> String {
+    let outcome = |seed| catch_unwind(AssertUnwindSafe(|| run(seed, Some(bug))));
+    for seed in 0..40 {
+        match outcome(seed) {
+            Ok(Ok(_)) => {}
+            Ok(Err(what)) => return what,
+            Err(_panic) => return "an assertion".to_owned(),
+        }
+    }
+    panic!("{bug:?} is not found");
+}
+
+#[test]
+fn entities_that_move_under_load_lose_nothing_and_count_exactly() {
+    let mut moves = [0, 0];
+    for seed in 0..24 {
+        match run(seed, None) {
+            Ok(more) => moves = [moves[0] + more[0], moves[1] + more[1]],
+            Err(what) => panic!("seed {seed}: {what}"),
+        }
+    }
+    assert!(moves[0] > 100 && moves[1] > 20, "{moves:?} done and undone");
+}
+
+#[test]
+fn a_fence_that_opens_before_the_table_has_decided_is_found() {
+    found(Bug::FenceLifted);
+}
+
+#[test]
+fn a_source_that_drops_before_the_table_has_decided_is_found() {
+    found(Bug::DroppedBeforeCommit);
+}
+
+#[test]
+fn an_arrival_that_is_visible_early_is_found() {
+    found(Bug::VisibleEarly);
+}
+
+#[test]
+fn a_parked_request_that_is_forgotten_is_found() {
+    found(Bug::ParkedForgotten);
+}
+
+#[test]
+fn old_rows_that_are_back_with_their_entity_are_found() {
+    found(Bug::OldRowsKept);
+}

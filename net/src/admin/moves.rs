@@ -1,0 +1,299 @@
+//! What is where, what moves, and orders to move it: `GET /table`, `/entity`, `/partition`, `/moves`, `POST /move`,
+//! `/cancel`.
+//!
+//! Orders are JSON objects; the same that protects `/backup` from web pages protects them.
+
+use std::time::Duration;
+
+use foreshard_engine::ids::{MoveId, PartitionId, ShardId};
+use foreshard_engine::shard::moves::progress::MoveStatus;
+use foreshard_engine::table::Image;
+use foreshard_engine::{Client, Error, key};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, ORIGIN};
+use hyper::{Request, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::{ANSWER_TIME_MAX, JSON};
+
+/// An order is a line of text.
+const ORDER_BYTES_MAX: usize = 16 << 10;
+/// Guests that are told one by one; how many there are is told always.
+const GUESTS_TOLD_MAX: usize = 1000;
+/// An entity that moves while it is asked about is looked for again so often.
+const LOOKS_MAX: usize = 3;
+
+/// Why there is no answer.
+pub(super) type Refused = (StatusCode, String);
+
+/// What to move, and where to.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MoveOrder {
+    entity: String,
+    /// A partition; none: home.
+    #[serde(default)]
+    to: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CancelOrder {
+    id: u64,
+}
+
+/// What a client asks to be done.
+///
+/// # Errors
+/// What is wrong with it, or why it is not done.
+pub(super) async fn order(client: &Client, request: Request<Incoming>) -> Result<Value, Refused> {
+    let headers = request.headers();
+    if headers.contains_key(ORIGIN) || headers.get(CONTENT_TYPE).is_none_or(|kind| kind != JSON) {
+        return Err((StatusCode::FORBIDDEN, format!("send Content-Type: {JSON}, and no Origin")));
+    }
+    let path = request.uri().path().to_owned();
+    let bad = |e: String| (StatusCode::BAD_REQUEST, e);
+    let body = Limited::new(request.into_body(), ORDER_BYTES_MAX).collect().await;
+    let body = body.map_err(|e| bad(e.to_string()))?.to_bytes();
+    if path == "/move" {
+        let order: MoveOrder = serde_json::from_slice(&body).map_err(|e| bad(e.to_string()))?;
+        let (entity, to) = (order.entity.into_bytes(), order.to.map(PartitionId));
+        let begin = client.on(ShardId(0), move |shard| async move { shard.begin_move(&entity, to).await });
+        let id = begin.await.map_err(refused)?;
+        return Ok(json!({"move": id.0}));
+    }
+    let order: CancelOrder = serde_json::from_slice(&body).map_err(|e| bad(e.to_string()))?;
+    let id = MoveId(order.id);
+    for shard in client.shards() {
+        if ask(client, shard, move |shard| Ok(shard.cancel_move(id))).await? {
+            return Ok(json!({"move": id.0, "cancelled": true}));
+        }
+    }
+    let known = moves(client).await?.into_iter().find(|status| status.id == id);
+    Err(match known {
+        Some(status) => (
+            StatusCode::CONFLICT,
+            format!("move {id} is not to be cancelled any more: {}", status.phase.name()),
+        ),
+        None => (StatusCode::NOT_FOUND, format!("there is no move {id}")),
+    })
+}
+
+/// What a client asks to be told.
+///
+/// # Errors
+/// What is wrong with the question.
+pub(super) async fn tell(client: &Client, path: &str, query: &str) -> Result<Value, Refused> {
+    match path {
+        "/table" => {
+            let image = image(client).await?;
+            Ok(table_json(&image))
+        }
+        "/moves" => {
+            let moves: Vec<Value> = moves(client).await?.iter().map(move_json).collect();
+            Ok(json!({ "moves": moves }))
+        }
+        "/entity" => entity(client, &argument(query, "name")?).await,
+        _ => {
+            let id = String::from_utf8(argument(query, "id")?).ok().and_then(|id| id.parse().ok());
+            let id = id.ok_or((StatusCode::BAD_REQUEST, "id: the number of a partition".to_owned()))?;
+            partition(client, PartitionId(id)).await
+        }
+    }
+}
+
+async fn entity(client: &Client, name: &[u8]) -> Result<Value, Refused> {
+    let mut prefix = Vec::new();
+    key::encode_entity(name, &mut prefix).map_err(refused)?;
+    for _ in 0..LOOKS_MAX {
+        let image = image(client).await?;
+        let home = image.home_of(&prefix);
+        let entity = name.to_vec();
+        let status = ask(client, home.shard, move |shard| match shard.entity_status(&entity) {
+            Err(Error::Moved { .. }) => Ok(None),
+            status => status.map(Some),
+        });
+        let Some(status) = status.await? else { continue };
+        let load = status.load;
+        return Ok(json!({
+            "entity": String::from_utf8_lossy(name),
+            "partition": status.partition.0,
+            "shard": home.shard.0,
+            "home": image.home_by_range(key::RoutingKey::of(name)).partition.0,
+            "is_guest": status.entry.0 > 0,
+            "entry": status.entry.0,
+            "score": Value::Null,
+            "stored_bytes": status.stored_bytes,
+            "reads_per_second": rate(load.lower.reads, status.counted),
+            "writes_per_second": rate(load.lower.writes, status.counted),
+            "counted_seconds": status.counted.as_secs_f64(),
+        }));
+    }
+    Err((StatusCode::SERVICE_UNAVAILABLE, "the entity moves while it is looked for: ask again".to_owned()))
+}
+
+async fn partition(client: &Client, id: PartitionId) -> Result<Value, Refused> {
+    let image = image(client).await?;
+    let home = image.place_of(id).ok_or((StatusCode::NOT_FOUND, format!("there is no partition {id}")))?;
+    let status = ask(client, home.shard, move |shard| shard.partition_status(id)).await?;
+    let load = status.load;
+    Ok(json!({
+        "partition": id.0,
+        "shard": home.shard.0,
+        "hosts": ["this one"],
+        "epoch": status.epoch.0,
+        "start": home.start.0,
+        "end": home.end.0,
+        "guests": status.guests,
+        "away": status.away,
+        "capacity": Value::Null,
+        "segment_bytes": status.segment_bytes,
+        "memtable_bytes": status.memtable_bytes,
+        "reads_per_second": rate(load.load.reads, status.counted),
+        "writes_per_second": rate(load.load.writes, status.counted),
+        "bytes_in_per_second": rate(load.load.bytes_in, status.counted),
+        "bytes_out_per_second": rate(load.load.bytes_out, status.counted),
+        "core_share": rate(load.load.service_nanos, status.counted) / 1e9,
+        "errors": load.errors,
+        "counted_seconds": status.counted.as_secs_f64(),
+    }))
+}
+
+/// The moves of all shards, oldest first.
+async fn moves(client: &Client) -> Result<Vec<MoveStatus>, Refused> {
+    let mut all = Vec::new();
+    for shard in client.shards() {
+        all.extend(ask(client, shard, |shard| Ok(shard.moves())).await?);
+    }
+    all.sort_by_key(|status| status.id);
+    Ok(all)
+}
+
+async fn image(client: &Client) -> Result<std::sync::Arc<Image>, Refused> {
+    ask(client, ShardId(0), |shard| Ok(shard.image())).await
+}
+
+/// Asks a shard something that it can tell at once.
+async fn ask<T: Send + 'static>(
+    client: &Client,
+    shard: ShardId,
+    question: impl FnOnce(&foreshard_engine::Shard) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Refused> {
+    let asked = client.on(shard, move |shard| async move { question(&shard) });
+    match timeout(ANSWER_TIME_MAX, asked).await {
+        Ok(answer) => answer.map_err(refused),
+        Err(_elapsed) => {
+            let what = format!("shard {}: no answer in {ANSWER_TIME_MAX:?}", shard.0);
+            Err((StatusCode::SERVICE_UNAVAILABLE, what))
+        }
+    }
+}
+
+fn refused(e: Error) -> Refused {
+    let status = match &e {
+        Error::Misuse(_) => StatusCode::CONFLICT,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, e.to_string())
+}
+
+fn table_json(image: &Image) -> Value {
+    let partitions = image.state().partitions.iter().map(|(id, entry)| {
+        json!({
+            "partition": id.0, "start": entry.placed.start.0, "end": entry.placed.end.0,
+            "shard": entry.placed.shard.0, "epoch": entry.placed.epoch.0, "version": entry.version.0,
+            "guests": image.guests_in(*id).count(),
+        })
+    });
+    let guests = image.state().guests.iter().take(GUESTS_TOLD_MAX).map(|guest| {
+        json!({
+            "entity": String::from_utf8_lossy(&guest.entity()), "partition": guest.guest.partition.0,
+            "version": guest.guest.version.0,
+        })
+    });
+    let moves = image.open_moves().iter().map(|(id, open)| {
+        json!({
+            "move": id.0, "entity": String::from_utf8_lossy(&open.entity), "from": open.from.0, "to": open.to.0,
+        })
+    });
+    json!({
+        "version": image.version().0,
+        "shards": image.state().shards,
+        "partitions": partitions.collect::<Vec<_>>(),
+        "guest_count": image.state().guests.len(),
+        "guests": guests.collect::<Vec<_>>(),
+        "open_moves": moves.collect::<Vec<_>>(),
+    })
+}
+
+fn move_json(status: &MoveStatus) -> Value {
+    json!({
+        "move": status.id.0,
+        "entity": String::from_utf8_lossy(&status.entity),
+        "from": status.from.0,
+        "to": status.to.0,
+        "phase": status.phase.name(),
+        "is_over": status.phase.is_over(),
+        "base_rows": status.base_rows,
+        "base_bytes": status.base_bytes,
+        "linked_bytes": status.linked_bytes,
+        "log_rows": status.log_rows,
+        "log_bytes": status.log_bytes,
+        "lag_bytes": status.lag_bytes,
+        "bytes_per_second": status.bytes_per_second,
+        "restarts": status.restarts,
+        "began_ms": status.began_ms,
+        "elapsed_seconds": status.elapsed.as_secs_f64(),
+        "pause_seconds": status.pause.map(|pause| pause.as_secs_f64()),
+        "failure": status.failure,
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate")]
+fn rate(count: u64, counted: Duration) -> f64 {
+    count as f64 / counted.as_secs_f64().max(1e-9)
+}
+
+/// An argument of a query, its `%xx` and `+` put back.
+fn argument(query: &str, name: &str) -> Result<Vec<u8>, Refused> {
+    let found = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name);
+    let raw = found.map(|(_, value)| value).unwrap_or_default();
+    let plain = unescaped(raw.as_bytes()).filter(|plain| !plain.is_empty());
+    plain.ok_or_else(|| {
+        (StatusCode::BAD_REQUEST, format!("give {name}=, with other bytes than letters as %xx"))
+    })
+}
+
+fn unescaped(raw: &[u8]) -> Option<Vec<u8>> {
+    let mut plain = Vec::with_capacity(raw.len());
+    let mut rest = raw.iter();
+    while let Some(&byte) = rest.next() {
+        plain.push(match byte {
+            b'%' => {
+                let digits = [*rest.next()?, *rest.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            b'+' => b' ',
+            other => other,
+        });
+    }
+    Some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read_as_they_were_meant_and_broken_ones_refused() {
+        let name = |query: &str| argument(query, "name").ok();
+        assert_eq!(name("id=1&name=a%3ab+c"), Some(b"a:b c".to_vec()));
+        assert_eq!(name("name=%00%ff"), Some(vec![0, 255]));
+        for broken in ["", "name=", "name", "name=%f", "name=%zz", "names=a"] {
+            assert_eq!(name(broken), None, "{broken}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `foreshard ctl`: asks a running node, through its admin endpoint, where things are, and has it move them.
+//!
+//! What the node answers is JSON, which is shown as it is or as a table (`show`); nothing is known here that the node does
+//! not say.
+
+mod http;
+mod show;
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::Verdict;
+use crate::shell::Failure;
+
+/// A node asked.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Ctl {
+    /// The node's admin endpoint.
+    #[arg(long, default_value = "127.0.0.1:7381", global = true)]
+    admin: String,
+    /// The node's answer as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    what: What,
+}
+
+/// What to ask, or to do.
+#[derive(Subcommand, Clone, Debug)]
+enum What {
+    /// How the node is doing.
+    #[command(after_help = "Example: foreshard ctl status")]
+    Status,
+    /// Which partition has which range, which entities are placed elsewhere, and what moves.
+    #[command(after_help = "Example: foreshard ctl table --json")]
+    Table,
+    /// Where an entity is, how large, and how much it is asked.
+    #[command(after_help = "An entity is a key's {hash tag}, or the whole key.\n\
+        Example: foreshard ctl entity customer:7")]
+    Entity {
+        /// Its name.
+        name: String,
+    },
+    /// How much a partition holds and does.
+    #[command(after_help = "Example: foreshard ctl partition 3")]
+    Partition {
+        /// Its number.
+        id: u32,
+    },
+    /// Move an entity to a partition, or home; returns when it is done, unless told not to wait.
+    #[command(after_help = "Clients read and write it all the while.\n\
+        Exit status: 0 it is there, 1 everything is as it was, 2 it is not known.\n\
+        Examples: foreshard ctl move customer:7 --to 3\n          foreshard ctl move customer:7 --home --no-wait")]
+    Move {
+        /// The entity's name.
+        name: String,
+        /// The partition that gets it.
+        #[arg(long, required_unless_present = "home", conflicts_with = "home")]
+        to: Option<u32>,
+        /// The partition in whose range it is.
+        #[arg(long)]
+        home: bool,
+        /// Return when it has begun.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Cancel a move that is not yet at its end.
+    #[command(after_help = "Example: foreshard ctl cancel 42")]
+    Cancel {
+        /// The move's number.
+        id: u64,
+    },
+    /// Moves under way and how far they are, and those that have ended.
+    #[command(after_help = "Example: foreshard ctl moves")]
+    Moves,
+}
+
+/// How often it is looked how far a move is.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Runs one of them.
+pub(crate) fn run(ctl: &Ctl) -> Result<Verdict, Failure> {
+    let get = |path: &str| http::get(&ctl.admin, path);
+    match &ctl.what {
+        What::Status => tell(ctl, &get("/status")?, show::status),
+        What::Table => tell(ctl, &get("/table")?, show::table),
+        What::Entity { name } => {
+            tell(ctl, &get(&format!("/entity?name={}", http::escaped(name.as_bytes())))?, show::fields)
+        }
+        What::Partition { id } => tell(ctl, &get(&format!("/partition?id={id}"))?, show::fields),
+        What::Moves => tell(ctl, &get("/moves")?, show::moves),
+        What::Cancel { id } => {
+            tell(ctl, &http::post(&ctl.admin, "/cancel", &json!({ "id": id }))?, show::fields)
+        }
+        What::Move { name, to, no_wait, .. } => {
+            let order = json!({ "entity": name, "to": to });
+            let begun = http::post(&ctl.admin, "/move", &order)?;
+            if *no_wait {
+                return tell(ctl, &begun, show::fields);
+            }
+            let ended = wait(ctl, &begun["move"])?;
+            tell(ctl, &ended, show::moved)?;
+            Ok(match ended["phase"].as_str() {
+                Some("done") => Verdict::Sound,
+                Some("cancelled" | "failed") => Verdict::Damaged,
+                _ => Verdict::Unreadable,
+            })
+        }
+    }
+}
+
+/// Waits until a move has ended.
+fn wait(ctl: &Ctl, id: &Value) -> Result<Value, Failure> {
+    loop {
+        let moves = http::get(&ctl.admin, "/moves")?;
+        let all = moves["moves"].as_array().map(Vec::as_slice).unwrap_or_default();
+        match all.iter().find(|one| one["move"] == *id) {
+            Some(one) if one["is_over"] == true => return Ok(one.clone()),
+            Some(_) => sleep(),
+            None => return Err(Failure::told(format!("the node does not know move {id} any more"))),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a program that waits for another one")]
+fn sleep() {
+    std::thread::sleep(LOOK_EVERY);
+}
+
+fn tell(ctl: &Ctl, answer: &Value, text: fn(&Value) -> String) -> Result<Verdict, Failure> {
+    let mut out = std::io::stdout().lock();
+    if ctl.json {
+        writeln!(out, "{answer}")?;
+    } else {
+        out.write_all(text(answer).as_bytes())?;
+    }
+    out.flush()?;
+    Ok(Verdict::Sound)
+}
