@@ -238,6 +238,8 @@ impl Run {
                 );
                 let (crashes, acknowledged) = (self.tally.crashes(), self.tally.acknowledged);
                 println!("{crashes} crashes, {acknowledged} acknowledged operations");
+                let [done, undone, refused] = self.tally.moves;
+                println!("{done} moves of entities done, {undone} undone, {refused} refused");
             }
             Scene::Durability => {
                 println!("{}", self.loss.census);

@@ -69,8 +69,9 @@ fn a_crash_at_any_boundary_loses_nothing_acknowledged() {
             }
         }
     }
-    eprintln!("{}", tally.first);
+    eprintln!("{}; moves done, undone, refused: {:?}", tally.first, tally.moves);
     assert!(tally.crashes() > 120);
+    assert!(tally.moves[0] > 50 && tally.moves[1] > 5, "{:?} moves done, undone, refused", tally.moves);
 }
 
 #[test]

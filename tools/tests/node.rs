@@ -77,6 +77,51 @@ fn what_is_acknowledged_is_there_after_a_clean_stop_and_after_a_kill() {
     assert!(node.end("INT").success());
 }
 
+/// What `foreshard ctl` says: exit status, and standard output or error.
+fn ctl(node: &Node, arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(PROGRAM).args(["ctl", "--admin", &node.admin]).args(arguments).output().unwrap();
+    let said = if output.status.success() { output.stdout } else { output.stderr };
+    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn entities_are_moved_by_ctl_and_stay_where_they_were_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let node = start(&data);
+    ask(&node.redis, "SET {a}:1 x\r\nHSET {a}:2 f y\r\nINCR {a}:3\r\n", "+OK\r\n:1\r\n:1\r\n");
+    let json = |node: &Node, arguments: &[&str]| -> serde_json::Value {
+        let (status, said) = ctl(node, &[arguments, &["--json"]].concat());
+        assert_eq!(status, 0, "{said}");
+        serde_json::from_str(&said).unwrap()
+    };
+    let home = json(&node, &["entity", "a"])["home"].as_u64().unwrap();
+    for to in (0..3).filter(|to| *to != home) {
+        let moved = json(&node, &["move", "a", "--to", &to.to_string()]);
+        assert_eq!((&moved["phase"], &moved["to"]), (&"done".into(), &to.into()));
+        ask(&node.redis, "GET {a}:1\r\nHGET {a}:2 f\r\nINCR {a}:3\r\n", "$1\r\nx\r\n$1\r\ny\r\n:");
+        let entity = json(&node, &["entity", "a"]);
+        assert_eq!((entity["partition"].as_u64(), &entity["is_guest"]), (Some(to), &true.into()));
+    }
+    assert!(ctl(&node, &["table"]).1.contains("1 of 1 guests"));
+    assert_eq!(ctl(&node, &["moves"]).1.lines().count(), 3);
+    let (status, said) = ctl(&node, &["move", "a", "--to", "99"]);
+    assert!(status == 2 && said.contains("no partition 99"), "{said}");
+    let (status, said) = ctl(&node, &["cancel", "1"]);
+    assert!(status == 2 && said.contains("no move 1"), "{said}");
+    let (status, said) = ctl(&node, &["partition", "x"]);
+    assert!(status == 2 && said.contains("invalid value"), "{said}");
+    ask(&node.redis, "SCAN 0 COUNT 100\r\nDBSIZE\r\n", "*2\r\n$1\r\n0\r\n*3\r\n");
+    assert!(node.end("TERM").success());
+    let node = start(&data);
+    assert_eq!(json(&node, &["entity", "a"])["is_guest"], true);
+    ask(&node.redis, "INCR {a}:3\r\nDBSIZE\r\n", ":4\r\n:3\r\n");
+    let (status, said) = ctl(&node, &["move", "a", "--home"]);
+    assert!(status == 0 && said.contains("done"), "{said}");
+    ask(&node.redis, "INCR {a}:3\r\nFLUSHALL\r\nDBSIZE\r\n", ":5\r\n+OK\r\n:0\r\n");
+    assert!(node.end("KILL").code().is_none());
+}
+
 #[test]
 fn the_configuration_that_is_printed_reads_back() {
     let dir = tempfile::tempdir().unwrap();

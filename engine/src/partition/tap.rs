@@ -25,6 +25,9 @@ pub(crate) struct Taps {
     open: RefCell<Vec<Weak<Tap>>>,
     /// As many as `open` has, for those who look at every write.
     count: Cell<usize>,
+    /// Told when something was taken out of one, and when one is gone. Who waits for room holds no tap: it would live as
+    /// long as they wait.
+    relieved: Rc<Signal>,
 }
 
 /// One range, followed until it is dropped.
@@ -39,8 +42,7 @@ pub(crate) struct Tap {
     /// Writers wait above so many bytes.
     crowded_above: Cell<usize>,
     is_broken: Cell<bool>,
-    /// Told when rows came in or were taken out.
-    pub(crate) changed: Signal,
+    relieved: Rc<Signal>,
 }
 
 impl Tap {
@@ -48,7 +50,7 @@ impl Tap {
     pub(crate) fn take(&self) -> Option<RowSet> {
         let rows = self.rows.borrow_mut().pop_front()?;
         self.bytes.set(self.bytes.get() - rows.bytes());
-        self.changed.notify();
+        self.relieved.notify();
         Some(rows)
     }
 
@@ -77,7 +79,6 @@ impl Tap {
             return;
         }
         let mut pieces = self.rows.borrow_mut();
-        let before = self.bytes();
         for op in ops {
             let Some(row) = self.share_of(op, version) else { continue };
             if pieces.back().is_none_or(|piece| piece.bytes() >= PIECE_BYTES) {
@@ -92,9 +93,7 @@ impl Tap {
             pieces.clear();
             self.bytes.set(0);
             self.is_broken.set(true);
-        }
-        if self.bytes() != before {
-            self.changed.notify();
+            self.relieved.notify();
         }
     }
 
@@ -138,7 +137,7 @@ impl Partition {
             bytes_max,
             crowded_above: Cell::new(bytes_max / 2),
             is_broken: Cell::new(false),
-            changed: Signal::default(),
+            relieved: Rc::clone(&self.taps.relieved),
         });
         self.taps.open.borrow_mut().push(Rc::downgrade(&tap));
         self.taps.count.set(self.taps.open.borrow().len());
@@ -157,22 +156,24 @@ impl Partition {
     #[inline]
     pub(crate) async fn wait_for_taps(&self, ops: &[Op<'_>]) {
         while self.taps.count.get() > 0 {
-            let Some(tap) = self.crowded(ops) else { return };
-            tap.changed.until(|| !tap.is_crowded()).await;
+            let relieved = self.taps.relieved.changed();
+            if !self.is_crowded(ops) {
+                return;
+            }
+            relieved.await;
         }
     }
 
-    fn crowded(&self, ops: &[Op<'_>]) -> Option<Rc<Tap>> {
+    fn is_crowded(&self, ops: &[Op<'_>]) -> bool {
         let open = self.taps.open.borrow();
         let mut taps = open.iter().filter_map(Weak::upgrade);
-        taps.find(|tap| tap.is_crowded() && ops.iter().any(|op| tap.touches(op)))
+        taps.any(|tap| tap.is_crowded() && ops.iter().any(|op| tap.touches(op)))
     }
 }
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        // Whoever waits for room in it waits for nothing.
-        self.changed.notify();
+        self.relieved.notify();
     }
 }
 
@@ -191,7 +192,7 @@ mod tests {
             bytes_max,
             crowded_above: Cell::new(bytes_max / 2),
             is_broken: Cell::new(false),
-            changed: Signal::default(),
+            relieved: Rc::default(),
         }
     }
 

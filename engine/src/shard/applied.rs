@@ -87,7 +87,7 @@ impl Shard {
         let work = owned.partition.observe(key, Version::MAX, counted);
         let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
         let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
-        self.count(owned, entity, key, &load, result.is_err());
+        self.count(owned, entity, key, &load, &result);
         result
     }
 
@@ -101,7 +101,7 @@ impl Shard {
         let work = self.apply(&owned.partition, std::slice::from_ref(op));
         let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
         let load = Load { writes: 1, bytes_in: op.payload_bytes(), service_nanos, ..Load::default() };
-        self.count(owned, entity, op.key(), &load, result.is_err());
+        self.count(owned, entity, op.key(), &load, &result);
         result
     }
 
@@ -150,7 +150,7 @@ impl Shard {
         let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
         if let Some(first) = ops.first() {
             let load = Load { writes: ops.len() as u64, bytes_in: payload, service_nanos, ..Load::default() };
-            self.count(owned, entity, first.key(), &load, result.is_err());
+            self.count(owned, entity, first.key(), &load, &result);
         }
         result.map(Some)
     }
@@ -236,7 +236,7 @@ impl Shard {
             page.as_ref().map_or(0, |(page, _)| page.rows.iter().map(|r| r.value.len() as u64).sum());
         let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
         let entity = crate::key::decode(start).map(|(entity, _)| entity).unwrap_or_default();
-        self.count(owned, &entity, start, &load, page.is_err());
+        self.count(owned, &entity, start, &load, &page);
         page
     }
 }

@@ -199,7 +199,7 @@ impl Shard {
                 continue;
             }
             let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
-            self.count(owned, entity, &key, &load, result.is_err());
+            self.count(owned, entity, &key, &load, &result);
             self.give_back(key);
             return result.map(|answer| answer.unwrap_or_else(|| unreachable!("a read answers once")));
         }
@@ -313,7 +313,7 @@ impl Shard {
                 let bytes_out =
                     page.as_ref().map_or(0, |p| p.rows.iter().map(|r| r.value.len() as u64).sum());
                 let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
-                shard.count(owned, &name, &range.0, &load, page.is_err());
+                shard.count(owned, &name, &range.0, &load, &page);
                 page
             }
         })
@@ -332,7 +332,7 @@ impl Shard {
                 let bytes_out = found.as_ref().map_or(0, |r| r.as_ref().map_or(0, |r| r.value.len() as u64));
                 let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
                 let entity = key::decode(&key).map(|(entity, _)| entity).unwrap_or_default();
-                shard.count(owned, &entity, &key, &load, found.is_err());
+                shard.count(owned, &entity, &key, &load, &found);
                 found
             }
         })
@@ -465,12 +465,16 @@ impl Shard {
         *self.scratch.borrow_mut() = key;
     }
 
-    fn count(&self, owned: &Owned, entity: &[u8], key: &[u8], load: &Load, failed: bool) {
+    /// Counts an operation; one whose rows have moved is counted where it is done.
+    fn count<T>(&self, owned: &Owned, entity: &[u8], key: &[u8], load: &Load, result: &Result<T>) {
         self.common.pace.operation();
+        if matches!(result, Err(Error::Moved { .. })) {
+            return;
+        }
         let routing = RoutingKey::of_key(key);
         let mut counters = self.counters.borrow_mut();
         counters.record(owned.slot, routing, entity, load);
-        if failed {
+        if result.is_err() {
             counters.record_error(owned.slot);
         }
     }

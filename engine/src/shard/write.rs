@@ -104,7 +104,7 @@ impl Shard {
         let work = self.write_local(&owned.partition, std::slice::from_ref(op));
         let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
         let load = Load { writes: 1, bytes_in: op.payload_bytes(), service_nanos, ..Load::default() };
-        self.count(owned, entity, op.key(), &load, result.is_err());
+        self.count(owned, entity, op.key(), &load, &result);
         result
     }
 

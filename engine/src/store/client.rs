@@ -171,8 +171,14 @@ impl Client {
     /// [`Error::Misuse`] for a name over its limit, [`Error::Closed`].
     pub async fn stored_bytes(&self, entity: &[u8]) -> Result<u64> {
         let shard = self.shard_of(entity)?;
-        let entity = entity.to_vec();
-        self.on(shard, move |shard| async move { shard.stored_bytes(&entity) }).await
+        let mut prefix = Vec::new();
+        key::encode_entity(entity, &mut prefix)?;
+        let name: Arc<[u8]> = entity.into();
+        let ask = move |shard: Rc<Shard>, _| {
+            let name = Arc::clone(&name);
+            async move { shard.stored_bytes(&name) }
+        };
+        self.on(shard, move |shard| async move { shard.routed(&prefix, ask).await }).await
     }
 
     /// Writes every memtable to segments.

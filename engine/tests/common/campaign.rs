@@ -29,6 +29,8 @@ pub struct Tally {
     /// Crashes of later lives before they were open.
     pub opening: u64,
     pub acknowledged: u64,
+    /// Moves of entities that were done, that were undone, and that were refused.
+    pub moves: [u64; 3],
 }
 
 impl Tally {
@@ -41,6 +43,7 @@ impl Tally {
         self.later.add(&other.later);
         self.opening += other.opening;
         self.acknowledged += other.acknowledged;
+        self.moves = std::array::from_fn(|n| self.moves[n] + other.moves[n]);
     }
 }
 
@@ -122,6 +125,8 @@ fn live_on(mut lived: Lived, model: &Rc<Model>, first: &Plan, mut random: fastra
         tally.count_later(&lived);
         if !lived.is_crashed {
             tally.acknowledged += model.acknowledged.get();
+            let moves = model.operator.moves.get();
+            tally.moves = std::array::from_fn(|n| tally.moves[n] + moves[n]);
             return;
         }
     }

@@ -193,10 +193,8 @@ async fn ask<T: Send + 'static>(
 }
 
 fn refused(e: Error) -> Refused {
-    let status = match &e {
-        Error::Misuse(_) => StatusCode::CONFLICT,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
+    let is_mistaken = matches!(e, Error::Misuse(_));
+    let status = if is_mistaken { StatusCode::CONFLICT } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, e.to_string())
 }
 

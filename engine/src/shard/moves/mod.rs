@@ -200,7 +200,14 @@ impl Moves {
         match status.phase {
             Phase::Done => totals.done += 1,
             Phase::Cancelled => totals.cancelled += 1,
-            _ => totals.failed += 1,
+            Phase::Failed
+            | Phase::Unknown
+            | Phase::Waiting
+            | Phase::Base
+            | Phase::Log
+            | Phase::CutOver
+            | Phase::Dropping
+            | Phase::Undoing => totals.failed += 1,
         }
         totals.bytes += status.base_bytes + status.log_bytes;
         let pause = status.pause.map_or(0, |pause| u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
