@@ -8,7 +8,7 @@ use foreshard_engine::ids::{PartitionId, Version};
 use foreshard_engine::merge::Source;
 use foreshard_engine::partition::open::dir_of;
 use foreshard_engine::segment::salvage::{Piece, Salvage};
-use foreshard_engine::segment::{self, ReadMode, RunCursor, Segment, SegmentMeta};
+use foreshard_engine::segment::{self, KeyRanges, ReadMode, RunCursor, Segment, SegmentMeta};
 use foreshard_engine::tombstones::RangeTombstones;
 
 use super::logs::Logs;
@@ -162,8 +162,14 @@ impl Gathered {
             self.shadows.push(whole());
             return Ok(());
         };
+        // What is hidden of a file has left the partition: it is neither gathered nor missed.
+        let visible = meta.map_or_else(KeyRanges::everything, |meta| meta.visible.clone());
         match salvage.tombstones() {
-            Some(tombstones) => tombstones.iter().cloned().for_each(|t| self.tombstones.add(t)),
+            Some(tombstones) => {
+                let mut all = RangeTombstones::default();
+                tombstones.iter().cloned().for_each(|t| all.add(t));
+                self.tombstones.merge(&all.within(&visible));
+            }
             None if meta.is_some_and(|meta| meta.range_tombstones == 0) => {}
             None => self.shadows.push(whole()),
         }
@@ -172,7 +178,11 @@ impl Gathered {
             match piece {
                 Piece::Block(block) => {
                     rows += u64::from(block.rows());
-                    block.for_each(|entry| self.scratch.insert(entry));
+                    block.for_each(|entry| {
+                        if visible.contains(entry.key) {
+                            self.scratch.insert(entry);
+                        }
+                    });
                     self.scratch.spill_if_full().await?;
                 }
                 Piece::Lost(lost) => {

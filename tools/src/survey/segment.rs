@@ -49,10 +49,10 @@ pub(crate) async fn survey(
 fn compare(report: &Report, path: &Path, meta: Option<&SegmentMeta>, findings: &mut Findings) {
     let Some(meta) = meta else { return };
     let found = &report.meta;
-    if (found.id, found.bytes, found.checksum) != (meta.id, meta.bytes, meta.checksum) {
+    if (found.id, found.bytes, found.checksum) != (meta.origin, meta.bytes, meta.checksum) {
         let what = format!(
             "segment {:016x} of {} bytes with checksum {:08x}, the manifest means {:016x} of {} bytes with {:08x}",
-            found.id.0, found.bytes, found.checksum, meta.id.0, meta.bytes, meta.checksum
+            found.id.0, found.bytes, found.checksum, meta.origin.0, meta.bytes, meta.checksum
         );
         findings.add(Severity::Damaged, path, 0, what);
     }
