@@ -79,7 +79,8 @@ fn what_is_acknowledged_is_there_after_a_clean_stop_and_after_a_kill() {
 
 /// What `foreshard ctl` says: exit status, and standard output or error.
 fn ctl(node: &Node, arguments: &[&str]) -> (i32, String) {
-    let output = Command::new(PROGRAM).args(["ctl", "--admin", &node.admin]).args(arguments).output().unwrap();
+    let output =
+        Command::new(PROGRAM).args(["ctl", "--admin", &node.admin]).args(arguments).output().unwrap();
     let said = if output.status.success() { output.stdout } else { output.stderr };
     (output.status.code().unwrap(), String::from_utf8(said).unwrap())
 }

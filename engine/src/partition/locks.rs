@@ -90,6 +90,13 @@ pub(crate) enum Obstacle {
     InDoubt,
 }
 
+impl Obstacle {
+    /// This, or what a closed gate is where there is nothing else.
+    pub(crate) fn or_gate(self, is_gated: bool) -> Self {
+        if self == Self::None && is_gated { Self::Undecided } else { self }
+    }
+}
+
 impl Locks {
     /// Whether nothing is held and nobody waits: the common case, which costs a load and a compare.
     pub(crate) fn is_idle(&self) -> bool {

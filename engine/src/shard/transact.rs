@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::ids::{PartitionId, TableVersion, Version};
 use crate::key::{self, RoutingKey};
 use crate::partition::Partition;
-use crate::partition::locks::{Arrival, Holder, Locks, Obstacle, Span};
+use crate::partition::locks::{Arrival, Holder, Locks, Span};
 use crate::table::Home;
 use crate::transaction::{Seen, Transaction};
 use crate::wal::{Outcome, Ticket, TxId};
@@ -324,10 +324,7 @@ impl Shard {
         let written = ops.iter().map(Span::of);
         let read = part.reads.iter().map(|(key, _)| Span { start: key.clone(), end: None, write: false });
         let place = Place::arrive(partition, written.chain(read).collect());
-        let look = |locks: &Locks| match locks.obstacle_for(place.arrival) {
-            Obstacle::None if partition.is_gated() => Obstacle::Undecided,
-            obstacle => obstacle,
-        };
+        let look = |locks: &Locks| locks.obstacle_for(place.arrival).or_gate(partition.is_gated());
         partition.clear(part.rows.bytes(), look).await?;
         partition.still_here(departed)?;
         for (key, seen) in &part.reads {

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::ids::Version;
 use crate::memtable::Memtable;
 use crate::options::Options;
-use crate::partition::locks::{Locks, Obstacle, Span};
+use crate::partition::locks::{Locks, Span};
 use crate::partition::{Partition, insert_into};
 use crate::wal::Ticket;
 
@@ -286,10 +286,7 @@ pub(super) fn is_long(ops: &[Op<'_>]) -> bool {
 async fn wait_for_locks(partition: &Partition, ops: &[Op<'_>]) -> Result<()> {
     let spans: Vec<Span> = ops.iter().map(Span::of).collect();
     let bytes = ops.iter().map(Op::bytes).sum();
-    let look = |locks: &Locks| match locks.obstacle_to_write(&spans) {
-        Obstacle::None if partition.is_gated() => Obstacle::Undecided,
-        obstacle => obstacle,
-    };
+    let look = |locks: &Locks| locks.obstacle_to_write(&spans).or_gate(partition.is_gated());
     partition.clear(bytes, look).await
 }
 

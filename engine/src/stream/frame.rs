@@ -180,7 +180,7 @@ fn decode_message(kind: u8, payload: &[u8]) -> Result<Message, Invalid> {
             exactly(16)?;
             Message::Last { version: Version(number(0)?), time_ms: number(8)? }
         }
-        6 | 7 | 8 => {
+        6..=8 => {
             exactly(0)?;
             match kind {
                 6 => Message::Done,

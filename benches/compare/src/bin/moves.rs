@@ -27,7 +27,7 @@ struct Arguments {
     probe_rate: u32,
     /// Requests a second of everyone else; half of what the node takes unless given.
     #[arg(long)]
-    rate: Option<u64>,
+    rate: Option<f64>,
     /// Shards of the node.
     #[arg(long, default_value_t = 2)]
     shards: u32,
@@ -73,7 +73,7 @@ struct Seen {
 fn main() -> Result<()> {
     let mut arguments = Arguments::parse();
     if arguments.smoke {
-        (arguments.moves, arguments.sizes, arguments.rate) = (6, vec![10_000, 300_000], Some(2000));
+        (arguments.moves, arguments.sizes, arguments.rate) = (6, vec![10_000, 300_000], Some(2000.0));
     }
     let foreshard = program(arguments.foreshard.take())?;
     let node = Node::start(&foreshard, &arguments)?;
@@ -84,7 +84,7 @@ fn main() -> Result<()> {
     }
     let rate = match arguments.rate {
         Some(rate) => rate,
-        None => node.capacity(&foreshard)? / 2,
+        None => (node.capacity(&foreshard)? / 2.0).floor(),
     };
     eprintln!("{rate} requests a second of others, {} to the entity that moves", arguments.probe_rate);
     let calm = node.others(&foreshard, rate, 5.0)?.finish(load::limit(5.0))?;
@@ -149,19 +149,19 @@ impl Node {
     }
 
     /// What the node takes of the load of others, as fast as it answers.
-    fn capacity(&self, foreshard: &Path) -> Result<u64> {
+    fn capacity(&self, foreshard: &Path) -> Result<f64> {
         let mut generator = load::generator(foreshard, None, self.listen);
         generator.arguments(["--fill", "--keys", "20000", "--seconds", "5", "--connections", "50"]);
         let said = load::run(&mut generator, 10.0)?;
         let phase = said.phase("run").ok_or("a load that did not run")?;
-        Ok(phase.operations_per_second as u64)
+        Ok(phase.operations_per_second)
     }
 
-    /// Everyone else: transactions over several entities, and verification.
+    /// Everyone else, verified.
     fn others(
         &self,
         foreshard: &Path,
-        rate: u64,
+        rate: f64,
         seconds: f64,
     ) -> Result<foreshard_compare::child::Speaking> {
         let mut generator = load::generator(foreshard, None, self.listen);
@@ -243,23 +243,24 @@ fn expect(stream: &mut BufReader<TcpStream>, wanted: &str) -> Result<()> {
     if line.trim_end() == wanted { Ok(()) } else { Err(format!("{line:?}, not {wanted:?}").into()) }
 }
 
-/// The value that a share of `values` does not exceed, in milliseconds.
-fn percentile(values: impl Iterator<Item = Duration>, share: f64) -> f64 {
+/// The value that so many in a hundred of `values` do not exceed, in milliseconds.
+fn percentile(values: impl Iterator<Item = Duration>, hundredths: usize) -> f64 {
     let mut millis: Vec<f64> = values.map(|v| v.as_secs_f64() * 1e3).collect();
     millis.sort_by(f64::total_cmp);
-    let at = ((millis.len() as f64 * share).ceil() as usize).clamp(1, millis.len().max(1)) - 1;
+    let at = (millis.len() * hundredths).div_ceil(100).max(1) - 1;
     millis.get(at).copied().unwrap_or_default()
 }
 
-fn tell(arguments: &Arguments, rate: u64, seen: &[Seen], calm: &load::Said, said: &load::Said) -> Result<()> {
+fn tell(arguments: &Arguments, rate: f64, seen: &[Seen], calm: &load::Said, said: &load::Said) -> Result<()> {
     println!(
         "bytes       moves  took, ms p50     p99  pause, ms p50     p99  longest delay, ms p50     p99  without: p50     p99"
     );
     let mut rows = Vec::new();
     for bytes in &arguments.sizes {
         let of: Vec<&Seen> = seen.iter().filter(|s| s.bytes == *bytes).collect();
-        let both =
-            |f: fn(&Seen) -> Duration| [0.5, 0.99].map(|share| percentile(of.iter().map(|s| f(s)), share));
+        let both = |f: fn(&Seen) -> Duration| {
+            [50, 99].map(|hundredths| percentile(of.iter().map(|s| f(s)), hundredths))
+        };
         let took = both(|s| s.took);
         let pause = both(|s| Duration::from_secs_f64(s.pause));
         let (during, without) = (both(|s| s.during), both(|s| s.without));

@@ -38,7 +38,6 @@ impl Planted {
 
     /// Whether it is there.
     #[cfg(not(test))]
-    #[expect(clippy::unused_self, reason = "as in tests")]
     pub(crate) const fn has(&self, _bug: Bug) -> bool {
         false
     }

@@ -219,6 +219,7 @@ impl Move {
 
     /// Has everybody wait, carries the rest over, has the table decide, and lets everybody go on.
     async fn cut_over(&self, shard: &Rc<Shard>, mut stream: Stream) -> Result<(), Halt> {
+        let busy = Busy::take(shard, self.from.partition, &self.start).await;
         let alive = shard.exclude_cuts().await?;
         self.enter(Phase::CutOver)?;
         let began = shard.runtime().now();
@@ -232,7 +233,6 @@ impl Move {
             self.paused(shard, began);
         }
         let fence = fence?;
-        let busy = Busy::take(shard, self.from.partition, &self.start).await;
         self.misbehave(shard, &stream.partition, &fence).await;
         fence.hold();
         let version = match shard.change_table(Change::CommitMove { id: self.id }).await {
