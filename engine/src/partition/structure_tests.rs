@@ -157,7 +157,7 @@ impl World {
         self.purge(from, entity).await;
     }
 
-    async fn check(&mut self) {
+    async fn check(&self) {
         for (partition, model) in self.partitions.iter().zip(&self.model) {
             let limit = PageLimit { rows: usize::MAX, bytes: usize::MAX };
             let page = partition.scan(b"", &[0xff; 9], Version::MAX, limit).await.unwrap();

@@ -206,13 +206,14 @@ async fn move_about(
 
 /// Compares everything at the end.
 async fn compare(client: &Client, expected: &Expected) {
-    for (&(e, row), &n) in expected.counted.borrow().iter() {
+    let (counted, own) = (expected.counted.borrow().clone(), expected.own.borrow().clone());
+    for ((e, row), n) in counted {
         let got = number(client.get(&entity(e), &[row]).await.unwrap().as_deref());
         expected.check(got == n, || format!("counter {e}/{row} is {got}, counted {n}"));
     }
-    for (&(worker, e), held) in expected.own.borrow().iter() {
+    for ((worker, e), held) in own {
         let got = client.get(&entity(e), &[b'w', worker]).await.unwrap().map(|v| number(Some(&v)));
-        expected.check(got == *held, || format!("row {worker} of {e} is {got:?}, not {held:?}"));
+        expected.check(got == held, || format!("row {worker} of {e} is {got:?}, not {held:?}"));
     }
 }
 
