@@ -46,7 +46,7 @@ use crate::ids::{Epoch, Index, Lsn, PartitionId, SegmentId, Version};
 use crate::io::disk::Disk;
 use crate::io::runtime::Runtime;
 use crate::manifest::{Manifest, State};
-use crate::memtable::Memtable;
+use crate::memtable::{Ahead, Memtable};
 use crate::options::Options;
 use crate::row_cache::{Owner, RowCache};
 use crate::shard::fence::Fences;
@@ -229,6 +229,11 @@ impl Partition {
             }
             insert_into(&active.memtable, op, version);
         }
+    }
+
+    /// Notes where a write of `key` will go.
+    pub(crate) fn find_ahead(&self, ahead: &mut Ahead, key: &[u8]) {
+        ahead.find(&self.active.borrow().memtable, key);
     }
 
     /// As [`Partition::write`], with the rows already in a memtable of their own, at the next version.

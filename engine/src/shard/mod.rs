@@ -38,6 +38,7 @@ use crate::ids::{Incarnation, PartitionId, ShardId, Version};
 use crate::io::ring::NetSource;
 use crate::io::runtime::Runtime;
 use crate::key::{self, RoutingKey};
+use crate::memtable::Ahead;
 use crate::partition::read::{OwnedRow, Page, PageLimit, Row};
 use crate::partition::snapshots::Hold;
 use crate::partition::{Common, Partition};
@@ -54,6 +55,8 @@ pub struct Shard {
     /// To the other shards, by number; none to itself.
     links: OnceCell<Vec<Option<Link>>>,
     counters: RefCell<Counters>,
+    /// Of writes that are about to come.
+    ahead: RefCell<Ahead>,
     meter: Meter,
     traffic: Traffic,
     space: Space,
@@ -106,6 +109,7 @@ impl Shard {
             map: RefCell::new(map),
             links: OnceCell::new(),
             counters: RefCell::new(parts.counters),
+            ahead: RefCell::default(),
             meter: Meter::default(),
             traffic: Traffic::default(),
             space: parts.space,
@@ -177,6 +181,19 @@ impl Shard {
     /// core's caches: for a caller that is about to read several, here.
     pub fn touch(&self, hashes: &[u64]) {
         self.common.rows.touch(hashes);
+    }
+
+    /// Fetches what writes of the rows at these storage keys will look at into the core's caches: for a caller that is
+    /// about to write several, here.
+    pub fn touch_writes<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
+        let map = self.map.borrow();
+        let mut ahead = self.ahead.borrow_mut();
+        for key in keys {
+            if let Some(owned) = self.local(map.home_of(key)) {
+                owned.partition.find_ahead(&mut ahead, key);
+            }
+        }
+        ahead.fetch();
     }
 
     /// Sets a row.
