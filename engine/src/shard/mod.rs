@@ -31,7 +31,7 @@ use self::space::Space;
 use self::stats::Traffic;
 use self::write::Pacing;
 use crate::batch::{Op, WriteBatch, check_value};
-use crate::counters::{Counters, Load, PartitionSlot, Tick};
+use crate::counters::{Counters, Load, PartitionSlot, Sample, Tick};
 use crate::entry::Expiry;
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, PartitionId, ShardId, Version};
@@ -110,7 +110,7 @@ impl Shard {
             links: OnceCell::new(),
             counters: RefCell::new(parts.counters),
             ahead: RefCell::default(),
-            meter: Meter::default(),
+            meter: Meter::new(u64::from(id.0)),
             traffic: Traffic::default(),
             space: parts.space,
             pacing,
@@ -170,9 +170,9 @@ impl Shard {
             f(row)
         };
         let work = owned.partition.get(&key, Version::MAX, counted);
-        let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
-        let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
-        self.count(owned, entity, &key, &load, result.is_err());
+        let (result, service) = self.meter.run(self.runtime(), work).await;
+        let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
+        self.count(owned, entity, &key, &load, service.sample, result.is_err());
         self.give_back(key);
         result
     }
@@ -291,10 +291,10 @@ impl Shard {
         self.on(home, move |shard| async move {
             let owned = shard.owned(home)?;
             let work = owned.partition.scan(&start, &end, at, limit);
-            let (page, service_nanos) = shard.meter.run(shard.runtime(), work).await;
+            let (page, service) = shard.meter.run(shard.runtime(), work).await;
             let bytes_out = page.as_ref().map_or(0, |p| p.rows.iter().map(|r| r.value.len() as u64).sum());
-            let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
-            shard.count(owned, &name, &start, &load, page.is_err());
+            let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
+            shard.count(owned, &name, &start, &load, service.sample, page.is_err());
             page
         })
         .await
@@ -306,11 +306,11 @@ impl Shard {
         self.on(home, move |shard| async move {
             let owned = shard.owned(home)?;
             let work = owned.partition.get(&key, at, |row| row.map(|r| r.to_owned_at(&key)));
-            let (found, service_nanos) = shard.meter.run(shard.runtime(), work).await;
+            let (found, service) = shard.meter.run(shard.runtime(), work).await;
             let bytes_out = found.as_ref().map_or(0, |r| r.as_ref().map_or(0, |r| r.value.len() as u64));
-            let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
+            let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
             let entity = key::decode(&key).map(|(entity, _)| entity).unwrap_or_default();
-            shard.count(owned, &entity, &key, &load, found.is_err());
+            shard.count(owned, &entity, &key, &load, service.sample, found.is_err());
             found
         })
         .await
@@ -423,11 +423,11 @@ impl Shard {
         *self.scratch.borrow_mut() = key;
     }
 
-    fn count(&self, owned: &Owned, entity: &[u8], key: &[u8], load: &Load, failed: bool) {
+    fn count(&self, owned: &Owned, entity: &[u8], key: &[u8], load: &Load, sample: Sample, failed: bool) {
         self.common.pace.operation();
         let routing = RoutingKey::of_key(key);
         let mut counters = self.counters.borrow_mut();
-        counters.record(owned.slot, routing, entity, load);
+        counters.record_sampled(owned.slot, routing, entity, load, sample);
         if failed {
             counters.record_error(owned.slot);
         }
