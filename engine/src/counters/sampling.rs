@@ -7,8 +7,8 @@
 //!
 //! How far off they are: of an entity's `n` operations in a tick the standard error is at most `sqrt(n (k - 1))`, where
 //! one stood for `k`; it is zero as long as one stands for one. As `k` follows the rate, an entity with a part `s` of a
-//! shard's operations is known to within `0.0078 / sqrt(s T)` of its load after `T` seconds, however busy the shard
-//! is: a thousandth of the load to 0.4 % after an hour.
+//! shard's operations has them counted to within `0.0078 / sqrt(s T)` of their number after `T` seconds, however busy the
+//! shard is: a thousandth of them to 0.4 % after an hour. Bytes and time are further off by as much as operations differ.
 //!
 //! It refuses to read a clock: the time is an argument.
 //!

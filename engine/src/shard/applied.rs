@@ -91,7 +91,7 @@ impl Shard {
         let work = owned.partition.observe(key, Version::MAX, counted);
         let (result, service) = self.meter.run(self.runtime(), work).await;
         let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
-        self.count(owned, entity, key, &load, service.sample, result.is_err());
+        self.count(owned, entity, key, (&load, service.sample), result.is_err());
         result
     }
 
@@ -106,7 +106,7 @@ impl Shard {
         let (result, service) = self.meter.run(self.runtime(), work).await;
         let load =
             Load { writes: 1, bytes_in: op.payload_bytes(), service_nanos: service.nanos, ..Load::default() };
-        self.count(owned, entity, op.key(), &load, service.sample, result.is_err());
+        self.count(owned, entity, op.key(), (&load, service.sample), result.is_err());
         result
     }
 
@@ -158,7 +158,7 @@ impl Shard {
                 service_nanos: service.nanos,
                 ..Load::default()
             };
-            self.count(owned, entity, first.key(), &load, service.sample, result.is_err());
+            self.count(owned, entity, first.key(), (&load, service.sample), result.is_err());
         }
         result.map(Some)
     }
@@ -241,7 +241,7 @@ impl Shard {
             page.as_ref().map_or(0, |(page, _)| page.rows.iter().map(|r| r.value.len() as u64).sum());
         let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
         let entity = crate::key::decode(start).map(|(entity, _)| entity).unwrap_or_default();
-        self.count(owned, &entity, start, &load, service.sample, page.is_err());
+        self.count(owned, &entity, start, (&load, service.sample), page.is_err());
         page
     }
 }

@@ -172,7 +172,7 @@ impl Shard {
         let work = owned.partition.get(&key, Version::MAX, counted);
         let (result, service) = self.meter.run(self.runtime(), work).await;
         let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
-        self.count(owned, entity, &key, &load, service.sample, result.is_err());
+        self.count(owned, entity, &key, (&load, service.sample), result.is_err());
         self.give_back(key);
         result
     }
@@ -294,7 +294,7 @@ impl Shard {
             let (page, service) = shard.meter.run(shard.runtime(), work).await;
             let bytes_out = page.as_ref().map_or(0, |p| p.rows.iter().map(|r| r.value.len() as u64).sum());
             let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
-            shard.count(owned, &name, &start, &load, service.sample, page.is_err());
+            shard.count(owned, &name, &start, (&load, service.sample), page.is_err());
             page
         })
         .await
@@ -310,7 +310,7 @@ impl Shard {
             let bytes_out = found.as_ref().map_or(0, |r| r.as_ref().map_or(0, |r| r.value.len() as u64));
             let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
             let entity = key::decode(&key).map(|(entity, _)| entity).unwrap_or_default();
-            shard.count(owned, &entity, &key, &load, service.sample, found.is_err());
+            shard.count(owned, &entity, &key, (&load, service.sample), found.is_err());
             found
         })
         .await
@@ -423,7 +423,7 @@ impl Shard {
         *self.scratch.borrow_mut() = key;
     }
 
-    fn count(&self, owned: &Owned, entity: &[u8], key: &[u8], load: &Load, sample: Sample, failed: bool) {
+    fn count(&self, owned: &Owned, entity: &[u8], key: &[u8], (load, sample): (&Load, Sample), failed: bool) {
         self.common.pace.operation();
         let routing = RoutingKey::of_key(key);
         let mut counters = self.counters.borrow_mut();

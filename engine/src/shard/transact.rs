@@ -93,7 +93,7 @@ impl Shard {
             let entity = key::decode(op.key()).map(|(entity, _)| entity).unwrap_or_default();
             let load = Load { writes: 1, bytes_in: op.payload_bytes(), ..Load::default() };
             let sample = self.meter.draw(self.runtime());
-            self.count(owned, &entity, op.key(), &load, sample, false);
+            self.count(owned, &entity, op.key(), (&load, sample), false);
             slice.pause().await;
         }
         Ok(())

@@ -95,7 +95,7 @@ impl Shard {
         let (result, service) = self.meter.run(self.runtime(), work).await;
         let load =
             Load { writes: 1, bytes_in: op.payload_bytes(), service_nanos: service.nanos, ..Load::default() };
-        self.count(owned, entity, op.key(), &load, service.sample, result.is_err());
+        self.count(owned, entity, op.key(), (&load, service.sample), result.is_err());
         result
     }
 
