@@ -1,4 +1,4 @@
-//! Heavy hitters: a bounded table of what weighs most in a stream, with hard bounds for everything, tracked or not.
+//! Heavy hitters: a bounded table of what weighs most in a stream, with hard bounds for everything in it, tracked or not.
 //!
 //! Space-Saving (Metwally, Agrawal, El Abbadi: "Efficient Computation of Frequent and Top-k Elements in Data
 //! Streams", ICDT 2005, section 3) run apart in each bucket of [`WAYS`] places, so that one record costs one bucket

@@ -55,6 +55,18 @@ impl Load {
         self.service_nanos = self.service_nanos.saturating_add(other.service_nanos);
     }
 
+    /// As much as `operations` like this one, whose service time is that of all of them already.
+    pub(super) const fn counted_for(&self, operations: u32) -> Self {
+        let times = operations as u64;
+        Self {
+            reads: self.reads.saturating_mul(times),
+            writes: self.writes.saturating_mul(times),
+            bytes_in: self.bytes_in.saturating_mul(times),
+            bytes_out: self.bytes_out.saturating_mul(times),
+            service_nanos: self.service_nanos,
+        }
+    }
+
     fn zip(&self, other: &Self, f: impl Fn(u64, u64) -> u64) -> Self {
         Self {
             reads: f(self.reads, other.reads),

@@ -1,27 +1,35 @@
 //! Counters of a shard: what each partition and the heaviest entities did since the last tick.
 //!
-//! Exact for partitions; for entities one bounded heavy-hitter table that gives every entity, tracked
-//! or not, a lower and an upper bound; co-access likewise. They belong to one shard and are counted without locks;
-//! [`Counters::export`] moves a tick's counts out whole, as a [`Tick`] that may go to another thread, and begins
-//! the next with empty ones.
+//! Exact for partitions. For entities one bounded heavy-hitter table that gives every entity, tracked
+//! or not, a lower and an upper bound of what came to it: all operations while a shard is not busy; when it is, one that
+//! was drawn at random for several (`sampling` says how, and how far off that is; [`Tick::sampled_one_in`]), but an
+//! operation of many bytes always for itself. Service time is timed on the operations that were drawn. Co-access is
+//! bounded likewise, and never sampled.
+//!
+//! They belong to one shard and are counted without locks; [`Counters::export`] moves a tick's counts out whole, as a
+//! [`Tick`] that may go to another thread, and begins the next with empty ones.
 //!
 //! They refuse to: read a clock (the service time is the caller's measure), allocate per record, or stop the shard
 //! for a pass over the table. Export copies nothing but the partitions' counts.
 //!
 //! Invariants:
-//! - a tick's entity loads that were counted, and those that lost their place, sum to its partitions' loads;
+//! - where nothing is sampled, a tick's entity loads that were counted, and those that lost their place, sum to its
+//!   partitions' loads; where it is, that is what they are expected to sum to;
 //! - entities are told apart by their routing key: two names with the same 62 bits count as one entity.
 
 mod heavy;
 mod load;
 mod names;
 mod pending;
+mod sampling;
 mod tick;
 
 use std::fmt;
 
 pub use heavy::Bounds;
 pub use load::{Load, PartitionLoad};
+pub use sampling::Sample;
+pub(crate) use sampling::Sampler;
 pub use tick::{EntityLoad, PairLoad, Tick};
 
 use crate::ids::PartitionId;
@@ -34,6 +42,10 @@ use zerocopy::FromZeros;
 
 /// Of the entities named together in one command, so many are paired: 28 pairs at most for a command.
 pub const COACCESS_ENTITIES_MAX: usize = 8;
+
+/// An operation with more bytes is counted for itself, whatever the sample: a few large ones would make a sum of many
+/// small ones uncertain, and against copying these bytes counting costs nothing.
+const BYTES_SAMPLED_MAX: u64 = 16 << 10;
 
 /// How much is tracked.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +72,8 @@ pub struct Counters {
     partitions: Vec<Option<Partition>>,
     pending: Pending,
     tracked: Tracked,
+    /// The most operations that one was counted for in this tick.
+    sampled_one_in: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -87,7 +101,8 @@ impl Counters {
     /// Empty counters of a shard without partitions.
     #[must_use]
     pub fn new(config: CountersConfig) -> Self {
-        Self { config, partitions: Vec::new(), pending: Pending::default(), tracked: Tracked::new(config) }
+        let tracked = Tracked::new(config);
+        Self { config, partitions: Vec::new(), pending: Pending::default(), tracked, sampled_one_in: 1 }
     }
 
     /// Begins to count for `id`.
@@ -117,10 +132,38 @@ impl Counters {
     /// When the slot is not open.
     #[inline]
     pub fn record(&mut self, slot: PartitionSlot, routing: RoutingKey, name: &[u8], load: &Load) {
+        self.record_sampled(slot, routing, name, load, Sample::ITSELF);
+    }
+
+    /// As [`Counters::record`], for the partition exactly, and for the entity as `sample` says. The service time is
+    /// given for all operations that this one stands for.
+    ///
+    /// # Panics
+    /// When the slot is not open.
+    #[inline]
+    pub fn record_sampled(
+        &mut self,
+        slot: PartitionSlot,
+        routing: RoutingKey,
+        name: &[u8],
+        load: &Load,
+        sample: Sample,
+    ) {
         let partition = self.partition(slot);
         let id = partition.id;
         partition.load.load.add(load);
-        if self.config.entities_tracked > 0 && self.pending.push(id, routing, name, load).is_full() {
+        if self.config.entities_tracked == 0 {
+            return;
+        }
+        self.sampled_one_in = self.sampled_one_in.max(sample.stands_for());
+        let load = if load.bytes_in.saturating_add(load.bytes_out) > BYTES_SAMPLED_MAX {
+            *load
+        } else if sample.is_drawn() {
+            load.counted_for(sample.stands_for())
+        } else {
+            return;
+        };
+        if self.pending.push(id, routing, name, &load).is_full() {
             self.pending.drain_into(&mut self.tracked);
         }
     }
@@ -178,7 +221,8 @@ impl Counters {
                 }
             }
         }
-        Tick { partitions, tracked: std::mem::replace(&mut self.tracked, Tracked::new(self.config)) }
+        let tracked = std::mem::replace(&mut self.tracked, Tracked::new(self.config));
+        Tick { partitions, tracked, sampled_one_in: std::mem::replace(&mut self.sampled_one_in, 1) }
     }
 
     fn partition(&mut self, slot: PartitionSlot) -> &mut Partition {

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::io::runtime::Nanos;
 
 fn name(entity: u64) -> Vec<u8> {
     format!("customer-{entity}").into_bytes()
@@ -99,6 +100,60 @@ fn the_heaviest_entities_of_a_skewed_load_are_tracked_named_and_close() {
         let error_max = 2 * 400_000 / 4000;
         assert!(upper - lower <= error_max, "entity {entity}: {lower}..{upper}");
     }
+}
+
+#[test]
+fn sampled_operations_are_exact_for_partitions_and_without_bias_for_entities() {
+    const RUNS: u32 = 400;
+    const OPERATIONS: u64 = 20_000;
+    let at_500_ns = |operation: u64| Nanos(operation * 500);
+    // Of these, one of 64 is the second entity's, and one of 1000 the third's, in far more bytes.
+    let entity_of = |operation: u64| match operation {
+        n if n % 1000 == 17 => 3_u64,
+        n if n % 64 == 3 => 2,
+        _ => 1,
+    };
+    let load_of = |operation: u64| match entity_of(operation) {
+        3 => Load { reads: 1, bytes_out: BYTES_SAMPLED_MAX + 1, ..Load::default() },
+        _ => Load { writes: 1, bytes_in: 100, ..Load::default() },
+    };
+    let exact = |entity: u64| {
+        let mut sum = Load::default();
+        (0..OPERATIONS).filter(|&n| entity_of(n) == entity).for_each(|n| sum.add(&load_of(n)));
+        sum
+    };
+    let mut sums = [Load::default(); 3];
+    for seed in 0..RUNS {
+        let mut sampler = Sampler::new(u64::from(seed));
+        (0..100_000).for_each(|before| _ = sampler.draw(|| at_500_ns(before)));
+        let mut counters = Counters::new(CountersConfig { entities_tracked: 8, pairs_tracked: 1 });
+        let slot = counters.open_partition(PartitionId(1));
+        let mut whole = Load::default();
+        for operation in 0..OPERATIONS {
+            let sample = sampler.draw(|| at_500_ns(100_000 + operation));
+            let name = name(entity_of(operation));
+            counters.record_sampled(slot, RoutingKey::of(&name), &name, &load_of(operation), sample);
+            whole.add(&load_of(operation));
+        }
+        let tick = counters.export();
+        assert_eq!(tick.partitions[0].1.load, whole, "seed {seed}");
+        assert_eq!(tick.sampled_one_in(), 64);
+        for (entity, sum) in (1..).zip(&mut sums) {
+            let bounds = tick.entity(RoutingKey::of(&name(entity)));
+            assert_eq!(bounds.lower, bounds.upper, "there is a place for each");
+            sum.add(&bounds.lower);
+        }
+        assert_eq!(sums[2], exact(3).counted_for(seed + 1), "large ones are counted for themselves");
+    }
+    for (entity, sum) in (1..3).zip(&sums) {
+        let runs = u64::from(RUNS);
+        let (mean, truth) = (sum.writes / runs, exact(entity).writes);
+        assert_eq!(sum.bytes_in, 100 * sum.writes);
+        // Four standard errors of the mean of all runs, each as far off as the module says.
+        let error_max = 4 * (truth * 63 / runs).isqrt() + 1;
+        assert!(mean.abs_diff(truth) <= error_max, "entity {entity}: {mean} of {truth}");
+    }
+    assert_eq!(Counters::new(CountersConfig::default()).export().sampled_one_in(), 1);
 }
 
 #[test]

@@ -8,9 +8,10 @@ use crate::key::RoutingKey;
 
 /// One tick's counts.
 pub struct Tick {
-    /// Exact, one for each partition that was open in the tick.
+    /// Exact but for the service time, which is sampled; one for each partition that was open in the tick.
     pub partitions: Vec<(PartitionId, PartitionLoad)>,
     pub(super) tracked: Tracked,
+    pub(super) sampled_one_in: u32,
 }
 
 /// A tracked entity.
@@ -22,7 +23,7 @@ pub struct EntityLoad<'a> {
     pub name: Option<&'a [u8]>,
     /// The partition that last served it.
     pub partition: PartitionId,
-    /// How much.
+    /// How much; [`Tick::sampled_one_in`] says of what.
     pub load: Bounds<Load>,
 }
 
@@ -61,6 +62,14 @@ impl Tick {
             names: label.names.map(|name| self.tracked.names.get(name)),
             count: Bounds { lower: count.lower.0, upper: count.upper.0 },
         })
+    }
+
+    /// One operation was counted for at most so many when it came to entities: 1 where everything was counted, and then
+    /// all bounds are hard. Otherwise they are of an unbiased estimate: of `n` operations, the standard error is at most
+    /// `sqrt(n * (sampled_one_in - 1))`.
+    #[must_use]
+    pub const fn sampled_one_in(&self) -> u32 {
+        self.sampled_one_in
     }
 
     /// How often there was no room for a name.

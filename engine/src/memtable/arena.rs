@@ -9,6 +9,7 @@
 //! - a record above [`SHARED_RECORD_BYTES_MAX`] has a chunk of its own, shared by reference with who reads it.
 
 use std::fmt;
+use std::hint::black_box;
 use std::rc::Rc;
 
 use zerocopy::little_endian::{U16, U32, U64};
@@ -24,6 +25,11 @@ pub(super) struct Handle(u32);
 impl Handle {
     /// Fills what is not yet used; names a record too, so it is never followed.
     pub(super) const NONE: Self = Self(u32::MAX);
+
+    /// It as a number, which means nothing outside.
+    pub(super) const fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// Records of entries, appended and read.
@@ -95,6 +101,11 @@ impl Arena {
     pub(super) fn touch(&self, handle: Handle) -> u8 {
         let lines = self.record(handle).iter().step_by(LINE_BYTES);
         lines.take(TOUCHED_LINES).fold(0, |seen, byte| seen ^ byte)
+    }
+
+    /// Reads where records begin, so that their cache misses overlap.
+    pub(super) fn touch_headers(&self, handles: &[Handle]) {
+        black_box(handles.iter().fold(0, |seen, &handle| seen ^ self.record(handle)[0]));
     }
 
     /// Puts the record at `handle` into `held`.

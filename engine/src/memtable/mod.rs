@@ -7,6 +7,7 @@
 //! - a (key, version) is there at most once, and is never changed or removed;
 //! - a cursor sees every entry that was there when it was placed, in order and once, whatever is inserted meanwhile.
 
+mod ahead;
 mod arena;
 mod sorter;
 mod tree;
@@ -17,6 +18,7 @@ use std::rc::Rc;
 use crate::entry::{Entry, RangeTombstone};
 use crate::ids::Version;
 use crate::tombstones::RangeTombstones;
+pub(crate) use ahead::Ahead;
 use arena::{Arena, Held};
 pub(crate) use sorter::Sorter;
 use tree::{Place, Tree};
@@ -26,7 +28,8 @@ use tree::{Place, Tree};
 pub struct Memtable {
     rows: RefCell<Rows>,
     tombstones: RefCell<RangeTombstones>,
-    /// Counts inserts: a cursor whose count differs finds its place again.
+    /// Counts inserts: a cursor whose count differs finds its place again. Where it does not, no leaf that the cursor has
+    /// a place in was put in order since.
     changes: Cell<u64>,
 }
 
@@ -34,6 +37,16 @@ pub struct Memtable {
 struct Rows {
     arena: Arena,
     tree: Tree,
+}
+
+impl Rows {
+    fn seek(&mut self, key: &[u8], version: Version) -> Option<Place> {
+        self.tree.seek(&self.arena, key, version)
+    }
+
+    fn after(&mut self, place: Place) -> Option<Place> {
+        self.tree.after(&self.arena, place)
+    }
 }
 
 impl Memtable {
@@ -51,9 +64,8 @@ impl Memtable {
     /// nothing happens: replaying a record twice is harmless.
     pub fn insert(&self, entry: Entry<'_>) {
         let Rows { arena, tree } = &mut *self.rows.borrow_mut();
-        if tree.insert(arena, &entry) {
-            self.changes.set(self.changes.get() + 1);
-        }
+        tree.insert(arena, &entry);
+        self.changes.set(self.changes.get() + 1);
     }
 
     /// Adds a range tombstone.
@@ -62,10 +74,10 @@ impl Memtable {
     }
 
     /// Gives `f` the newest entry of `key` with a version of at most `at`; range tombstones are not applied.
-    /// `f` must not insert.
+    /// `f` must not use the memtable: even a read may put a leaf in order.
     pub fn get<R>(&self, key: &[u8], at: Version, f: impl FnOnce(Entry<'_>) -> R) -> Option<R> {
+        let place = self.rows.borrow_mut().seek(key, at)?;
         let rows = self.rows.borrow();
-        let place = rows.tree.seek(&rows.arena, key, at)?;
         let entry = rows.arena.entry(rows.tree.handle(place));
         (entry.key == key).then(|| f(entry))
     }
@@ -82,7 +94,7 @@ impl Memtable {
         rows.arena.bytes() + rows.tree.bytes() + self.tombstones.borrow().bytes()
     }
 
-    /// How many entries there are; range tombstones do not count.
+    /// How many entries there are; range tombstones do not count, and what was put in twice does until it is looked at.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.rows.borrow().tree.rows()
@@ -138,8 +150,8 @@ pub struct MemtableCursor {
 impl MemtableCursor {
     /// Goes to the first entry at or after (key, version): [`Version::MAX`] for the key's newest.
     pub fn seek(&mut self, key: &[u8], version: Version) {
-        let rows = self.table.rows.borrow();
-        self.place = rows.tree.seek(&rows.arena, key, version);
+        let mut rows = self.table.rows.borrow_mut();
+        self.place = rows.seek(key, version);
         self.changes = self.table.changes.get();
         if let Some(place) = self.place {
             rows.arena.hold(rows.tree.handle(place), &mut self.held);
@@ -155,13 +167,13 @@ impl MemtableCursor {
     /// Goes to the next entry; past the last one it stays there until it is told to seek.
     pub fn advance(&mut self) {
         let Some(mut place) = self.place else { return };
-        let rows = self.table.rows.borrow();
+        let mut rows = self.table.rows.borrow_mut();
         if self.changes != self.table.changes.get() {
             let entry = self.held.entry();
-            place = rows.tree.seek(&rows.arena, entry.key, entry.version).expect("entries are never removed");
+            place = rows.seek(entry.key, entry.version).expect("entries are never removed");
             self.changes = self.table.changes.get();
         }
-        self.place = rows.tree.after(place);
+        self.place = rows.after(place);
         if let Some(place) = self.place {
             rows.tree.touch_from(place, &rows.arena);
             rows.arena.hold(rows.tree.handle(place), &mut self.held);

@@ -5,11 +5,15 @@
 //! level and one for the entry. (Prefix truncation by fences and heads: Graefe and Larson, "B-tree indexes and CPU
 //! caches", ICDE 2001.) Nothing is ever removed.
 //!
+//! An insert appends to its leaf, and so waits for two or three cache lines of it, where shifting what is behind its place
+//! would wait for a dozen. Who searches a leaf, walks it or splits it puts it in order first.
+//!
 //! Invariants:
-//! - all keys of a node lie between its fences, the separators left and right of it in its ancestors; `skip` is
-//!   what the fences have in common, so every key that is ever routed to the node has it too;
+//! - all keys of a node lie between its fences, the separators left and right of it in its ancestors; the
+//!   first `skip` bytes are the same in both, and so in every key that is ever routed to the node;
 //! - where both fences are versions of one key, heads are of the version instead ([`WHOLE`]);
-//! - a separator is the first entry of what lies right of it.
+//! - a separator is the first entry of what lies right of it;
+//! - a [`Place`] is in a leaf that is in order.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -54,6 +58,8 @@ struct Keys {
     heads: [u64; FANOUT],
     handles: [Handle; FANOUT],
     len: u16,
+    /// The first so many are in order; in a leaf, what is behind them came since it was last looked at.
+    ordered: u16,
     skip: u16,
 }
 
@@ -71,35 +77,40 @@ impl Tree {
         Self { leaves, inners: Pool::new(), root, height: 0, rows: 0 }
     }
 
-    /// Adds `entry` to the arena and the tree; false if its (key, version) is there already.
-    pub(super) fn insert(&mut self, arena: &mut Arena, entry: &Entry<'_>) -> bool {
+    /// Adds `entry` to the arena and the tree. If its (key, version) is there already, it is left out when its leaf is
+    /// put in order.
+    pub(super) fn insert(&mut self, arena: &mut Arena, entry: &Entry<'_>) {
         let mut path = Path::default();
         let leaf = self.descend(arena, entry.key, entry.version, |inner, slot| path.push(inner, slot));
-        let keys = &self.leaves.get(leaf).keys;
-        let slot = keys.rank(arena, entry.key, entry.version, Ordering::Less);
-        if keys.is_at(arena, slot, entry.key, entry.version) {
-            return false;
+        if self.leaves.get(leaf).keys.is_full() {
+            self.order(arena, leaf);
         }
         let handle = arena.push(entry);
-        if usize::from(keys.len) < FANOUT {
-            self.leaves.get_mut(leaf).keys.insert(arena, slot, handle);
+        self.rows += 1;
+        let keys = &mut self.leaves.get_mut(leaf).keys;
+        if !keys.is_full() {
+            keys.append(head(keys.skip, entry.key, entry.version), handle);
+            return;
+        }
+        let slot = keys.rank(arena, entry.key, entry.version, Ordering::Less);
+        if keys.is_at(arena, slot, entry.key, entry.version) {
+            self.rows -= 1;
         } else {
             self.split_leaf(arena, &path, Place { leaf, slot }, handle);
         }
-        self.rows += 1;
-        true
     }
 
     /// The first entry at or after (key, version) in storage order.
-    pub(super) fn seek(&self, arena: &Arena, key: &[u8], version: Version) -> Option<Place> {
+    pub(super) fn seek(&mut self, arena: &Arena, key: &[u8], version: Version) -> Option<Place> {
         let leaf = self.descend(arena, key, version, |_, _| ());
+        self.order(arena, leaf);
         let slot = self.leaves.get(leaf).keys.rank(arena, key, version, Ordering::Less);
-        self.settle(Place { leaf, slot })
+        self.settle(arena, Place { leaf, slot })
     }
 
     /// The entry after `place`.
-    pub(super) fn after(&self, place: Place) -> Option<Place> {
-        self.settle(Place { slot: place.slot + 1, ..place })
+    pub(super) fn after(&mut self, arena: &Arena, place: Place) -> Option<Place> {
+        self.settle(arena, Place { slot: place.slot + 1, ..place })
     }
 
     /// What lies at `place`.
@@ -117,6 +128,30 @@ impl Tree {
         }
     }
 
+    /// The leaf that an insert of `key` goes to, by heads alone, so that no entry is waited for: where they tie it may be
+    /// another.
+    pub(super) fn leaf_near(&self, key: &[u8]) -> u32 {
+        let mut node = self.root;
+        for _ in 0..self.height {
+            let inner = self.inners.get(node);
+            node = inner.child(inner.keys.heads_below(head(inner.keys.skip, key, Version::MAX)));
+        }
+        node
+    }
+
+    /// Reads what an insert into a leaf reads first. What it returns is only to be used, so that it is not optimised away.
+    pub(super) fn touch_len(&self, leaf: u32) -> u64 {
+        u64::from(self.leaves.get(leaf).keys.len)
+    }
+
+    /// Reads the places that an insert into a leaf writes to, as [`Self::touch_len`].
+    pub(super) fn touch_end(&self, leaf: u32) -> u64 {
+        let Keys { heads, handles, len, .. } = &self.leaves.get(leaf).keys;
+        let end = usize::from(*len).min(FANOUT - 1);
+        heads[end] ^ u64::from(handles[end].number())
+    }
+
+    /// How many entries were added, but for those that were found to be there already.
     pub(super) const fn rows(&self) -> usize {
         self.rows
     }
@@ -144,13 +179,26 @@ impl Tree {
     }
 
     /// `place`, or the first of the next leaf where it is past the end of its own.
-    fn settle(&self, place: Place) -> Option<Place> {
-        let leaf = self.leaves.get(place.leaf);
-        if place.slot < usize::from(leaf.keys.len) {
+    fn settle(&mut self, arena: &Arena, place: Place) -> Option<Place> {
+        let Leaf { keys, next } = self.leaves.get(place.leaf);
+        if place.slot < usize::from(keys.len) {
             return Some(place);
         }
+        let leaf = *next;
+        if leaf == NONE {
+            return None;
+        }
         // Only an empty tree has an empty leaf.
-        (leaf.next != NONE).then_some(Place { leaf: leaf.next, slot: 0 })
+        self.order(arena, leaf);
+        Some(Place { leaf, slot: 0 })
+    }
+
+    /// Puts a leaf in order.
+    fn order(&mut self, arena: &Arena, leaf: u32) {
+        let keys = &mut self.leaves.get_mut(leaf).keys;
+        if keys.ordered < keys.len {
+            self.rows -= keys.order(arena);
+        }
     }
 
     /// Makes two leaves of a full one, with `handle` in its place.
@@ -165,9 +213,9 @@ impl Tree {
         left.keys.fence(arena, low, Some(separator));
         right.keys.fence(arena, Some(separator), high);
         if place.slot < cut || (place.slot == cut && !ascending) {
-            left.keys.insert(arena, place.slot, handle);
+            left.keys.insert_entry(arena, place.slot, handle);
         } else {
-            right.keys.insert(arena, place.slot - cut, handle);
+            right.keys.insert_entry(arena, place.slot - cut, handle);
         }
         let right = self.leaves.push(right);
         self.leaves.get_mut(place.leaf).next = right;
@@ -178,7 +226,7 @@ impl Tree {
     fn add_separator(&mut self, arena: &Arena, path: &Path, mut separator: Handle, mut child: u32) {
         for depth in (0..path.len).rev() {
             let (id, slot) = path.steps[depth];
-            if usize::from(self.inners.get(id).keys.len) < FANOUT {
+            if !self.inners.get(id).keys.is_full() {
                 self.inners.get_mut(id).insert(arena, slot, separator, child);
                 return;
             }
@@ -217,7 +265,7 @@ impl Inner {
 
     fn insert(&mut self, arena: &Arena, slot: usize, separator: Handle, child: u32) {
         let len = usize::from(self.keys.len);
-        self.keys.insert(arena, slot, separator);
+        self.keys.insert_entry(arena, slot, separator);
         self.children.copy_within(slot..len, slot + 1);
         self.children[slot] = child;
     }
@@ -251,7 +299,7 @@ impl Inner {
 
 impl Keys {
     const fn empty() -> Self {
-        Self { heads: [u64::MAX; FANOUT], handles: [Handle::NONE; FANOUT], len: 0, skip: 0 }
+        Self { heads: [u64::MAX; FANOUT], handles: [Handle::NONE; FANOUT], len: 0, ordered: 0, skip: 0 }
     }
 
     /// How many keys are before (key, version), or, with `bound` of `Equal`, not after it.
@@ -293,18 +341,82 @@ impl Keys {
         }
     }
 
-    fn insert(&mut self, arena: &Arena, slot: usize, handle: Handle) {
+    const fn is_full(&self) -> bool {
+        self.len as usize == FANOUT
+    }
+
+    /// Adds a key behind the others.
+    const fn append(&mut self, head: u64, handle: Handle) {
+        let len = self.len as usize;
+        if self.ordered == self.len && (len == 0 || self.heads[len - 1] < head) {
+            self.ordered += 1;
+        }
+        self.heads[len] = head;
+        self.handles[len] = handle;
+        self.len += 1;
+    }
+
+    /// Puts what was appended in its places; returns how much of it was there already, and is left out.
+    #[inline(never)]
+    fn order(&mut self, arena: &Arena) -> usize {
+        let appended = usize::from(self.ordered)..usize::from(self.len);
+        let (heads, handles) = (self.heads, self.handles);
+        self.heads[appended.clone()].fill(u64::MAX);
+        self.len = self.ordered;
+        self.touch_ties(arena, &heads[appended.clone()]);
+        let mut duplicates = 0;
+        for at in appended {
+            let (head, handle) = (heads[at], handles[at]);
+            let mut slot = self.heads_below(head);
+            // Where heads tie, and where a head is what unused ones are, the keys themselves tell.
+            if self.heads.get(slot) == Some(&head) {
+                let Entry { key, version, .. } = arena.entry(handle);
+                slot = self.rank(arena, key, version, Ordering::Less);
+                if self.is_at(arena, slot, key, version) {
+                    duplicates += 1;
+                    continue;
+                }
+            }
+            self.insert(slot, head, handle);
+        }
+        duplicates
+    }
+
+    /// Fetches the entries that keys of these heads have to be compared with.
+    fn touch_ties(&self, arena: &Arena, heads: &[u64]) {
+        let mut tied = [Handle::NONE; FANOUT];
+        let mut ties = 0;
+        for &head in heads {
+            let slot = self.heads_below(head);
+            if slot < usize::from(self.len) && self.heads[slot] == head {
+                tied[ties] = self.handles[slot];
+                ties += 1;
+            }
+        }
+        arena.touch_headers(&tied[..ties]);
+    }
+
+    /// Adds a key to those in order, which all are.
+    fn insert(&mut self, slot: usize, head: u64, handle: Handle) {
+        debug_assert_eq!(self.ordered, self.len, "a place is among keys in order");
         let len = usize::from(self.len);
-        let entry = arena.entry(handle);
         self.heads.copy_within(slot..len, slot + 1);
         self.handles.copy_within(slot..len, slot + 1);
-        self.heads[slot] = head(self.skip, entry.key, entry.version);
+        self.heads[slot] = head;
         self.handles[slot] = handle;
         self.len += 1;
+        self.ordered = self.len;
+    }
+
+    /// As [`Self::insert`], for an entry that the arena has.
+    fn insert_entry(&mut self, arena: &Arena, slot: usize, handle: Handle) {
+        let entry = arena.entry(handle);
+        self.insert(slot, head(self.skip, entry.key, entry.version), handle);
     }
 
     fn pop(&mut self) {
         self.len -= 1;
+        self.ordered = self.len;
         self.heads[usize::from(self.len)] = u64::MAX;
     }
 
@@ -315,8 +427,10 @@ impl Keys {
         right.heads[..len - cut].copy_from_slice(&self.heads[cut..len]);
         right.handles[..len - cut].copy_from_slice(&self.handles[cut..len]);
         right.len = count(len - cut);
+        right.ordered = right.len;
         self.heads[cut..].fill(u64::MAX);
         self.len = count(cut);
+        self.ordered = self.len;
         right
     }
 
@@ -324,7 +438,7 @@ impl Keys {
     fn fence(&mut self, arena: &Arena, low: Option<Handle>, high: Option<Handle>) {
         let (Some(low), Some(high)) = (low, high) else { return };
         let skip = common(arena.entry(low).key, arena.entry(high).key);
-        if skip == self.skip {
+        if skip.saturating_sub(self.skip) < SKIP_STEP {
             return;
         }
         self.skip = skip;
@@ -415,6 +529,9 @@ const LINE_HEADS: usize = 8;
 const HEIGHT_MAX: usize = 7;
 /// Nodes allocated at once. They are not resident before they are used.
 const POOL_CHUNK: usize = 128;
+/// Heads are taken anew, which reads every key of a node, when so many of their bytes have become the same: the others
+/// still tell most keys apart.
+const SKIP_STEP: u16 = 4;
 /// No node.
 const NONE: u32 = u32::MAX;
 /// The `skip` of a node whose keys are all the same: its heads are versions, newest first.

@@ -58,7 +58,7 @@ use crate::ids::{Epoch, Index, Lsn, PartitionId, SegmentId, Version};
 use crate::io::disk::Disk;
 use crate::io::runtime::Runtime;
 use crate::manifest::{Manifest, State};
-use crate::memtable::Memtable;
+use crate::memtable::{Ahead, Memtable};
 use crate::options::Options;
 use crate::row_cache::{Owner, RowCache};
 use crate::shard::fence::Fences;
@@ -258,6 +258,11 @@ impl Partition {
             Op::Put { key, .. } | Op::Delete { key } => self.common.rows.remove(&self.owner.borrow(), key),
             Op::DeleteRange { start, end } => self.owner.borrow_mut().erase(start, end),
         }
+    }
+
+    /// Notes where a write of `key` will go.
+    pub(crate) fn find_ahead(&self, ahead: &mut Ahead, key: &[u8]) {
+        ahead.find(&self.active.borrow().memtable, key);
     }
 
     /// As [`Partition::write`], with the rows already in a memtable of their own, at the next version.

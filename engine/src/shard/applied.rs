@@ -85,9 +85,9 @@ impl Shard {
             f(row)
         };
         let work = owned.partition.observe(key, Version::MAX, counted);
-        let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
-        let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
-        self.count(owned, entity, key, &load, &result);
+        let (result, service) = self.meter.run(self.runtime(), work).await;
+        let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
+        self.count(owned, entity, key, (&load, service.sample), &result);
         result
     }
 
@@ -99,9 +99,9 @@ impl Shard {
         op.check()?;
         let owned = self.owned(home)?;
         let work = self.apply(&owned.partition, std::slice::from_ref(op));
-        let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
-        let load = Load { writes: 1, bytes_in: op.payload_bytes(), service_nanos, ..Load::default() };
-        self.count(owned, entity, op.key(), &load, &result);
+        let (result, service) = self.meter.run(self.runtime(), work).await;
+        let load = Load { writes: 1, bytes_in: op.payload_bytes(), service_nanos: service.nanos, ..Load::default() };
+        self.count(owned, entity, op.key(), (&load, service.sample), &result);
         result
     }
 
@@ -147,10 +147,10 @@ impl Shard {
             return Ok(None);
         }
         let work = self.apply_unlocked(&owned.partition, ops);
-        let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
+        let (result, service) = self.meter.run(self.runtime(), work).await;
         if let Some(first) = ops.first() {
-            let load = Load { writes: ops.len() as u64, bytes_in: payload, service_nanos, ..Load::default() };
-            self.count(owned, entity, first.key(), &load, &result);
+            let load = Load { writes: ops.len() as u64, bytes_in: payload, service_nanos: service.nanos, ..Load::default() };
+            self.count(owned, entity, first.key(), (&load, service.sample), &result);
         }
         result.map(Some)
     }
@@ -231,12 +231,12 @@ impl Shard {
     ) -> Result<(Page, Option<Ticket>)> {
         let owned = self.owned(home)?;
         let work = owned.partition.scan_observe(start, end, at, limit);
-        let (page, service_nanos) = self.meter.run(self.runtime(), work).await;
+        let (page, service) = self.meter.run(self.runtime(), work).await;
         let bytes_out =
             page.as_ref().map_or(0, |(page, _)| page.rows.iter().map(|r| r.value.len() as u64).sum());
-        let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
+        let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
         let entity = crate::key::decode(start).map(|(entity, _)| entity).unwrap_or_default();
-        self.count(owned, &entity, start, &load, &page);
+        self.count(owned, &entity, start, (&load, service.sample), &page);
         page
     }
 }

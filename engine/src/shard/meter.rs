@@ -1,35 +1,52 @@
 //! What an operation costs this core: the time its polls take, waiting excluded.
 //!
-//! Reading the clock twice a poll is dear next to a cached read, so one operation in `SAMPLED_ONE_IN` is measured and
-//! stands for the others. The count of operations is exact; only their service time is sampled.
+//! Reading the clock twice a poll is dear next to a cached read, so where operations are many the [`Sampler`] draws those
+//! that are measured, and these stand for the others. The count of operations is exact; only their service time is
+//! sampled.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::counters::{Sample, Sampler};
 use crate::io::runtime::Runtime;
 
-/// A power of two. At 8, the clock costs an operation 5 ns on average.
-const SAMPLED_ONE_IN: u64 = 8;
-
-/// Chooses which operations are measured.
-#[derive(Debug, Default)]
+/// Measures the operations that are drawn.
+#[derive(Debug)]
 pub(crate) struct Meter {
-    operations: Cell<u64>,
+    sampler: RefCell<Sampler>,
+}
+
+/// What is known of an operation that has run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Service {
+    /// How it is counted.
+    pub(crate) sample: Sample,
+    /// Its time on this core, for all operations that it stands for.
+    pub(crate) nanos: u64,
 }
 
 impl Meter {
-    /// Runs `work`; returns its result and the nanoseconds of service to count for it.
-    pub(crate) async fn run<T>(&self, runtime: &Runtime, work: impl Future<Output = T>) -> (T, u64) {
-        let operation = self.operations.get().wrapping_add(1);
-        self.operations.set(operation);
-        if !operation.is_multiple_of(SAMPLED_ONE_IN) {
-            return (work.await, 0);
+    /// A meter of one shard; `seed` decides what is drawn.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { sampler: RefCell::new(Sampler::new(seed)) }
+    }
+
+    /// Runs `work`; returns its result and what to count for it.
+    pub(crate) async fn run<T>(&self, runtime: &Runtime, work: impl Future<Output = T>) -> (T, Service) {
+        let sample = self.draw(runtime);
+        if !sample.is_drawn() {
+            return (work.await, Service { sample, nanos: 0 });
         }
         let mut nanos = 0;
         let result = Measured { runtime, nanos: &mut nanos, work: std::pin::pin!(work) }.await;
-        (result, nanos * SAMPLED_ONE_IN)
+        (result, Service { sample, nanos: nanos * u64::from(sample.stands_for()) })
+    }
+
+    /// How the next operation is counted: for one that is not measured.
+    pub(crate) fn draw(&self, runtime: &Runtime) -> Sample {
+        self.sampler.borrow_mut().draw(|| runtime.now())
     }
 }
 

@@ -39,13 +39,14 @@ use self::space::Space;
 use self::stats::Traffic;
 use self::write::Pacing;
 use crate::batch::{Op, WriteBatch, check_value};
-use crate::counters::{Counters, Load, PartitionSlot, Tick};
+use crate::counters::{Counters, Load, PartitionSlot, Sample, Tick};
 use crate::entry::Expiry;
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, PartitionId, ShardId, Version};
 use crate::io::ring::NetSource;
 use crate::io::runtime::{Nanos, Runtime};
 use crate::key::{self, RoutingKey};
+use crate::memtable::Ahead;
 use crate::partition::read::{OwnedRow, Page, PageLimit, Row};
 use crate::partition::snapshots::Hold;
 use crate::partition::{Common, Partition};
@@ -68,6 +69,8 @@ pub struct Shard {
     counters: RefCell<Counters>,
     /// When those began anew.
     counted_from: Cell<Nanos>,
+    /// Of writes that are about to come.
+    ahead: RefCell<Ahead>,
     meter: Meter,
     traffic: Traffic,
     space: Space,
@@ -127,7 +130,8 @@ impl Shard {
             control: OnceCell::new(),
             counters: RefCell::new(parts.counters),
             counted_from: Cell::new(started),
-            meter: Meter::default(),
+            ahead: RefCell::default(),
+            meter: Meter::new(u64::from(id.0)),
             traffic: Traffic::default(),
             space: parts.space,
             pacing,
@@ -193,13 +197,13 @@ impl Shard {
                 f.take().map(|f| f(row))
             };
             let work = owned.partition.get(&key, Version::MAX, counted);
-            let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
+            let (result, service) = self.meter.run(self.runtime(), work).await;
             if let Err(Error::Moved { version }) = result {
                 hops.next(self, version).await?;
                 continue;
             }
-            let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
-            self.count(owned, entity, &key, &load, &result);
+            let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
+            self.count(owned, entity, &key, (&load, service.sample), &result);
             self.give_back(key);
             return result.map(|answer| answer.unwrap_or_else(|| unreachable!("a read answers once")));
         }
@@ -209,6 +213,19 @@ impl Shard {
     /// core's caches: for a caller that is about to read several, here.
     pub fn touch(&self, hashes: &[u64]) {
         self.common.rows.touch(hashes);
+    }
+
+    /// Fetches what writes of the rows at these storage keys will look at into the core's caches: for a caller that is
+    /// about to write several, here.
+    pub fn touch_writes<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
+        let map = self.map.borrow();
+        let mut ahead = self.ahead.borrow_mut();
+        for key in keys {
+            if let Some(owned) = self.local(map.home_of(key)) {
+                owned.partition.find_ahead(&mut ahead, key);
+            }
+        }
+        ahead.fetch();
     }
 
     /// Sets a row.
@@ -309,11 +326,11 @@ impl Shard {
             async move {
                 let owned = shard.owned(home)?;
                 let work = owned.partition.scan(&range.0, &range.1, at, limit);
-                let (page, service_nanos) = shard.meter.run(shard.runtime(), work).await;
+                let (page, service) = shard.meter.run(shard.runtime(), work).await;
                 let bytes_out =
                     page.as_ref().map_or(0, |p| p.rows.iter().map(|r| r.value.len() as u64).sum());
-                let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
-                shard.count(owned, &name, &range.0, &load, &page);
+                let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
+                shard.count(owned, &name, &range.0, (&load, service.sample), &page);
                 page
             }
         })
@@ -328,11 +345,11 @@ impl Shard {
             async move {
                 let owned = shard.owned(home)?;
                 let work = owned.partition.get(&key, at, |row| row.map(|r| r.to_owned_at(&key)));
-                let (found, service_nanos) = shard.meter.run(shard.runtime(), work).await;
+                let (found, service) = shard.meter.run(shard.runtime(), work).await;
                 let bytes_out = found.as_ref().map_or(0, |r| r.as_ref().map_or(0, |r| r.value.len() as u64));
-                let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
+                let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
                 let entity = key::decode(&key).map(|(entity, _)| entity).unwrap_or_default();
-                shard.count(owned, &entity, &key, &load, &found);
+                shard.count(owned, &entity, &key, (&load, service.sample), &found);
                 found
             }
         })
@@ -466,14 +483,14 @@ impl Shard {
     }
 
     /// Counts an operation; one whose rows have moved is counted where it is done.
-    fn count<T>(&self, owned: &Owned, entity: &[u8], key: &[u8], load: &Load, result: &Result<T>) {
+    fn count<T>(&self, owned: &Owned, entity: &[u8], key: &[u8], (load, sample): (&Load, Sample), result: &Result<T>) {
         self.common.pace.operation();
         if matches!(result, Err(Error::Moved { .. })) {
             return;
         }
         let routing = RoutingKey::of_key(key);
         let mut counters = self.counters.borrow_mut();
-        counters.record(owned.slot, routing, entity, load);
+        counters.record_sampled(owned.slot, routing, entity, load, sample);
         if result.is_err() {
             counters.record_error(owned.slot);
         }

@@ -113,7 +113,8 @@ impl Shard {
         for op in ops {
             let entity = key::decode(op.key()).map(|(entity, _)| entity).unwrap_or_default();
             let load = Load { writes: 1, bytes_in: op.payload_bytes(), ..Load::default() };
-            self.count(owned, &entity, op.key(), &load, &Ok(()));
+            let sample = self.meter.draw(self.runtime());
+            self.count(owned, &entity, op.key(), (&load, sample), &Ok(()));
             slice.pause().await;
         }
     }

@@ -44,6 +44,7 @@ impl Wal {
         shared.make_file().await?;
         let first = shared.tail.borrow_mut().take_empty();
         shared.write(first, Write::Synced).await?;
+        shared.tell();
         let tasks = vec![
             runtime.spawn(Rc::clone(&shared).run_writer()),
             runtime.spawn(Rc::clone(&shared).run_preparer()),

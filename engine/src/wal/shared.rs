@@ -59,6 +59,8 @@ pub(super) struct Shared {
     pub(super) link: Cell<Link>,
     /// Batch numbers.
     pub(super) written: Progress,
+    /// The last batch written, where `written` does not say so yet.
+    pub(super) untold: Cell<u64>,
     pub(super) durable: Progress,
     pub(super) written_end: Cell<Lsn>,
     pub(super) durable_end: Cell<Lsn>,
@@ -107,6 +109,7 @@ impl Shared {
             current: Cell::default(),
             link: Cell::default(),
             written: Progress::default(),
+            untold: Cell::default(),
             durable: Progress::default(),
             written_end: Cell::default(),
             durable_end: Cell::default(),

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::ids::{EditNumber, Epoch, Incarnation, Index, Lsn, PartitionId, ShardId, Version};
 use crate::io::disk::{Disk, DiskOp};
 use crate::io::fault::{Fault, FaultDisk, Rule, When};
-use crate::io::memory::{CrashMode, MemoryConfig, MemoryDisk, Stage};
+use crate::io::memory::{CrashMode, DiskEvent, MemoryConfig, MemoryDisk, Stage};
 use crate::io::runtime::Runtime;
 use crate::io::virtual_time::VirtualRuntime;
 use crate::superblock::StoreId;
@@ -151,6 +151,26 @@ fn callers_of_one_turn_share_a_batch() {
         let tickets: Vec<_> = (2..50).map(|index| append(&wal, index, 10).unwrap()).collect();
         wal.committed(first).await.unwrap();
         assert!(tickets.iter().all(|t| t.batch == first.batch && wal.committed_batch() >= t.batch));
+    });
+}
+
+#[test]
+fn a_batch_that_waits_is_on_its_way_before_the_callers_of_the_one_before_are_told() {
+    run(1, |runtime, disk| async move {
+        let wal = create(&runtime, &disk, config()).await;
+        let first = append(&wal, 1, 10).unwrap();
+        while wal.pending_bytes() > 0 {
+            runtime.yield_now().await;
+        }
+        disk.record();
+        let second = append(&wal, 2, 10).unwrap();
+        wal.committed(first).await.unwrap();
+        assert_eq!(wal.committed_batch() + 1, second.batch, "the second is not there yet");
+        let (at, len) = (second.lsn.0 % FILE, BLOCK_BYTES as u64);
+        let is_its = |e: &DiskEvent| (e.op, e.offset, e.len) == (DiskOp::Write, at, len);
+        assert!(disk.events().iter().any(is_its), "the second is on its way");
+        // Nobody is behind it, and still its caller is told.
+        wal.committed(second).await.unwrap();
     });
 }
 

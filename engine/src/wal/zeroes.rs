@@ -68,6 +68,7 @@ impl Shared {
         let zeroes = &self.zeroes;
         while zeroes.written.borrow()[self.current.get()] < offset {
             zeroes.wanted.set(offset);
+            self.tell();
             self.prepare.raise();
             zeroes.advanced.taken().await;
             if let Some(error) = self.failure.get() {

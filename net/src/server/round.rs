@@ -9,7 +9,7 @@
 
 use foreshard_engine::{Shard, hash};
 
-use crate::command::table::{self, Command};
+use crate::command::table::{self, Command, flag};
 use crate::data::layout;
 use crate::resp::{Args, Decoder, Limits, ProtocolError, Step};
 
@@ -83,12 +83,14 @@ impl Round {
         End::Full
     }
 
-    /// Fetches the rows that the commands' first keys have here.
+    /// Fetches the rows that the commands' first keys have here, and the places that those that write will put them in.
     pub(crate) fn touch(&mut self, shard: &Shard) {
         if self.len > 1 {
+            let places = &self.places[..self.len];
             self.hashes.clear();
-            self.hashes.extend(self.places[..self.len].iter().map(|place| hash::stable(&place.storage)));
+            self.hashes.extend(places.iter().map(|place| hash::stable(&place.storage)));
             shard.touch(&self.hashes);
+            shard.touch_writes(places.iter().filter(|place| place.writes()).map(|place| &place.storage[..]));
         }
     }
 
@@ -114,6 +116,10 @@ impl Decoded {
         if first.is_some_and(|key| layout::encode(key, &mut self.storage).is_err()) {
             self.storage.clear();
         }
+    }
+
+    fn writes(&self) -> bool {
+        !self.storage.is_empty() && self.command.is_some_and(|command| command.is(flag::WRITE))
     }
 
     /// Its arguments, which lie in the `input` that it was decoded from.
