@@ -104,12 +104,12 @@ impl Front {
     /// Closes all connections, the busy ones once they have their replies or `patience` is over.
     pub(crate) async fn drain(&self, runtime: &Runtime, patience: Duration) {
         let deadline = runtime.now().after(patience);
-        self.each(|client| client.kill(client.is_busy.get()));
+        self.each(|client| if client.is_busy.get() { client.close_after_replies() } else { client.kill() });
         while !self.clients.borrow().is_empty() && runtime.now() < deadline {
             let left = self.left.changed();
             futures_lite::future::or(left, runtime.sleep_until(deadline)).await;
         }
-        self.each(|client| client.kill(false));
+        self.each(|client| client.kill());
     }
 
     /// Looks at every client.
@@ -218,7 +218,7 @@ async fn end_silence(front: std::rc::Weak<Front>, runtime: Runtime) {
             let now = runtime.now();
             front.each(|client| {
                 if !client.is_busy.get() && now.since(client.seen.get()) > Duration::from_secs(timeout) {
-                    client.kill(false);
+                    client.kill();
                 }
             });
         }

@@ -20,7 +20,7 @@ impl Front {
     /// `client` holds so many bytes. False when it has to go: its caller tells it so.
     pub(super) fn may_hold(&self, client: &Client, bytes: usize) -> bool {
         let (before, bytes) = (client.held_bytes.get(), bytes / STEP_BYTES * STEP_BYTES);
-        if bytes == before || client.is_closing.get() {
+        if bytes == before || client.is_closing() {
             return true;
         }
         client.held_bytes.set(bytes);
@@ -43,7 +43,7 @@ impl Front {
             add(&self.stats.evicted_clients, 1);
             tracing::debug!("client {} at {} is evicted", client.id, client.peer);
             self.holds_nothing(&client);
-            client.kill(client.id == asking);
+            client.evict(client.id == asking);
             if client.id == asking {
                 return true;
             }
@@ -55,7 +55,7 @@ impl Front {
     fn largest(&self, share: usize) -> Option<Rc<Client>> {
         let clients = self.clients.borrow();
         let admitted = clients.values().filter(|client| {
-            client.held_bytes.get() > share && !client.no_evict.get() && !client.is_closing.get()
+            client.held_bytes.get() > share && !client.no_evict.get() && !client.is_closing()
         });
         admitted.max_by_key(|client| client.held_bytes.get()).cloned()
     }
