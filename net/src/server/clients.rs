@@ -111,6 +111,11 @@ impl Client {
         self.ending.get().is_some()
     }
 
+    /// Whether nothing is sent to it any more.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.ending.get() == Some(Ending::Now)
+    }
+
     /// Closes it when it has its replies.
     pub(crate) fn close_after_replies(&self) {
         if !self.is_closing() {

@@ -196,11 +196,12 @@ impl Loop {
 
     /// Sends the replies once what they tell is committed; false when the connection broke.
     async fn flush(&mut self) -> bool {
-        self.session.settle(&mut self.output).await;
-        if self.output.is_empty() {
-            return true;
+        // Counted before anything is waited for.
+        if !self.may_stay().await {
+            return false;
         }
-        self.may_stay().await && self.send().await
+        self.session.settle(&mut self.output).await;
+        self.output.is_empty() || self.send().await
     }
 
     async fn send(&mut self) -> bool {

@@ -15,6 +15,7 @@ use foreshard_engine::{Result, Shard};
 
 use super::clients::Client;
 use super::config::Config;
+use super::holdings::Building;
 use super::round::Round;
 use super::stats::{Stats, add};
 use super::{connection, sweeper};
@@ -41,6 +42,7 @@ pub(crate) struct Front {
     pub(crate) config: RefCell<Config>,
     pub(crate) clients: RefCell<BTreeMap<u64, Rc<Client>>>,
     pub(crate) stats: Stats,
+    pub(super) building: Building,
     rounds: RefCell<Vec<Round>>,
     next_client: Cell<u64>,
     /// Connections that are being told that they may not come.
@@ -73,6 +75,7 @@ impl Front {
             config: RefCell::new(Config { listen: address, ..config }),
             clients: RefCell::default(),
             stats: Stats::default(),
+            building: Building::default(),
             rounds: RefCell::default(),
             next_client: Cell::new(1 + u64::from(shard.id().0)),
             refused: Cell::new(0),
