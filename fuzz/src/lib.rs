@@ -31,7 +31,7 @@ const fn operations(name: &'static str, run: fn(&[u8])) -> Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 19] = [
     decoder("wal_record", decoders::wal::record),
     decoder("wal_batch", decoders::wal::batch),
     decoder("wal_slot", decoders::wal::slot),
@@ -44,6 +44,7 @@ pub const TARGETS: [Target; 18] = [
     decoder("properties", decoders::segment::properties),
     decoder("manifest", decoders::manifest::chain),
     decoder("table", decoders::table::chain),
+    decoder("backup", decoders::backup::record),
     decoder("resp", decoders::resp::commands),
     operations("memtable", operations::memtable::run),
     operations("segment", operations::segment::run),
