@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use common::campaign::{Field, MODES, Tally, choose};
-use common::faults::{Halted, any, live_faulty};
+use common::faults::{Halted, any, live_faulty, live_unflushed};
 use common::flips::{Report, Subject};
 use common::lossy::{INTERVAL, Loss, Lossy};
 use foreshard_engine::Durability;
@@ -173,6 +173,11 @@ impl Run {
 
     fn faults(&mut self, seed: u64, count: u64) {
         let end = self.done + count;
+        for nth in 1..24 {
+            let what = || format!("--seed {seed}, flush {nth} of a log fails");
+            let struck = self.point(1, || live_unflushed(seed, nth), what);
+            self.faults[1] += u64::from(struck == Some(true));
+        }
         let Some(halted) = self.point(0, || Halted::new(seed), || format!("--seed {seed}")) else { return };
         for fault in [Fault::Failed, Fault::Short, Fault::NoSpace] {
             for chance in [0.003, 0.02, 0.1] {

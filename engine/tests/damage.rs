@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use common::campaign::choose;
-use common::faults::{CALLERS, Halted, any, live_faulty, plan, rule};
+use common::faults::{CALLERS, Halted, any, live_faulty, live_unflushed, plan, rule};
 use common::flips::{Report, Subject};
 use common::kinds::kind_of;
 use common::life::{Birth, DIR, live, tiny, work};
@@ -260,4 +260,14 @@ fn operations_that_fail_by_chance_lose_nothing_acknowledged_and_a_failed_log_sta
         }
     }
     assert!(faults > 10 && stopped > 5, "{faults} operations failed, {stopped} shards stopped");
+}
+
+#[test]
+fn a_log_s_flush_that_failed_is_final_although_later_ones_would_succeed() {
+    let struck = (0..4).flat_map(|seed| [1, 2, 5, 12].map(|nth| (seed, nth)));
+    let struck = struck.filter(|(seed, nth)| {
+        eprintln!("seed {seed}: flush {nth}");
+        live_unflushed(*seed, *nth)
+    });
+    assert!(struck.count() > 8);
 }

@@ -205,3 +205,29 @@ fn two_shards_listen_at_one_address() {
     let second = ring.net().listen(first.address()).unwrap();
     assert_eq!(first.address(), second.address());
 }
+
+#[test]
+fn a_peer_whose_connection_is_reset_is_told_although_nothing_is_unread() {
+    each_setup(|ring| {
+        let (runtime, listener) = (ring.runtime(), ring.net().listen(ANY).unwrap());
+        for is_reset in [false, true] {
+            let mut client = connect(listener.address());
+            client.write_all(&[1; 1000]).unwrap();
+            ring.run(async {
+                let connection = listener.accept().await.unwrap();
+                assert_eq!(receive_exactly(&connection, 1000).await, [1; 1000]);
+                if is_reset {
+                    connection.reset();
+                } else {
+                    connection.shutdown();
+                }
+                assert!(connection.receive().await.unwrap().is_none(), "who receives is told as well");
+            });
+            // It is closed by the ring, behind the last operation on it.
+            ring.run(runtime.sleep(Duration::from_millis(1)));
+            let ended = client.read(&mut [0]).map_err(|e| e.kind());
+            let told = if is_reset { Err(std::io::ErrorKind::ConnectionReset) } else { Ok(0) };
+            assert_eq!(ended, told);
+        }
+    });
+}

@@ -31,7 +31,7 @@ const fn operations(name: &'static str, run: fn(&[u8])) -> Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 20] = [
     decoder("wal_record", decoders::wal::record),
     decoder("wal_batch", decoders::wal::batch),
     decoder("wal_slot", decoders::wal::slot),
@@ -45,6 +45,7 @@ pub const TARGETS: [Target; 19] = [
     decoder("manifest", decoders::manifest::chain),
     decoder("table", decoders::table::chain),
     decoder("stream", decoders::stream::frames),
+    decoder("backup", decoders::backup::record),
     decoder("resp", decoders::resp::commands),
     operations("memtable", operations::memtable::run),
     operations("segment", operations::segment::run),

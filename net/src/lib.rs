@@ -18,6 +18,6 @@ pub mod resp;
 pub mod server;
 
 pub use admin::Admin;
-pub use execute::execute;
+pub use execute::Caller;
 pub use server::Server;
 pub use server::config::Config;

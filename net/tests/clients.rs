@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use common::{Node, Reply, encode};
@@ -122,6 +122,12 @@ fn who_makes_the_server_hold_most_goes_where_all_hold_too_much() {
     let half = |count: usize| [&b"*6\r\n$4\r\nMSET\r\n"[..], &argument.repeat(count)].concat();
     let (mut most, mut less) = (node.client(), node.client());
     most.raw(&half(3));
+    // In this order also where the machine is slow.
+    let mut looks = 0..LOOKS;
+    while held_bytes(&mut less) < 3 << 20 {
+        looks.next().expect("three megabytes have arrived by then");
+        pause();
+    }
     less.raw(&half(2));
     // Told why where its own bytes were those too many, and closed in any case.
     if let Some(refusal) = most.read() {
@@ -137,6 +143,74 @@ fn who_makes_the_server_hold_most_goes_where_all_hold_too_much() {
     assert_eq!(alone.read(), None);
     assert!(less.say("INFO stats").text().contains("evicted_clients:2\r\n"));
     assert!(less.say("INFO memory").text().contains("mem_clients_normal:0\r\n"));
+    node.stop();
+}
+
+/// Looks at what is to come, with a pause after each: a bound for a machine that has much else to do.
+const LOOKS: usize = 400;
+
+/// What all clients together make the server hold.
+fn held_bytes(client: &mut common::Client) -> usize {
+    let info = client.say("INFO memory").text();
+    info.lines().find_map(|line| line.strip_prefix("mem_clients_normal:")?.parse().ok()).unwrap()
+}
+
+/// Whether a client, by its number, has a reply of megabytes that waits.
+fn is_stuck(list: &str, id: i64) -> bool {
+    let line = list.lines().find(|line| line.starts_with(&format!("id={id} ")));
+    let waiting = line.and_then(|line| line.split(' ').find_map(|field| field.strip_prefix("obl=")));
+    waiting.and_then(|bytes| bytes.parse::<usize>().ok()).is_some_and(|bytes| bytes > 1 << 20)
+}
+
+/// Where the connection is ended otherwise, nothing tells a peer that writes: it waits for the window to open, as long as
+/// the kernel remembers the connection.
+#[test]
+fn who_is_evicted_or_killed_while_it_does_not_read_is_reset() {
+    for is_killed in [false, true] {
+        let node = Node::start(1, 1, Config { maxmemory_clients: 6 << 20, ..Config::default() });
+        let mut other = node.client();
+        other.ask(&[&b"SET"[..], b"big", &vec![7; 2 << 20]]);
+        let mut hoarder = node.client();
+        let id = hoarder.say("CLIENT ID").integer();
+        hoarder.raw(&encode(&["MGET", "big", "big"]).repeat(10));
+        let mut looks = 0..LOOKS;
+        while !is_stuck(&other.say("CLIENT LIST").text(), id) {
+            looks.next().expect("it is stuck by then");
+            pause();
+        }
+        if is_killed {
+            assert_eq!(other.say(&format!("CLIENT KILL ID {id}")).integer(), 1);
+        } else {
+            // Now both hold too much together, and the hoarder more.
+            let part = vec![b'x'; 1 << 20];
+            let argument = [format!("${}\r\n", part.len()).as_bytes(), &part, b"\r\n"].concat();
+            other.raw(&[&b"*6\r\n$4\r\nMSET\r\n"[..], &argument.repeat(3)].concat());
+            other.raw(&encode(&["k", "v"])[4..]);
+            assert!(other.read().unwrap().text().starts_with("-ERR wrong number of arguments"));
+            assert!(other.say("INFO stats").text().contains("evicted_clients:1\r\n"));
+        }
+        let ended = std::io::copy(&mut hoarder.stream, &mut std::io::sink());
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        node.stop();
+    }
+}
+
+#[test]
+fn who_is_closed_in_order_reads_every_reply_though_more_was_sent_and_none_of_it_read() {
+    let node = Node::start(1, 2, Config::default());
+    node.client().ask(&[&b"SET"[..], b"big", &vec![7; 1 << 20]]);
+    for farewell in [&b"QUIT\r\n"[..], b"*1\r\n+x\r\n", b"CLIENT KILL TYPE normal SKIPME no\r\n"] {
+        let mut client = node.client();
+        client.raw(&encode(&["GET", "big"]).repeat(20));
+        client.raw(farewell);
+        client.raw(&encode(&["SET", "k", "v"]).repeat(1000));
+        for _ in 0..20 {
+            assert_eq!(client.read(), Some(Reply::Bulk(vec![7; 1 << 20])));
+        }
+        assert!(client.read().is_some(), "the answer to {:?}", farewell.escape_ascii().to_string());
+        let mut byte = [0];
+        assert_eq!(client.stream.read(&mut byte).unwrap(), 0, "closed, not reset");
+    }
     node.stop();
 }
 

@@ -129,7 +129,8 @@ impl Record {
             partitions.push(PartitionRecord { id, start, state });
             rest = tail;
         }
-        if rest.iter().any(|&b| b != 0) {
+        // Whole blocks, and no more of them than it takes.
+        if bytes.len() != align_up(bytes.len() - rest.len()) || rest.iter().any(|&b| b != 0) {
             return Err("bytes after the last partition");
         }
         if !partitions.is_sorted_by(|a: &PartitionRecord, b| a.start < b.start) {
@@ -252,6 +253,18 @@ mod tests {
         let checksum = checksum_without(&bytes, CHECKSUM_AT);
         bytes[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
         assert!(Record::decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_record_has_one_length() {
+        let bytes = record().encode();
+        for len in [bytes.len() - 4096 + 200, bytes.len() + 4096] {
+            let mut other = bytes.clone();
+            other.resize(len, 0);
+            let checksum = checksum_without(&other, CHECKSUM_AT);
+            other[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
+            assert_eq!(Record::decode(&other), Err("bytes after the last partition"), "{len} bytes");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! resume where there is room again.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use foreshard_engine::io::fault::{Fault, FaultDisk, Rule, When};
 use foreshard_engine::io::memory::{CrashMode, MemoryDisk};
 use foreshard_engine::io::runtime::Runtime;
 use foreshard_engine::io::virtual_time::VirtualRuntime;
-use foreshard_engine::{Client, Error, SimulatedStore};
+use foreshard_engine::{Client, Durability, Error, Options, SimulatedStore};
 
+use super::kinds::kind_of;
 use super::life::{Birth, DIR, Plan, live, tiny, work};
 use super::model::Model;
 use super::workload::verify;
@@ -21,6 +23,10 @@ pub const CALLERS: usize = 2;
 const SHARDS: usize = 2;
 /// How long a full device stays so.
 const FULL_FOR: Duration = Duration::from_secs(30);
+/// Between two flushes of a log, where it flushes by itself.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(4);
+/// With a pause after each: some forty flushes.
+const UNFLUSHED_WRITES: usize = 160;
 /// Openings that are tried on a device that fails by chance before it is replaced.
 const OPENINGS_MAX: usize = 4;
 
@@ -132,16 +138,69 @@ pub fn live_faulty(seed: u64, rules: &[Rule]) -> Struck {
     struck.get()
 }
 
+/// A life in which one flush of the first shard's log fails, and takes with it what it was to make durable. Logs flush by
+/// themselves under an interval only: always, a write is its own flush. From that moment on the shard acknowledges nothing,
+/// though every later flush succeeds: that it does would say nothing of what the first one lost (R3). Whether one failed.
+pub fn live_unflushed(seed: u64, nth: u64) -> bool {
+    let model = Rc::new(Model::new(CALLERS));
+    let device = Device::after(&live(Birth::New, &model, &plan(seed, 5)).disk, seed);
+    let Device { runtimes, faulty, memory, .. } = &device;
+    let options = Options { durability: Durability::Interval(FLUSH_INTERVAL), ..tiny() };
+    let struck = Cell::new(false);
+    device.run(async {
+        let shared: Rc<dyn Disk> = Rc::new(faulty.clone());
+        let store =
+            SimulatedStore::open(runtimes, shared, Path::new(DIR), options, seed).await.expect("opens");
+        let client = store.client().expect("open");
+        let logs = memory.files().into_iter().filter(|file| kind_of(file) == "log");
+        let dirs: BTreeSet<String> =
+            logs.filter_map(|file| Some(file.parent()?.display().to_string())).collect();
+        // The newest incarnation's.
+        let log = dirs.iter().rfind(|dir| dir.ends_with("/0")).expect("the first shard has a log");
+        faulty.add(rule(DiskOp::Sync, log, When::Nth(nth), Fault::Failed));
+        let homes: Vec<([u8; 2], usize)> =
+            (0..16).map(|n| ([b'u', n], shard_of(&store, &[b'u', n]))).collect();
+        for n in 0..UNFLUSHED_WRITES {
+            let (entity, shard) = homes[n % homes.len()];
+            let had_failed = faulty.struck() > 0;
+            let written = client.put(&entity, b"row", &n.to_le_bytes()).await;
+            match written {
+                Ok(_) => assert!(
+                    !(had_failed && shard == 0),
+                    "seed {seed}: a flush failed, and its log acknowledges"
+                ),
+                Err(e) => assert!(faulty.struck() > 0 && is_clear(&e), "seed {seed}: {e}"),
+            }
+            runtimes[0].sleep(FLUSH_INTERVAL / 4).await;
+        }
+        struck.set(faulty.struck() > 0);
+        if struck.get() {
+            assert!(store.shard(0).expect("open").stats().failure.is_some(), "seed {seed}: it says so");
+            faulty.heal();
+            failure_is_final(&store, &client).await;
+        }
+        let _closed = store.close().await;
+    });
+    model.latest_ms.set(runtimes[0].wall_ms().max(model.latest_ms.get()));
+    // What the flush lost is gone, and what is left opens.
+    live(Birth::After(memory, CrashMode::Lose), &model, &plan(seed, 0));
+    struck.get()
+}
+
+fn shard_of(store: &SimulatedStore, entity: &[u8]) -> usize {
+    let mut key = Vec::new();
+    foreshard_engine::key::encode(entity, b"row", &mut key).expect("within limits");
+    usize::from(store.map().home_of(&key).shard.0)
+}
+
 /// A shard whose log failed acknowledges nothing any more, whatever the device does since (R3).
 async fn failure_is_final(store: &SimulatedStore, client: &Client) {
     for n in 0..u8::try_from(SHARDS * 8).expect("few") {
         let entity = [b'f', n];
-        let mut key = Vec::new();
-        foreshard_engine::key::encode(&entity, b"row", &mut key).expect("within limits");
-        let shard = store.map().home_of(&key).shard;
-        let is_failed = store.shard(usize::from(shard.0)).expect("open").stats().failure.is_some();
+        let shard = shard_of(store, &entity);
+        let is_failed = store.shard(shard).expect("open").stats().failure.is_some();
         let written = client.put(&entity, b"row", b"1").await;
-        assert!(!(is_failed && written.is_ok()), "shard {} failed, and acknowledges", shard.0);
+        assert!(!(is_failed && written.is_ok()), "shard {shard} failed, and acknowledges");
     }
 }
 

@@ -5,14 +5,19 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use foreshard_engine::backup::Record;
+use foreshard_engine::backup::record::PartitionRecord;
 use foreshard_engine::entry::Expiry;
 use foreshard_engine::ids::{Epoch, MoveId, PartitionId, Version};
 use foreshard_engine::io::disk::Disk;
 use foreshard_engine::io::memory::{MemoryConfig, MemoryDisk};
 use foreshard_engine::io::virtual_time::VirtualRuntime;
+use foreshard_engine::key::RoutingKey;
+use foreshard_engine::manifest::{State, read_chain};
 use foreshard_engine::segment::footer::Footer;
 use foreshard_engine::segment::index::Index;
 use foreshard_engine::stream::{Opening, Sender};
+use foreshard_engine::superblock::StoreId;
 use foreshard_engine::wal::format::BATCH_HEADER_BYTES;
 use foreshard_engine::wal::{Batch, RowOp, RowSet};
 use foreshard_engine::{Options, SimulatedStore, WriteBatch};
@@ -37,6 +42,7 @@ fn main() {
             segment(&bytes);
         } else if name.starts_with("manifest") {
             manifest(&bytes);
+            backup(&bytes);
         }
     }
     stream();
@@ -176,6 +182,22 @@ fn manifest(mut bytes: &[u8]) {
         bytes = &bytes[used.next_multiple_of(PAGE)..];
     }
     seed("manifest", &edits);
+}
+
+/// A record of a backup with one partition, as this manifest describes it, without the padding after it.
+fn backup(bytes: &[u8]) {
+    let Some(partition) = bytes.get(8..12).and_then(<[u8]>::first_chunk) else { return };
+    let id = PartitionId(u32::from_le_bytes(*partition));
+    let mut state = State::default();
+    for (_, frame) in read_chain(bytes, id).frames {
+        state.apply(frame.edit);
+    }
+    let partitions = vec![PartitionRecord { id, start: RoutingKey(0), state }];
+    let record =
+        Record { store: StoreId([7; 16]), number: 1, created_ms: 2, version: Version(3), partitions };
+    let mut bytes = record.encode();
+    bytes.truncate(bytes.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1));
+    seed("backup", &bytes);
 }
 
 /// The frames without the padding after them, one by one without their headers, and all together.

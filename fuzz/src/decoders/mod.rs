@@ -4,6 +4,7 @@
 //! A fuzzer does not guess checksums. Where a structure carries its own, the target tries the input as it is, then
 //! with the checksum put right, so that what lies behind the check is reached.
 
+pub mod backup;
 pub mod manifest;
 pub mod resp;
 pub mod segment;

@@ -1,5 +1,5 @@
 //! Redis commands against a naive model of keys: a store in virtual time, several shards and partitions, with flushes,
-//! reopenings and time that passes.
+//! reopenings and time that passes. Several callers, each of whom may have begun a transaction (`transactions`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,11 +14,14 @@ use foreshard_engine::io::virtual_time::VirtualRuntime;
 use foreshard_engine::{Options, SimulatedStore};
 
 use super::trace;
+use super::transactions::{Callers, Touches};
 
 const OPERATIONS_MAX: u32 = 400;
 const SHARDS_MAX: usize = 3;
 /// No command takes as long, in virtual time.
 const COMMAND_MS_MAX: u64 = 500;
+/// An expiry that no run comes by: the year 2100.
+const FAR_MS: u64 = 4_102_444_800_000;
 
 /// Two of one entity, one that needs escaping, one that is empty.
 const KEYS: [&[u8]; 6] = [b"a", b"b", b"{t}1", b"{t}2", b"x\0{y}", b""];
@@ -26,17 +29,20 @@ const FIELDS: [&[u8]; 4] = [b"f", b"g", b"", b"\0\xff"];
 const VALUES: [&[u8]; 6] = [b"", b"1", b"-7", b"text", b"9223372036854775807", &[0xff; 700]];
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Value {
+pub(super) enum Value {
     String(Vec<u8>),
     Hash(BTreeMap<Vec<u8>, Vec<u8>>),
 }
 
-/// Keys, each with the time at which it is gone.
+/// What a key holds, and the time at which it is gone.
+pub(super) type Held = (Value, Option<u64>);
+
+/// Keys, and how often each was touched.
 #[derive(Default, Debug)]
-struct Model(BTreeMap<Vec<u8>, (Value, Option<u64>)>);
+pub(super) struct Model(BTreeMap<Vec<u8>, Held>, Touches);
 
 /// What a command should answer.
-enum Answer {
+pub(super) enum Answer {
     Is(Vec<u8>),
     /// Elements in any order, in groups of so many.
     Unordered(usize, Vec<Vec<u8>>),
@@ -51,9 +57,10 @@ pub fn run(data: &[u8]) {
     let disk: Rc<dyn Disk> = Rc::new(MemoryDisk::new(&runtimes[0], 3, MemoryConfig::default()));
     world.block_on(async {
         let mut store = Some(open(&runtimes, &disk).await);
-        let mut model = Model::default();
+        let (mut model, mut callers) = (Model::default(), Callers::default());
         for _ in 0..OPERATIONS_MAX {
-            match operation(&mut input, &mut store, &mut model, &runtimes, &disk).await {
+            let of = (&mut model, &mut callers);
+            match operation(&mut input, &mut store, of, &runtimes, &disk).await {
                 Ok(true) => {}
                 Ok(false) | Err(_) => break,
             }
@@ -80,7 +87,7 @@ async fn open(runtimes: &[Runtime], disk: &Rc<dyn Disk>) -> SimulatedStore {
 async fn operation(
     input: &mut Unstructured<'_>,
     slot: &mut Option<SimulatedStore>,
-    model: &mut Model,
+    (model, callers): (&mut Model, &mut Callers),
     runtimes: &[Runtime],
     disk: &Rc<dyn Disk>,
 ) -> Result<bool> {
@@ -94,6 +101,8 @@ async fn operation(
         2 => {
             slot.take().expect("always open between operations").close().await.expect("closes");
             *slot = Some(open(runtimes, disk).await);
+            // Connections do not outlive the server.
+            *callers = Callers::default();
         }
         _ => {
             // A command takes virtual time: none may expire while it runs.
@@ -102,34 +111,22 @@ async fn operation(
                 runtimes[0].sleep(Duration::from_millis(COMMAND_MS_MAX)).await;
                 model.expire(runtimes[0].wall_ms());
             }
-            let line = command(input, runtimes[0].wall_ms())?;
+            let caller = callers.choose(input)?;
+            let line = command(input, runtimes[0].wall_ms(), callers.is_queueing(caller))?;
             let words: Vec<&[u8]> = line.iter().map(Vec::as_slice).collect();
-            let shard = store.shard(input.int_in_range(0..=runtimes.len() - 1)?).expect("open");
+            let shard = store.shard(caller % runtimes.len()).expect("open");
             let now_ms = shard.runtime().wall_ms();
             model.expire(now_ms);
-            let got = foreshard_net::execute(&shard, &words).await.expect("no fault was made");
+            let got = callers.execute(caller, &shard, &words).await;
             let shown = || line.iter().map(|w| w.escape_ascii().to_string()).collect::<Vec<_>>().join(" ");
-            trace(|| format!("{now_ms}: {} -> {}", shown(), got.escape_ascii()));
-            match model.run(&words) {
-                Answer::Is(want) => assert_eq!(got, want, "{}: {}", shown(), got.escape_ascii()),
-                Answer::Unordered(group, mut want) => {
-                    let mut elements = elements(&got);
-                    let sort = |all: &mut Vec<Vec<u8>>| {
-                        let mut groups: Vec<Vec<Vec<u8>>> = all.chunks(group).map(<[_]>::to_vec).collect();
-                        groups.sort();
-                        *all = groups.concat();
-                    };
-                    sort(&mut elements);
-                    sort(&mut want);
-                    assert_eq!(elements, want, "{}", shown());
-                }
-            }
+            trace(|| format!("{now_ms}: {caller}: {} -> {}", shown(), got.escape_ascii()));
+            callers.judge((caller, now_ms), model, &words, &got);
         }
     }
     Ok(true)
 }
 
-fn command(input: &mut Unstructured<'_>, now_ms: u64) -> Result<Vec<Vec<u8>>> {
+fn command(input: &mut Unstructured<'_>, now_ms: u64, is_queued: bool) -> Result<Vec<Vec<u8>>> {
     let mut line: Vec<Vec<u8>> = Vec::new();
     let shapes = [
         "SET k v",
@@ -174,6 +171,14 @@ fn command(input: &mut Unstructured<'_>, now_ms: u64) -> Result<Vec<Vec<u8>>> {
         "KEYS *",
         "DBSIZE",
         "FLUSHALL",
+        "MULTI",
+        "MULTI",
+        "EXEC",
+        "EXEC",
+        "DISCARD",
+        "WATCH k",
+        "WATCH k k",
+        "UNWATCH",
     ];
     let shape = *input.choose(&shapes)?;
     for word in shape.split(' ') {
@@ -183,11 +188,33 @@ fn command(input: &mut Unstructured<'_>, now_ms: u64) -> Result<Vec<Vec<u8>>> {
             "f" => input.choose(&FIELDS)?.to_vec(),
             "n" => input.int_in_range(-9..=9_i64)?.to_string().into_bytes(),
             "o" => input.int_in_range(0..=20_i64)?.to_string().into_bytes(),
+            // What is queued may run later: not at a time that could be on either side of it.
+            "t" if is_queued => (*input.choose(&[1, FAR_MS])?).to_string().into_bytes(),
             "t" => (now_ms + input.int_in_range(0..=4000)? - 1000).to_string().into_bytes(),
             _ => word.as_bytes().to_vec(),
         });
     }
     Ok(line)
+}
+
+impl Answer {
+    /// Whether `got` is this answer.
+    pub(super) fn check(self, got: &[u8], shown: impl Fn() -> String) {
+        match self {
+            Self::Is(want) => assert_eq!(got, want, "{}: {}", shown(), got.escape_ascii()),
+            Self::Unordered(group, mut want) => {
+                let mut elements = elements(got);
+                let sort = |all: &mut Vec<Vec<u8>>| {
+                    let mut groups: Vec<Vec<Vec<u8>>> = all.chunks(group).map(<[_]>::to_vec).collect();
+                    groups.sort();
+                    *all = groups.concat();
+                };
+                sort(&mut elements);
+                sort(&mut want);
+                assert_eq!(elements, want, "{}", shown());
+            }
+        }
+    }
 }
 
 /// The elements of an array of strings.
@@ -205,12 +232,12 @@ fn elements(reply: &[u8]) -> Vec<Vec<u8>> {
     elements
 }
 
-fn line_of(reply: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn line_of(reply: &[u8]) -> (&[u8], &[u8]) {
     let end = reply.iter().position(|&b| b == b'\r').expect("a line");
     (&reply[..end], &reply[end + 2..])
 }
 
-fn number(text: &[u8]) -> Option<i64> {
+pub(super) fn number(text: &[u8]) -> Option<i64> {
     let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     (number.to_string().as_bytes() == text).then_some(number)
 }
@@ -226,7 +253,7 @@ fn integer(n: impl TryInto<i64>) -> Answer {
     Answer::Is(format!(":{}\r\n", n.try_into().unwrap_or(i64::MAX)).into_bytes())
 }
 
-fn told(text: &str) -> Answer {
+pub(super) fn told(text: &str) -> Answer {
     Answer::Is(format!("{text}\r\n").into_bytes())
 }
 
@@ -239,7 +266,7 @@ impl Model {
         self.0.values().any(|(_, expiry)| expiry.is_some_and(|expiry| expiry <= then_ms))
     }
 
-    fn expire(&mut self, now_ms: u64) {
+    pub(super) fn expire(&mut self, now_ms: u64) {
         self.0.retain(|_, (_, expiry)| expiry.is_none_or(|expiry| expiry > now_ms));
     }
 
@@ -276,7 +303,13 @@ impl Model {
         }
     }
 
-    fn run(&mut self, line: &[&[u8]]) -> Answer {
+    /// What a key holds, and how often it was touched.
+    pub(super) fn look(&self, key: &[u8]) -> (Option<Held>, (u64, u64)) {
+        (self.0.get(key).cloned(), self.1.of(key))
+    }
+
+    pub(super) fn run(&mut self, line: &[&[u8]]) -> Answer {
+        self.1.note(line);
         let name = String::from_utf8_lossy(line[0]).into_owned();
         let answer =
             if name.starts_with('H') { self.run_hash(&name, line) } else { self.run_string(&name, line) };

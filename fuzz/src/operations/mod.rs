@@ -6,6 +6,7 @@ pub mod memtable;
 pub mod retention;
 pub mod rows;
 pub mod segment;
+mod transactions;
 
 /// Prints what a target does, for who reads a finding: `FUZZ_TRACE=1`.
 fn trace(what: impl FnOnce() -> String) {

@@ -153,7 +153,8 @@ impl OwnedArgs {
     /// A copy of `args`.
     #[must_use]
     pub fn of(args: Args<'_>) -> Self {
-        let mut owned = Self::default();
+        let bytes = args.from(0).map(<[u8]>::len).sum();
+        let mut owned = Self { source: Vec::with_capacity(bytes), spans: Vec::with_capacity(args.len()) };
         args.from(0).for_each(|arg| owned.push(arg));
         owned
     }
@@ -172,8 +173,8 @@ impl OwnedArgs {
 
     /// Bytes it holds on to.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.source.len() + self.spans.len() * size_of::<Span>()
+    pub const fn bytes(&self) -> usize {
+        self.source.capacity() + self.spans.capacity() * size_of::<Span>()
     }
 }
 
@@ -310,6 +311,12 @@ impl Decoder {
             self.spans = kept(std::mem::take(&mut self.spans), bytes_max);
             self.unquoted = kept(std::mem::take(&mut self.unquoted), bytes_max);
         }
+    }
+
+    /// Bytes it holds on to.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>() + self.unquoted.capacity()
     }
 
     fn begin(&mut self, is_inline: bool) {

@@ -74,6 +74,8 @@ impl<'a> Reply<'a> {
             return;
         }
         self.head(b'$', bytes.len());
+        // With its end: two bytes more shall not double a buffer of megabytes.
+        self.out.reserve(bytes.len() + 2);
         self.out.extend_from_slice(bytes);
         self.out.extend_from_slice(b"\r\n");
     }

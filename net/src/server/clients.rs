@@ -36,8 +36,19 @@ pub(crate) struct Client {
     pub(crate) held_bytes: Cell<usize>,
     /// Whether it has commands under way.
     pub(crate) is_busy: Cell<bool>,
-    /// To be closed once its replies are sent.
-    pub(crate) is_closing: Cell<bool>,
+    /// How its connection is to end, if it is.
+    pub(crate) ending: Cell<Option<Ending>>,
+}
+
+/// How a client's connection ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    /// Once its replies are sent: it reads them, and then that there are no more.
+    AfterReplies,
+    /// The same, but a peer that sends on is reset: it is one that makes the server hold too much.
+    AfterRefusal,
+    /// At once. Where it is not read from, or holds too much, it is reset.
+    Now,
 }
 
 /// Which clients CLIENT KILL or CLIENT LIST means.
@@ -75,7 +86,7 @@ impl Client {
             output_bytes: Cell::new(0),
             held_bytes: Cell::new(0),
             is_busy: Cell::new(false),
-            is_closing: Cell::new(false),
+            ending: Cell::new(None),
         }
     }
 
@@ -95,11 +106,41 @@ impl Client {
         Ok(())
     }
 
-    /// Closes it: at once, or when it has its replies.
-    pub(crate) fn kill(&self, after_reply: bool) {
-        self.is_closing.set(true);
-        if !after_reply {
+    /// Whether it is to be closed.
+    pub(crate) const fn is_closing(&self) -> bool {
+        self.ending.get().is_some()
+    }
+
+    /// Whether nothing is sent to it any more.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.ending.get() == Some(Ending::Now)
+    }
+
+    /// Closes it when it has its replies.
+    pub(crate) fn close_after_replies(&self) {
+        if !self.is_closing() {
+            self.ending.set(Some(Ending::AfterReplies));
+        }
+    }
+
+    /// Closes it at once.
+    pub(crate) fn kill(&self) {
+        self.ending.set(Some(Ending::Now));
+        if self.is_busy.get() {
+            // It is not read from while it is: see `Connection::reset`.
+            self.connection.reset();
+        } else {
             self.connection.shutdown();
+        }
+    }
+
+    /// Closes it because it holds too much: at once, unless it is the one that is being told so.
+    pub(crate) fn evict(&self, is_told: bool) {
+        if is_told {
+            self.ending.set(Some(Ending::AfterRefusal));
+        } else {
+            self.ending.set(Some(Ending::Now));
+            self.connection.reset();
         }
     }
 
@@ -115,7 +156,7 @@ impl Client {
         if self.no_touch.get() {
             flags.push('T');
         }
-        if self.is_closing.get() {
+        if self.is_closing() {
             flags.push('c');
         }
         if flags.is_empty() {

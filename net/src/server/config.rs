@@ -23,7 +23,7 @@ pub struct Config {
     /// What CONFIG SET may raise that to: what the process has descriptors for.
     pub maxclients_most: usize,
     /// Bytes that all clients together may make the server hold: commands that are not complete, replies that are not
-    /// read. Where they hold more, those that hold most are closed. 0: no limit.
+    /// read, as their buffers are allocated. Where they hold more, those that hold most are closed. 0: no limit.
     pub maxmemory_clients: usize,
     /// A connection that is silent for so many seconds is closed; 0: never.
     pub timeout: u64,

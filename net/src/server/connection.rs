@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! - no byte is sent before what it tells is committed;
-//! - input kept is at most one command and one receive; output kept is at most [`OUTPUT_BYTES`] and one reply.
+//! - input kept is at most one command and one receive, in a buffer a quarter larger; output kept is at most [`OUTPUT_BYTES`] and one reply.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,12 +15,13 @@ use foreshard_engine::Shard;
 use foreshard_engine::io::ring::Connection;
 use foreshard_engine::io::runtime::Runtime;
 
-use super::clients::Client;
+use super::clients::{Client, Ending};
 use super::config::LIMITS;
 use super::front::Place;
 use super::round::End;
 use super::session::Session;
 use super::stats::add;
+use crate::command::session::transactions::Begun;
 use crate::resp::decode::kept;
 use crate::resp::{Decoder, Limits, Reply};
 
@@ -46,7 +47,7 @@ pub(crate) async fn serve(place: Place, shard: Rc<Shard>, connection: Rc<Connect
         // Otherwise the client has gone, in one way or the other: nobody is there to be told.
         let Ok(Some(received)) = loops.connection.receive().await else { break };
         add(&front.stats.bytes_in, received.len() as u64);
-        loops.input.extend_from_slice(&received);
+        append(&mut loops.input, &received);
         drop(received);
         client.is_busy.set(true);
         let now = shard.runtime().now();
@@ -59,20 +60,51 @@ pub(crate) async fn serve(place: Place, shard: Rc<Shard>, connection: Rc<Connect
         if !std::mem::take(&mut loops.has_sent) {
             shard.runtime().yield_now().await;
         }
-        if !goes_on || client.is_closing.get() || front.is_stopping() {
-            linger(&loops.connection, shard.runtime()).await;
+        if !goes_on || client.is_closing() || front.is_stopping() {
+            end(&loops.connection, client.ending.get(), shard.runtime()).await;
             break;
         }
     }
     drop(place);
 }
 
+async fn end(connection: &Connection, ending: Option<Ending>, runtime: &Runtime) {
+    match ending {
+        None | Some(Ending::AfterReplies) => {
+            linger(connection, runtime).await;
+        }
+        Some(Ending::AfterRefusal) => {
+            if !linger(connection, runtime).await {
+                connection.reset();
+            }
+        }
+        // Shut down in both directions: nothing is told, and what was sent is not looked at.
+        Some(Ending::Now) => {}
+    }
+}
+
 /// Ends a connection so that the peer can read what it was told last: one that is closed with bytes unread is reset, and
-/// the peer loses what it has not read either. So what still comes is received, and thrown away.
-pub(super) async fn linger(connection: &Connection, runtime: &Runtime) {
+/// the peer loses what it has not read either. So what still comes is received, and thrown away. Whether the peer has
+/// ended it too.
+pub(super) async fn linger(connection: &Connection, runtime: &Runtime) -> bool {
     connection.finish();
-    let throw_away = async { while matches!(connection.receive().await, Ok(Some(_))) {} };
-    futures_lite::future::or(throw_away, runtime.sleep(LINGER)).await;
+    let throw_away = async {
+        while matches!(connection.receive().await, Ok(Some(_))) {}
+        true
+    };
+    let patience = async {
+        runtime.sleep(LINGER).await;
+        false
+    };
+    futures_lite::future::or(throw_away, patience).await
+}
+
+/// Appends to a buffer that grows by a quarter at a time: a command of 64 MiB shall not take 128.
+fn append(buffer: &mut Vec<u8>, bytes: &[u8]) {
+    if buffer.capacity() - buffer.len() < bytes.len() {
+        buffer.reserve_exact(bytes.len().max(buffer.len() / 4));
+    }
+    buffer.extend_from_slice(bytes);
 }
 
 /// One connection's parts.
@@ -121,15 +153,17 @@ impl Loop {
             }
         }
         self.input.drain(..done);
-        let goes_on = self.flush().await && self.may_stay().await;
+        let goes_on = self.flush().await;
         self.release();
-        goes_on
+        goes_on && self.may_stay().await
     }
 
     /// Gives up memory that long commands and replies took.
     fn release(&mut self) {
         if self.input.is_empty() {
             self.input = kept(std::mem::take(&mut self.input), KEPT_BYTES);
+        } else if self.input.capacity() > KEPT_BYTES.max(2 * self.input.len()) {
+            self.input.shrink_to_fit();
         }
         self.output = kept(std::mem::take(&mut self.output), KEPT_BYTES);
         self.decoder.release(KEPT_BYTES);
@@ -138,27 +172,36 @@ impl Loop {
 
     /// Counts what is held for the client; false when that is too much, which it was told.
     async fn may_stay(&mut self) -> bool {
-        let held = self.input.len() + self.output.len() + self.session.held_bytes();
+        let buffers = self.input.capacity() + self.output.capacity() + self.decoder.held_bytes();
+        let held = buffers + self.session.held_bytes();
         let front = self.session.front();
         if front.may_hold(self.session.client(), held) {
             return true;
         }
         let most = front.config.borrow().maxmemory_clients;
-        self.output.clear();
+        // What it held is free before it is told: it may never read that.
+        (self.input, self.output, self.decoder) = (Vec::new(), Vec::new(), Decoder::default());
+        self.session.begun = Begun::default();
         let text =
             format!("ERR clients hold more than {most} bytes (maxmemory-clients), and this one most of all");
         Reply::new(&mut self.output, self.session.protocol()).error(&text);
-        self.send().await;
+        let runtime = self.session.shard().runtime().clone();
+        let patience = async {
+            runtime.sleep(LINGER).await;
+            false
+        };
+        futures_lite::future::or(self.send(), patience).await;
         false
     }
 
     /// Sends the replies once what they tell is committed; false when the connection broke.
     async fn flush(&mut self) -> bool {
-        self.session.settle(&mut self.output).await;
-        if self.output.is_empty() {
-            return true;
+        // Counted before anything is waited for.
+        if !self.may_stay().await {
+            return false;
         }
-        self.may_stay().await && self.send().await
+        self.session.settle(&mut self.output).await;
+        self.output.is_empty() || self.send().await
     }
 
     async fn send(&mut self) -> bool {

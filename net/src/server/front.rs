@@ -15,6 +15,7 @@ use foreshard_engine::{Result, Shard};
 
 use super::clients::Client;
 use super::config::Config;
+use super::holdings::Building;
 use super::round::Round;
 use super::stats::{Stats, add};
 use super::{connection, sweeper};
@@ -41,6 +42,7 @@ pub(crate) struct Front {
     pub(crate) config: RefCell<Config>,
     pub(crate) clients: RefCell<BTreeMap<u64, Rc<Client>>>,
     pub(crate) stats: Stats,
+    pub(super) building: Building,
     rounds: RefCell<Vec<Round>>,
     next_client: Cell<u64>,
     /// Connections that are being told that they may not come.
@@ -73,6 +75,7 @@ impl Front {
             config: RefCell::new(Config { listen: address, ..config }),
             clients: RefCell::default(),
             stats: Stats::default(),
+            building: Building::default(),
             rounds: RefCell::default(),
             next_client: Cell::new(1 + u64::from(shard.id().0)),
             refused: Cell::new(0),
@@ -104,12 +107,12 @@ impl Front {
     /// Closes all connections, the busy ones once they have their replies or `patience` is over.
     pub(crate) async fn drain(&self, runtime: &Runtime, patience: Duration) {
         let deadline = runtime.now().after(patience);
-        self.each(|client| client.kill(client.is_busy.get()));
+        self.each(|client| if client.is_busy.get() { client.close_after_replies() } else { client.kill() });
         while !self.clients.borrow().is_empty() && runtime.now() < deadline {
             let left = self.left.changed();
             futures_lite::future::or(left, runtime.sleep_until(deadline)).await;
         }
-        self.each(|client| client.kill(false));
+        self.each(|client| client.kill());
     }
 
     /// Looks at every client.
@@ -218,7 +221,7 @@ async fn end_silence(front: std::rc::Weak<Front>, runtime: Runtime) {
             let now = runtime.now();
             front.each(|client| {
                 if !client.is_busy.get() && now.since(client.seen.get()) > Duration::from_secs(timeout) {
-                    client.kill(false);
+                    client.kill();
                 }
             });
         }

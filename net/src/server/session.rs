@@ -13,6 +13,7 @@ use foreshard_engine::{Error, Op, Shard, Ticket};
 
 use super::clients::Client;
 use super::front::Front;
+use super::holdings::Room;
 use super::round::Decoded;
 use super::route;
 use super::stats::{Slow, add};
@@ -242,6 +243,23 @@ impl Session {
     }
 
     async fn run(
+        &mut self,
+        command: &'static Command,
+        args: Args<'_>,
+        is_last: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let room = Room::of(&self.front, command.id).await;
+        if self.client.is_cut() {
+            return Err(Fault::text("ERR this connection is closed"));
+        }
+        let mark = out.len();
+        let result = self.run_it(command, args, is_last, out).await;
+        room.built(out.len().saturating_sub(mark));
+        result
+    }
+
+    async fn run_it(
         &mut self,
         command: &'static Command,
         args: Args<'_>,

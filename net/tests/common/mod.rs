@@ -37,9 +37,16 @@ impl Node {
     }
 
     pub(crate) fn start_in(dir: tempfile::TempDir, options: Options, config: Config) -> Self {
+        Self::start_with("127.0.0.1:0".parse().unwrap(), dir, options, config)
+    }
+
+    pub(crate) fn start_at(listen: SocketAddr, options: Options, config: Config) -> Self {
+        Self::start_with(listen, tempfile::tempdir().unwrap(), options, config)
+    }
+
+    fn start_with(listen: SocketAddr, dir: tempfile::TempDir, options: Options, config: Config) -> Self {
         let shards = options.shards;
         let store = Store::open(dir.path().join("store"), options).unwrap();
-        let listen: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let server = Server::start(&store, shards, Config { listen, ..config }).unwrap();
         Self { server, store: Some(store), dir }
     }

@@ -2,6 +2,7 @@
 //!
 //! The main thread opens the store and waits for a signal; shards and the admin endpoint have threads of their own.
 
+mod allocator;
 mod descriptors;
 mod settings;
 
@@ -28,6 +29,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         std::io::stdout().write_all(text.as_bytes()).map_err(|_closed| Failure::Closed)?;
         return Ok(());
     }
+    // Before there is any thread or file.
+    allocator::settle();
     // From here on a signal is kept until somebody looks.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| told(&e))?;
     let options = settings.options()?;

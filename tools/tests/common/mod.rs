@@ -81,11 +81,16 @@ impl Sample {
         all.into_iter().next_back().expect("rows were flushed")
     }
 
-    /// Flips a bit.
+    /// Flips a byte's lowest bit.
     pub(crate) fn flip(&self, path: &Path, offset: u64) {
+        self.flip_bit(path, offset, 0);
+    }
+
+    /// Flips a bit.
+    pub(crate) fn flip_bit(&self, path: &Path, offset: u64, bit: u8) {
         let mut bytes = std::fs::read(path).unwrap();
         let at = usize::try_from(offset).unwrap();
-        bytes[at] ^= 1;
+        bytes[at] ^= 1 << bit;
         std::fs::write(path, bytes).unwrap();
     }
 

@@ -245,6 +245,17 @@ impl Connection {
         let _ = rustix::net::shutdown(self.fd.borrow(), Shutdown::Both);
     }
 
+    /// Ends the connection as [`Connection::shutdown`] does, and has its closing reset it.
+    ///
+    /// For a peer that was not read from: its window is shut. Once the connection is shut down for reading the kernel never
+    /// opens that window again, and where nothing is left unread it resets nothing either, so that the peer would probe
+    /// until the kernel forgets the connection, a minute later. What was not sent is thrown away.
+    pub fn reset(&self) {
+        // Refused by nothing that is a socket; what it saves is a minute of the peer's.
+        let _ = sockopt::set_socket_linger(self.fd.borrow(), Some(Duration::ZERO));
+        self.shutdown();
+    }
+
     /// Sends no more: the peer is told after what was sent.
     pub fn finish(&self) {
         // As above.

@@ -140,7 +140,7 @@ async fn kill(session: &mut Session, args: Args<'_>, out: &mut Vec<u8>) -> Resul
             if filter.admits(client) {
                 killed = (killed.0 + 1, killed.1 || client.id == me);
                 if client.id != me {
-                    client.kill(false);
+                    client.kill();
                 }
             }
         });

@@ -57,6 +57,8 @@ impl Watches {
 
 /// Bytes of commands that one transaction queues: what its writes may take, several times over.
 const QUEUED_BYTES_MAX: usize = 64 << 20;
+/// What a queued command takes besides its arguments' bytes: its place in a list that doubles, two allocations.
+const QUEUED_OVERHEAD: usize = 2 * size_of::<(&Command, OwnedArgs)>() + 2 * 16;
 /// Keys that one client watches.
 const WATCHED_MAX: usize = 1 << 16;
 
@@ -64,7 +66,7 @@ impl Multi {
     /// Queues a command.
     fn queue(&mut self, command: &'static Command, args: Args<'_>) -> Result<()> {
         let args = OwnedArgs::of(args);
-        self.bytes += args.bytes();
+        self.bytes += args.bytes() + QUEUED_OVERHEAD;
         if self.bytes > QUEUED_BYTES_MAX {
             self.is_broken = true;
             (self.queued, self.bytes) = (Vec::new(), 0);

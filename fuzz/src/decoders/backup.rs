@@ -1,0 +1,26 @@
+//! The record of a backup: which segments it is made of.
+
+use foreshard_engine::backup::Record;
+
+use super::resealed;
+use crate::memory::bounded;
+
+const CHECKSUM_AT: usize = 12;
+const BLOCK_BYTES: usize = 4096;
+
+/// Tries the input as a record; and in whole blocks, as records are, with its checksum put right.
+pub fn record(data: &[u8]) {
+    decode(data);
+    let mut blocks = data.to_vec();
+    blocks.resize(data.len().next_multiple_of(BLOCK_BYTES), 0);
+    if let Some(sealed) = resealed(&blocks, CHECKSUM_AT, blocks.len()) {
+        decode(&sealed);
+    }
+}
+
+fn decode(bytes: &[u8]) {
+    // A segment takes some hundred bytes on disk, and its keys are allocated; a partition is a few times its 16 bytes, in a
+    // list that doubles.
+    let Ok(record) = bounded(64 * bytes.len() + 1024, || Record::decode(bytes)) else { return };
+    assert_eq!(record.encode(), bytes, "a record has one encoding");
+}
