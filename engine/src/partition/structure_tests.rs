@@ -62,7 +62,7 @@ fn number(value: &[u8]) -> u64 {
 impl World {
     async fn open(store: &SimulatedStore, rng: fastrand::Rng, model: Model) -> Self {
         let shard = store.shard(0).unwrap();
-        let partitions: Vec<_> = shard.partitions().map(Rc::clone).collect();
+        let partitions: Vec<_> = shard.partitions().collect();
         let partitions = partitions.try_into().unwrap();
         let mut world = Self { shard, partitions, rng, model, written: 0 };
         world.check().await;

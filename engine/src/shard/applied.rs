@@ -10,7 +10,6 @@
 //! since; otherwise nothing happens and the caller commits a [`crate::Transaction`], which validates row by row.
 
 use std::cell::Ref;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Shard;
@@ -91,7 +90,7 @@ impl Shard {
         let work = owned.partition.observe(key, Version::MAX, counted);
         let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
         let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
-        self.count(owned, entity, key, &load, result.is_err());
+        self.count(&owned, entity, key, &load, result.is_err());
         result
     }
 
@@ -105,7 +104,7 @@ impl Shard {
         let work = self.apply(&owned.partition, std::slice::from_ref(op));
         let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
         let load = Load { writes: 1, bytes_in: op.payload_bytes(), service_nanos, ..Load::default() };
-        self.count(owned, entity, op.key(), &load, result.is_err());
+        self.count(&owned, entity, op.key(), &load, result.is_err());
         result
     }
 
@@ -152,7 +151,7 @@ impl Shard {
         let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
         if let Some(first) = ops.first() {
             let load = Load { writes: ops.len() as u64, bytes_in: payload, service_nanos, ..Load::default() };
-            self.count(owned, entity, first.key(), &load, result.is_err());
+            self.count(&owned, entity, first.key(), &load, result.is_err());
         }
         result.map(Some)
     }
@@ -174,7 +173,7 @@ impl Shard {
     /// # Errors
     /// [`Error::Misuse`] when the partition is not here; [`Error::Stopped`] when a transaction there is in doubt.
     pub async fn moment(&self, home: Home) -> Result<Moment> {
-        let partition = Rc::clone(self.partition(home)?);
+        let partition = self.partition(home)?;
         // The version of a long batch being built is given out already.
         partition.unlocked.until(|| !partition.gate.get()).await;
         let version = partition.version();
@@ -235,7 +234,7 @@ impl Shard {
             page.as_ref().map_or(0, |(page, _)| page.rows.iter().map(|r| r.value.len() as u64).sum());
         let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
         let entity = crate::key::decode(start).map(|(entity, _)| entity).unwrap_or_default();
-        self.count(owned, &entity, start, &load, page.is_err());
+        self.count(&owned, &entity, start, &load, page.is_err());
         page
     }
 }

@@ -50,7 +50,8 @@ use crate::transaction::Transaction;
 pub struct Shard {
     id: ShardId,
     pub(crate) common: Rc<Common>,
-    partitions: BTreeMap<PartitionId, Owned>,
+    /// Those that this shard serves; they come and go.
+    partitions: RefCell<BTreeMap<PartitionId, Rc<Owned>>>,
     map: RefCell<Arc<Image>>,
     /// To the other shards, by number; none to itself.
     links: OnceCell<Vec<Option<Link>>>,
@@ -90,7 +91,7 @@ pub(crate) struct Owned {
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) incarnation: Incarnation,
-    pub(crate) partitions: BTreeMap<PartitionId, Owned>,
+    pub(crate) partitions: BTreeMap<PartitionId, Rc<Owned>>,
     pub(crate) counters: Counters,
     pub(crate) space: Space,
     pub(crate) net: Option<NetSource>,
@@ -103,7 +104,7 @@ impl Shard {
         Self {
             id,
             common,
-            partitions: parts.partitions,
+            partitions: RefCell::new(parts.partitions),
             map: RefCell::new(map),
             links: OnceCell::new(),
             counters: RefCell::new(parts.counters),
@@ -169,7 +170,7 @@ impl Shard {
         let work = owned.partition.get(&key, Version::MAX, counted);
         let (result, service_nanos) = self.meter.run(self.runtime(), work).await;
         let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
-        self.count(owned, entity, &key, &load, result.is_err());
+        self.count(&owned, entity, &key, &load, result.is_err());
         self.give_back(key);
         result
     }
@@ -278,7 +279,7 @@ impl Shard {
             let (page, service_nanos) = shard.meter.run(shard.runtime(), work).await;
             let bytes_out = page.as_ref().map_or(0, |p| p.rows.iter().map(|r| r.value.len() as u64).sum());
             let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
-            shard.count(owned, &name, &start, &load, page.is_err());
+            shard.count(&owned, &name, &start, &load, page.is_err());
             page
         })
         .await
@@ -294,7 +295,7 @@ impl Shard {
             let bytes_out = found.as_ref().map_or(0, |r| r.as_ref().map_or(0, |r| r.value.len() as u64));
             let load = Load { reads: 1, bytes_out, service_nanos, ..Load::default() };
             let entity = key::decode(&key).map(|(entity, _)| entity).unwrap_or_default();
-            shard.count(owned, &entity, &key, &load, found.is_err());
+            shard.count(&owned, &entity, &key, &load, found.is_err());
             found
         })
         .await
@@ -311,7 +312,7 @@ impl Shard {
     /// Keeps what a reader at `version` can see as long as `alive` lives; every later write is newer. Runs behind a
     /// fence.
     pub(crate) fn hold(&self, version: Version, alive: Weak<()>) {
-        let hold = |partition: &Rc<Partition>| {
+        let hold = |partition: Rc<Partition>| {
             partition.lift(version);
             partition.snapshots.hold(version)
         };
@@ -376,23 +377,29 @@ impl Shard {
         assert!(self.links.set(links).is_ok(), "a shard is connected once");
     }
 
-    pub(crate) fn partitions(&self) -> impl Iterator<Item = &Rc<Partition>> {
-        self.partitions.values().map(|owned| &owned.partition)
+    /// The partitions that are here at this moment.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = Rc<Partition>> + use<> {
+        let here: Vec<_> = self.partitions.borrow().values().map(|o| Rc::clone(&o.partition)).collect();
+        here.into_iter()
     }
 
     /// A partition this shard owns.
-    fn partition(&self, home: Home) -> Result<&Rc<Partition>> {
-        self.owned(home).map(|owned| &owned.partition)
+    fn partition(&self, home: Home) -> Result<Rc<Partition>> {
+        self.owned(home).map(|owned| Rc::clone(&owned.partition))
     }
 
-    fn owned(&self, home: Home) -> Result<&Owned> {
+    fn owned(&self, home: Home) -> Result<Rc<Owned>> {
         self.local(home).ok_or_else(|| {
             Error::misuse(format!("partition {} is not on shard {}", home.partition, self.id.0))
         })
     }
 
-    fn local(&self, home: Home) -> Option<&Owned> {
-        if home.shard == self.id { self.partitions.get(&home.partition) } else { None }
+    fn local(&self, home: Home) -> Option<Rc<Owned>> {
+        if home.shard == self.id {
+            self.partitions.borrow().get(&home.partition).map(Rc::clone)
+        } else {
+            None
+        }
     }
 
     fn storage_key(&self, entity: &[u8], row: &[u8]) -> Result<Vec<u8>> {

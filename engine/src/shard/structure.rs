@@ -2,11 +2,14 @@
 
 use std::rc::Rc;
 
-use super::Shard;
+use super::{Owned, Shard};
 use crate::error::Result;
-use crate::partition::Partition;
+use crate::ids::{EditNumber, PartitionId};
 use crate::partition::ingest::Ingest;
+use crate::partition::open::dir_of;
+use crate::partition::{Partition, carve};
 use crate::segment::KeyRanges;
+use crate::store::open::assigned;
 
 impl Shard {
     /// Takes everything of `keys` out of a partition, durably. Nothing of them is written any more, but for range
@@ -46,6 +49,46 @@ impl Shard {
         self.clean_up(partition, changed);
         self.look();
         Ok(())
+    }
+
+    /// Opens partition `id`, which the table as this shard knows it places here, and serves it from then on.
+    ///
+    /// # Errors
+    /// As [`Partition::open`]; the log's.
+    pub(crate) async fn adopt(self: &Rc<Self>, id: PartitionId) -> Result<()> {
+        // Whoever made or closed it did so in this life of the store: nothing of its manifest is in doubt.
+        let common = Rc::clone(&self.common);
+        let opened = Partition::open(common, &self.common.dir, id, EditNumber::default()).await?;
+        let partition = Rc::new(opened);
+        let changes = partition.restrict(&assigned(&self.map(), id)).await?;
+        self.common.wal().witness(id, partition.manifest.last())?;
+        let slot = self.counters.borrow_mut().open_partition(id);
+        let before = self
+            .partitions
+            .borrow_mut()
+            .insert(id, Rc::new(Owned { partition: Rc::clone(&partition), slot }));
+        assert!(before.is_none(), "partition {id} is here already");
+        changes.into_iter().for_each(|changed| self.clean_up(&partition, changed));
+        self.look();
+        Ok(())
+    }
+
+    /// Serves a partition no longer. Returns when nothing here touches its files any more. What was logged of it before is
+    /// in segments: it was closed.
+    pub(crate) async fn give_up(&self, id: PartitionId) {
+        let given_up = self.partitions.borrow_mut().remove(&id);
+        let Some(owned) = given_up else { return };
+        self.counters.borrow_mut().close_partition(owned.slot);
+        owned.partition.at_rest().await;
+        self.look();
+    }
+
+    /// Removes the directory of a partition that the table does not name any more, and that nobody serves.
+    ///
+    /// # Errors
+    /// What the disk says: the next opening removes what is left.
+    pub(crate) async fn remove(&self, id: PartitionId) -> Result<()> {
+        carve::remove_partition(&self.common.disk, &dir_of(&self.common.dir, id)).await
     }
 
     /// Returns when all that was written to a partition before is in segments.

@@ -92,7 +92,7 @@ impl Shard {
         for op in ops {
             let entity = key::decode(op.key()).map(|(entity, _)| entity).unwrap_or_default();
             let load = Load { writes: 1, bytes_in: op.payload_bytes(), ..Load::default() };
-            self.count(owned, &entity, op.key(), &load, false);
+            self.count(&owned, &entity, op.key(), &load, false);
             slice.pause().await;
         }
         Ok(())
@@ -143,7 +143,7 @@ impl Shard {
 
     /// Validates and applies a part of this shard; none when it only validated.
     async fn apply_here(&self, part: &Part) -> Result<Option<Ticket>> {
-        let partition = Rc::clone(self.partition(part.home)?);
+        let partition = self.partition(part.home)?;
         let ops = part.rows.ops();
         let ticket = if part.reads.is_empty() {
             self.apply(&partition, &ops).await?
@@ -176,7 +176,7 @@ impl Shard {
                 return Err(e);
             }
         };
-        let first = Rc::clone(self.partition(homes[0])?);
+        let first = self.partition(homes[0])?;
         let decided = match first.decide(tx, version, participants) {
             Ok(ticket) => self.common.wal().durable(ticket).await,
             Err(e) => Err(e),
@@ -244,7 +244,7 @@ impl Shard {
         part: Part,
         participants: Vec<PartitionId>,
     ) -> Result<Version> {
-        let partition = Rc::clone(self.partition(part.home)?);
+        let partition = self.partition(part.home)?;
         let bytes = part.rows.ops().iter().map(Op::bytes).sum();
         self.admit(bytes, false).await?;
         let place = self.lock(&partition, &part).await?;
@@ -304,7 +304,7 @@ impl Shard {
 
     /// Applies an outcome here, and returns when it is durable and the locks are free.
     async fn resolve(self: &Rc<Self>, home: Home, tx: TxId, outcome: Outcome) -> Result<()> {
-        let partition = Rc::clone(self.partition(home)?);
+        let partition = self.partition(home)?;
         let rows = partition.prepared.borrow().rows_of(tx);
         let Some(rows) = rows else { return Ok(()) };
         let aside = match outcome {

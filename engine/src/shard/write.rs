@@ -81,13 +81,13 @@ impl Shard {
             let write = move |shard: Rc<Self>| async move {
                 let owned = shard.owned(home)?;
                 match batch.first() {
-                    Some(op) => shard.write_counted(owned, &entity, &op).await,
+                    Some(op) => shard.write_counted(&owned, &entity, &op).await,
                     None => Ok(()),
                 }
             };
             return self.on(home, write).await;
         };
-        self.write_counted(owned, entity, op).await
+        self.write_counted(&owned, entity, op).await
     }
 
     async fn write_counted(&self, owned: &Owned, entity: &[u8], op: &Op<'_>) -> Result<()> {
