@@ -82,12 +82,6 @@ impl Partition {
         self.manifest.append(edit).await.map(drop)
     }
 
-    /// What was marked by [`Partition::expect`] is here as all else.
-    pub(crate) async fn settle(&self, prefix: &[u8]) -> Result<()> {
-        let edit = Edit { departed: vec![prefix.to_vec()], ..Edit::default() };
-        self.manifest.append(edit).await.map(drop)
-    }
-
     /// The arrivals all of whose keys are in `keys`.
     pub(super) fn arrivals_within(&self, keys: &KeyRanges) -> Vec<Vec<u8>> {
         let state = self.manifest.state();

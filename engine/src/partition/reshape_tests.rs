@@ -16,10 +16,10 @@ use crate::io::memory::{CrashMode, MemoryConfig, MemoryDisk};
 use crate::io::runtime::Runtime;
 use crate::io::virtual_time::VirtualRuntime;
 use crate::key::{self, RoutingKey};
-use crate::segment::{KeyRange, KeyRanges, path_of};
+use crate::segment::{KeyRange, path_of};
 use crate::store::open::assigned;
-use crate::table::{Change, KEYS_END, Placed};
-use crate::{Options, SimulatedStore};
+use crate::table::{Change, Placed};
+use crate::{Options, Shard, SimulatedStore};
 
 const ENTITIES: u32 = 16;
 const ROWS: u32 = 12;
@@ -122,48 +122,41 @@ impl World {
         shard.partitions().find(|p| p.id == id).unwrap()
     }
 
+    fn shard_of(&self, id: PartitionId) -> Rc<Shard> {
+        self.store.shard(usize::from(self.placed(id).shard.0)).unwrap()
+    }
+
     /// Cuts the upper part of a partition's range off.
     async fn split(&self, id: PartitionId, at: RoutingKey) -> PartitionId {
-        let (before, partition) = (self.placed(id), self.partition(id));
-        let shard = self.store.shard(usize::from(before.shard.0)).unwrap();
+        let (before, shard) = (self.placed(id), self.shard_of(id));
         let other = self.store.table().unwrap().image().state().next_partition;
-        let end = (before.end < KEYS_END).then(|| before.end.to_bytes().to_vec());
-        let keys = KeyRanges::from(KeyRange::new(at.to_bytes(), end));
-        shard.flush_now(&partition).await.unwrap();
-        partition.carve(other, &keys).await.unwrap();
+        shard.cut_off(id, other, at, &[]).await.unwrap();
         let epoch = before.epoch.next();
         let upper = Placed { epoch: Epoch(1), start: at, ..before };
         self.change(vec![(id, Some(Placed { epoch, end: at, ..before })), (other, Some(upper))]).await;
         shard.adopt(other).await.unwrap();
-        shard.purge(&partition, &keys).await.unwrap();
+        shard.restrict(id).await.unwrap();
         other
     }
 
     async fn hand_over(&self, id: PartitionId, to: u16) {
-        let (before, partition) = (self.placed(id), self.partition(id));
-        partition.close().await.unwrap();
+        let (before, shard) = (self.placed(id), self.shard_of(id));
+        shard.close(id).await.unwrap();
         let placed = Placed { shard: ShardId(to), epoch: before.epoch.next(), ..before };
         self.change(vec![(id, Some(placed))]).await;
-        self.store.shard(usize::from(before.shard.0)).unwrap().give_up(id).await;
-        drop(partition);
+        shard.give_up(id).await;
         self.store.shard(usize::from(to)).unwrap().adopt(id).await.unwrap();
     }
 
     /// Has a partition take in the one after it, which is on the same shard.
     async fn merge(&self, id: PartitionId, other: PartitionId) {
-        let (lower, upper) = (self.placed(id), self.placed(other));
-        let shard = self.store.shard(usize::from(lower.shard.0)).unwrap();
-        let (into, from) = (self.partition(id), self.partition(other));
-        from.close().await.unwrap();
-        let end = (upper.end < KEYS_END).then(|| upper.end.to_bytes().to_vec());
-        let keys = KeyRanges::from(KeyRange::new(upper.start.to_bytes(), end));
-        let changed = into.absorb(&from, &keys).await.unwrap();
-        shard.clean_up(&into, changed);
+        let (lower, upper, shard) = (self.placed(id), self.placed(other), self.shard_of(id));
+        shard.close(other).await.unwrap();
+        shard.absorb(id, other).await.unwrap();
         let whole = Placed { epoch: lower.epoch.next(), end: upper.end, ..lower };
         self.change(vec![(id, Some(whole)), (other, None)]).await;
-        into.settle(b"").await.unwrap();
+        shard.restrict(id).await.unwrap();
         shard.give_up(other).await;
-        drop(from);
         shard.remove(other).await.unwrap();
     }
 

@@ -36,7 +36,7 @@ impl Assigned {
     }
 
     /// All keys that may be here.
-    fn keys(&self) -> KeyRanges {
+    pub(crate) fn keys(&self) -> KeyRanges {
         let away: Vec<KeyRange> = self.away.keys().map(|prefix| KeyRange::of_prefix(prefix)).collect();
         let home = KeyRanges::from(self.range.clone()).without(&KeyRanges::of(away));
         let mut keys = home.to_vec();
