@@ -318,6 +318,12 @@ fn bounded(encoded: (Vec<u8>, u32)) -> Result<(Vec<u8>, u32)> {
     Ok(encoded)
 }
 
+/// Whether a file of this name is a manifest's.
+#[must_use]
+pub fn is_file_name(name: &str) -> bool {
+    open::number_of(name).is_some()
+}
+
 fn path_of(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{FILE_PREFIX}{number}"))
 }

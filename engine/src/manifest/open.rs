@@ -100,14 +100,16 @@ impl Manifest {
 /// The numbers of the manifest files in `place`, ascending.
 pub(super) async fn numbers(place: &Location) -> Result<Vec<u64>> {
     let names = place.disk.list(&place.dir).await?;
-    let number = |name: &String| {
-        let digits = name.strip_prefix(FILE_PREFIX)?;
-        // Other spellings of a number are not ours.
-        digits.parse().ok().filter(|number: &u64| number.to_string() == digits)
-    };
-    let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// The number of the manifest file of this name.
+pub(super) fn number_of(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(FILE_PREFIX)?;
+    // Other spellings of a number are not ours.
+    digits.parse().ok().filter(|number: &u64| number.to_string() == digits)
 }
 
 async fn read(place: &Location, number: u64) -> Result<Read> {

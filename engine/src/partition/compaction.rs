@@ -28,8 +28,11 @@ pub(crate) struct Done {
 }
 
 impl Partition {
-    /// The most urgent compaction of this partition.
+    /// The most urgent compaction of this partition; none once it is closed, for its files are then another's.
     pub(crate) fn choose_compaction(&self) -> Option<Choice> {
+        if self.is_closed.get() {
+            return None;
+        }
         let levels = self.levels();
         strategy::choose(&levels.metas(), &self.common.options.shape, &self.compaction_cursor.borrow(), &[])
     }

@@ -66,13 +66,14 @@ impl Partition {
             // What a row's absence was read from may be in the row cache of nobody: only rows are.
             return Ok(None);
         }
-        self.link(&excision).await?;
+        self.link(&excision.links).await?;
         let edit = Edit { departed, ..Edit::default() };
         self.install(edit, excision, keys).await.map(Some)
     }
 
     /// From here on something of the entity whose keys begin with `prefix` may be here although it is not at home, or is
-    /// elsewhere: it is taken out at the next opening, unless the table places it here. Durable on return.
+    /// elsewhere: it is taken out at the next opening, unless the table places it here. No bytes at all are the prefix of
+    /// every key: then anything may be here. Durable on return.
     ///
     /// # Errors
     /// As [`Partition::purge`].
@@ -82,7 +83,7 @@ impl Partition {
     }
 
     /// The arrivals all of whose keys are in `keys`.
-    fn arrivals_within(&self, keys: &KeyRanges) -> Vec<Vec<u8>> {
+    pub(super) fn arrivals_within(&self, keys: &KeyRanges) -> Vec<Vec<u8>> {
         let state = self.manifest.state();
         let is_within = |prefix: &&Vec<u8>| {
             let range = KeyRanges::from(KeyRange::of_prefix(prefix));
@@ -118,25 +119,25 @@ impl Partition {
         excision
     }
 
-    /// Gives files the second names that an excision needs. On an error those it gave are taken back.
-    pub(super) async fn link(&self, excision: &Excision) -> Result<()> {
-        let linked = self.try_link(excision).await;
+    /// Gives files their second names. On an error those it gave are taken back.
+    pub(super) async fn link(&self, links: &[Link]) -> Result<()> {
+        let linked = self.try_link(links).await;
         if linked.is_err() {
-            self.unlink(excision).await;
+            self.unlink(links).await;
         }
         linked
     }
 
-    async fn try_link(&self, excision: &Excision) -> Result<()> {
-        for Link { from, to } in &excision.links {
+    async fn try_link(&self, links: &[Link]) -> Result<()> {
+        for Link { from, to } in links {
             self.common.disk.link(from, &path_of(&self.dir, *to)).await?;
         }
-        if excision.links.is_empty() { Ok(()) } else { self.common.disk.sync_dir(&self.dir).await }
+        if links.is_empty() { Ok(()) } else { self.common.disk.sync_dir(&self.dir).await }
     }
 
     /// Takes back the names that [`Partition::link`] gave.
-    pub(super) async fn unlink(&self, excision: &Excision) {
-        for Link { to, .. } in &excision.links {
+    pub(super) async fn unlink(&self, links: &[Link]) {
+        for Link { to, .. } in links {
             if self.common.disk.exists(&path_of(&self.dir, *to)).await.unwrap_or(false) {
                 self.remove_segment_file(*to).await;
             }
@@ -173,7 +174,7 @@ impl Partition {
 }
 
 /// What is kept of a segment, a set for each segment that it becomes.
-fn parts_of(segment: &Segment, kept: &KeyRanges) -> Vec<KeyRanges> {
+pub(super) fn parts_of(segment: &Segment, kept: &KeyRanges) -> Vec<KeyRanges> {
     let Some(left) = segment.meta().within(kept) else { return Vec::new() };
     if left.level == 0 {
         return vec![left.visible];

@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - only committed records are flushed (R8);
+//! - one memtable is flushed at a time, the oldest, whoever asks;
 //! - the manifest's edit names the segment and the index it reaches in one append, and the log is released after it.
 
 use std::rc::Rc;
@@ -18,6 +19,7 @@ use crate::merge::{Merge, Source};
 impl Partition {
     /// Writes the oldest sealed memtable, if there is one, into level 0. The bytes it took there.
     pub(crate) async fn flush_oldest(&self) -> Result<u64> {
+        let _turn = self.flushing.enter().await;
         let oldest = self.sealed.borrow().back().cloned();
         let Some(sealed) = oldest else { return Ok(0) };
         if let Some(ticket) = sealed.ticket {

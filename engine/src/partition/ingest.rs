@@ -14,12 +14,12 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 
 use super::Partition;
-use super::excise::{Changed, Excision, Link};
+use super::excise::{Changed, Excision, Link, parts_of};
 use super::strategy::LEVELS;
 use crate::error::Result;
 use crate::ids::{SegmentId, Version};
 use crate::manifest::Edit;
-use crate::segment::{KeyRange, KeyRanges, Segment, SegmentMeta};
+use crate::segment::{KeyRange, KeyRanges, Segment, SegmentMeta, path_of};
 use crate::shard::moves::planted::Bug;
 
 /// What arrives.
@@ -27,7 +27,8 @@ use crate::shard::moves::planted::Bug;
 pub(crate) struct Ingest {
     /// Its keys.
     pub(crate) keys: KeyRange,
-    /// Segments of a sorted level of another partition that hold some of them. They do not overlap in one level.
+    /// Segments of another partition that hold some of them: of sorted levels, which do not overlap there; or of level 0,
+    /// the oldest first.
     pub(crate) linked: Vec<Linked>,
     /// A segment of level 0 that was built here of everything else. Its number was taken before any memtable was
     /// flushed that holds a later version of its rows.
@@ -84,58 +85,90 @@ impl Partition {
     /// # Errors
     /// As [`Partition::purge`]; [`Error::Corrupt`](crate::Error::Corrupt) when a segment to link is damaged.
     pub(crate) async fn ingest(&self, ingest: Ingest) -> Result<Changed> {
+        self.take_in(&KeyRanges::from(ingest.keys.clone()), ingest).await
+    }
+
+    /// Takes in all of `keys` that `other` has, and it has all in segments. Whoever is at home or a guest there is to be
+    /// here from the next change of the table on; until then it is marked that anything may be here.
+    ///
+    /// # Errors
+    /// As [`Partition::ingest`].
+    pub(crate) async fn absorb(&self, other: &Self, keys: &KeyRanges) -> Result<Changed> {
+        self.expect(b"").await?;
+        let mut linked: Vec<Linked> = Vec::new();
+        let levels = other.levels();
+        let _pins: Vec<_> = levels.all().map(|s| other.pins.pin(s.meta().id)).collect();
+        for segment in levels.all() {
+            let path = path_of(&other.dir, segment.meta().id);
+            linked.push(Linked { path, meta: segment.meta().clone() });
+        }
+        // Level 0 comes newest first, and is numbered in the order of its age.
+        linked.reverse();
+        let (version_max, time_ms) = (other.version(), other.time_ms.get());
+        let nothing = KeyRange::new(b"", Some(Vec::new()));
+        self.take_in(keys, Ingest { keys: nothing, linked, built: None, version_max, time_ms }).await
+    }
+
+    async fn take_in(&self, keys: &KeyRanges, ingest: Ingest) -> Result<Changed> {
         let _turn = self.structure.enter().await;
-        let keys = KeyRanges::from(ingest.keys.clone());
         let mut excision = if self.common.planted.has(Bug::OldRowsKept) {
             Excision::default()
         } else {
-            self.excise(&self.levels(), &keys)
+            self.excise(&self.levels(), keys)
         };
-        let mut arriving = Vec::with_capacity(ingest.linked.len() + 1);
-        for Linked { path, meta } in ingest.linked {
-            let id = self.next_segment();
-            excision.links.push(Link { from: path, to: id });
-            arriving.push(SegmentMeta { id, ..meta });
-        }
-        self.link(&excision).await?;
-        match self.open_arriving(arriving, ingest.built.as_ref(), &keys).await {
-            Ok(opened) => excision.added.extend(opened),
+        self.link(&excision.links).await?;
+        match self.link_in(ingest.linked, keys, &mut excision).await {
+            Ok(()) => {}
             Err(e) => {
-                self.unlink(&excision).await;
+                self.unlink(&excision.links).await;
                 return Err(e);
+            }
+        }
+        if let Some(built) = ingest.built {
+            assert_eq!(built.level, 0, "above what is linked");
+            for segment in self.open_segments(std::slice::from_ref(&built)).await? {
+                // A range tombstone that ends where the keys do seems to reach beyond them.
+                let view = segment.within(keys).unwrap_or_else(|| unreachable!("built of what arrives"));
+                excision.added.push(segment.view(view));
             }
         }
         // Before any row of it is seen: versions are given out while the edit is written.
         self.lift(ingest.version_max);
         self.time_ms.set(self.time_ms.get().max(ingest.time_ms));
         let edit = Edit { version_max: ingest.version_max, time_ms: ingest.time_ms, ..Edit::default() };
-        let changed = self.install(edit, excision, &keys).await?;
+        let changed = self.install(edit, excision, keys).await?;
         self.committed_time_ms.set(self.committed_time_ms.get().max(ingest.time_ms));
         Ok(changed)
     }
 
-    /// Opens what was linked, cut to `keys`, and what was built.
-    async fn open_arriving(
-        &self,
-        linked: Vec<SegmentMeta>,
-        built: Option<&SegmentMeta>,
-        keys: &KeyRanges,
-    ) -> Result<Vec<Rc<Segment>>> {
-        let mut opened = Vec::with_capacity(linked.len() + 1);
-        for segment in self.open_segments(&linked).await? {
-            match segment.within(keys) {
-                Some(view) => opened.push(segment.view(view)),
-                None => self.remove_segment_file(segment.meta().id).await,
+    /// Links segments from elsewhere and opens what of them is in `keys`. All names that were given are noted in
+    /// `excision`, also when it fails.
+    async fn link_in(&self, linked: Vec<Linked>, keys: &KeyRanges, excision: &mut Excision) -> Result<()> {
+        let mut arriving = Vec::with_capacity(linked.len());
+        let before = excision.links.len();
+        for Linked { path, meta } in linked {
+            let id = self.next_segment();
+            excision.links.push(Link { from: path, to: id });
+            arriving.push(SegmentMeta { id, ..meta });
+        }
+        self.link(&excision.links[before..]).await?;
+        let before = excision.links.len();
+        for segment in self.open_segments(&arriving).await? {
+            let id = segment.meta().id;
+            let parts = parts_of(&segment, keys);
+            if parts.is_empty() {
+                self.remove_segment_file(id).await;
+            }
+            for (n, part) in parts.iter().enumerate() {
+                let Some(mut view) = segment.within(part) else { continue };
+                if n > 0 {
+                    view.id = self.next_segment();
+                    excision.links.push(Link { from: path_of(&self.dir, id), to: view.id });
+                }
+                excision.added.push(segment.view(view));
             }
         }
-        if let Some(built) = built {
-            // Its last key may be the end of a range tombstone, which it does not cover.
-            let is_within =
-                built.within(keys).is_some_and(|meta| meta.first == built.first && meta.last == built.last);
-            assert!(built.level == 0 && is_within, "built of what arrives");
-            opened.extend(self.open_segments(std::slice::from_ref(built)).await?);
-        }
-        Ok(opened)
+        self.link(&excision.links[before..]).await
     }
 
     /// Whether a memtable has a row or a range tombstone among `keys`.

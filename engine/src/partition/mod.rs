@@ -2,6 +2,7 @@
 //!
 //! This file holds its state and the order of its writes; reading is in `read`, memtable to segment in `flush`,
 //! segment to segment in `compaction`, keys that leave and arrive with their segments in `excise`, `ingest` and `restrict`,
+//! partitions that are cut off or handed over in `carve`,
 //! transactions over partitions in `prepared`.
 //!
 //! Invariants:
@@ -13,6 +14,7 @@
 //! - only committed indexes are flushed (R8); `flushed` never exceeds what is committed.
 
 pub(crate) mod base;
+pub(crate) mod carve;
 pub(crate) mod compaction;
 pub(crate) mod cuts;
 pub(crate) mod excise;
@@ -53,7 +55,7 @@ use self::tap::Taps;
 use crate::batch::Op;
 use crate::cache::BlockCache;
 use crate::entry::{Entry, Expiry, Kind, RangeTombstone};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{Epoch, Index, Lsn, PartitionId, SegmentId, Version};
 use crate::io::disk::Disk;
 use crate::io::runtime::Runtime;
@@ -72,6 +74,8 @@ use crate::wal::{Intent, RecordHeader, RowWriter, Ticket, Wal};
 pub(crate) struct Common {
     pub(crate) runtime: Runtime,
     pub(crate) disk: Rc<dyn Disk>,
+    /// The store's directory.
+    pub(crate) dir: PathBuf,
     pub(crate) cache: Rc<BlockCache>,
     pub(crate) rows: RowCache,
     pub(crate) options: Options,
@@ -83,11 +87,18 @@ pub(crate) struct Common {
 
 impl Common {
     /// Without a log: for recovery.
-    pub(crate) fn new(runtime: Runtime, disk: Rc<dyn Disk>, cache: Rc<BlockCache>, options: Options) -> Self {
+    pub(crate) fn new(
+        runtime: Runtime,
+        disk: Rc<dyn Disk>,
+        dir: PathBuf,
+        cache: Rc<BlockCache>,
+        options: Options,
+    ) -> Self {
         let rows = RowCache::new(options.row_cache_bytes_max());
         Self {
             runtime,
             disk,
+            dir,
             cache,
             rows,
             options,
@@ -149,6 +160,12 @@ pub(crate) struct Partition {
     /// Who changes segments that are there takes turns.
     structure: Turnstile,
     pins: Pins,
+    flushing: Turnstile,
+    /// Handed over: nothing more is logged here, so that whoever opens it next knows its last index.
+    is_closed: Cell<bool>,
+    /// Deletions of files that wait for the log, and who waits for them.
+    cleaning: Cell<usize>,
+    cleaned: Signal,
 }
 
 /// The memtable that takes writes, and the log it pins.
@@ -217,6 +234,10 @@ impl Partition {
             taps: Taps::default(),
             structure: Turnstile::default(),
             pins: Pins::default(),
+            flushing: Turnstile::default(),
+            is_closed: Cell::new(false),
+            cleaning: Cell::new(0),
+            cleaned: Signal::default(),
         }
     }
 
@@ -286,6 +307,9 @@ impl Partition {
         version: Option<Version>,
         rows: impl FnOnce(&mut RowWriter<'_>),
     ) -> Result<Ticket> {
+        if self.is_closed.get() {
+            return Err(Error::Closed);
+        }
         let index = self.index.get().next();
         let time_ms = self.time_ms();
         let header = RecordHeader { partition: self.id, epoch: self.epoch, index, time_ms };
@@ -487,6 +511,8 @@ fn log_rows(rows: &mut RowWriter<'_>, ops: &[Op<'_>], version: Version) {
     }
 }
 
+#[cfg(test)]
+mod reshape_tests;
 #[cfg(test)]
 mod structure_tests;
 

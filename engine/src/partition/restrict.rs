@@ -36,7 +36,7 @@ impl Assigned {
     }
 
     /// All keys that may be here.
-    fn keys(&self) -> KeyRanges {
+    pub(crate) fn keys(&self) -> KeyRanges {
         let away: Vec<KeyRange> = self.away.keys().map(|prefix| KeyRange::of_prefix(prefix)).collect();
         let home = KeyRanges::from(self.range.clone()).without(&KeyRanges::of(away));
         let mut keys = home.to_vec();
@@ -56,15 +56,20 @@ impl Partition {
             let state = self.manifest.state();
             (state.restricted, state.arrivals.clone())
         };
-        let (stay, leave): (Vec<_>, Vec<_>) =
-            arrivals.into_iter().partition(|prefix| assigned.is_here(prefix));
+        // The prefix of every key.
+        let anything: &[u8] = b"";
+        let is_unknown = arrivals.contains(anything);
+        let (stay, leave): (Vec<_>, Vec<_>) = arrivals
+            .into_iter()
+            .filter(|prefix| prefix != anything)
+            .partition(|prefix| assigned.is_here(prefix));
         let mut suspect: Vec<KeyRange> = leave.iter().map(|prefix| KeyRange::of_prefix(prefix)).collect();
         let away = assigned.away.iter().filter(|(_, version)| **version > before);
         suspect.extend(away.map(|(prefix, _)| KeyRange::of_prefix(prefix)));
-        if assigned.range_version > before {
+        if assigned.range_version > before || is_unknown {
             suspect.extend(assigned.keys().inverted().to_vec());
         }
-        if suspect.is_empty() && stay.iter().all(|prefix| assigned.guests.contains(prefix)) {
+        if suspect.is_empty() && !is_unknown && stay.iter().all(|prefix| assigned.guests.contains(prefix)) {
             return Ok(Vec::new());
         }
         let mut found = Vec::new();
@@ -81,7 +86,8 @@ impl Partition {
         }
         // Who is at home here is here as all others; a guest stays listed until it leaves.
         let settled = stay.into_iter().filter(|prefix| !assigned.guests.contains(prefix));
-        let mut departed: Vec<Vec<u8>> = settled.chain(leave).collect();
+        let unknown = is_unknown.then(|| anything.to_vec());
+        let mut departed: Vec<Vec<u8>> = settled.chain(leave).chain(unknown).collect();
         departed.retain(|prefix| self.manifest.state().arrivals.contains(prefix));
         departed.sort_unstable();
         let edit = Edit { restricted: assigned.version, departed, ..Edit::default() };

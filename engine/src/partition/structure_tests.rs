@@ -10,7 +10,7 @@ use super::read::PageLimit;
 use super::strategy::Shape;
 use crate::batch::Op;
 use crate::entry::{Expiry, RangeTombstone};
-use crate::ids::{PartitionId, Version};
+use crate::ids::{PartitionId, TableVersion, Version};
 use crate::io::memory::{MemoryConfig, MemoryDisk};
 use crate::io::virtual_time::VirtualRuntime;
 use crate::key;
@@ -18,6 +18,7 @@ use crate::merge::{Merge, Step};
 use crate::segment::{
     BuildOptions, KeyRange, KeyRanges, ReadMode, RunCursor, SegmentBuilder, SegmentMeta, path_of,
 };
+use crate::store::open::assigned;
 use crate::tombstones::RangeTombstones;
 use crate::{Options, Shard, SimulatedStore};
 
@@ -62,7 +63,7 @@ fn number(value: &[u8]) -> u64 {
 impl World {
     async fn open(store: &SimulatedStore, rng: fastrand::Rng, model: Model) -> Self {
         let shard = store.shard(0).unwrap();
-        let partitions: Vec<_> = shard.partitions().map(Rc::clone).collect();
+        let partitions: Vec<_> = shard.partitions().collect();
         let partitions = partitions.try_into().unwrap();
         let mut world = Self { shard, partitions, rng, model, written: 0 };
         world.check().await;
@@ -229,6 +230,68 @@ async fn build(
         return None;
     }
     Some(builder.finish().await.unwrap())
+}
+
+#[test]
+fn at_opening_what_the_table_places_elsewhere_is_taken_out_and_nothing_else_is_looked_at() {
+    let world = VirtualRuntime::new(1);
+    let runtimes = [world.runtime()];
+    let disk = Rc::new(MemoryDisk::new(&runtimes[0], 1, MemoryConfig::default()));
+    world.block_on(async {
+        let store = SimulatedStore::open(&runtimes, disk, Path::new("/store"), options(), 1).await.unwrap();
+        let shard = store.shard(0).unwrap();
+        let partition = shard.partitions().next().unwrap();
+        let is_home = |entity: &u32| shard.map().home_of(&prefix_of(*entity)).partition == partition.id;
+        let home: Vec<u32> = (0..100).filter(is_home).take(3).collect();
+        let others: Vec<u32> = (0..100).filter(|entity| !is_home(entity)).take(2).collect();
+        let ([stays, away, high], [guest, stranger]) =
+            (home[..].try_into().unwrap(), others[..].try_into().unwrap());
+        for entity in [guest, stranger] {
+            partition.expect(&prefix_of(entity)).await.unwrap();
+        }
+        for entity in [stays, away, high, guest, stranger] {
+            let op = Op::Put { key: &row_key(entity, 1), value: b"v", expiry: Expiry::NEVER };
+            partition.write(&[op]).unwrap();
+        }
+        shard.flush_now(&partition).await.unwrap();
+        let mut assigned = assigned(&shard.map(), partition.id);
+        assigned.version = TableVersion(9);
+        assigned.guests.insert(prefix_of(guest));
+        assigned.away.insert(prefix_of(away), TableVersion(8));
+        let here = async |entities: [u32; 5]| {
+            let mut found = Vec::new();
+            for entity in entities {
+                let key = row_key(entity, 1);
+                if partition.get(&key, Version::MAX, |row| row.is_some()).await.unwrap() {
+                    found.push(entity);
+                }
+            }
+            found
+        };
+        let all = [stays, away, high, guest, stranger];
+        assert_eq!(here(all).await, all);
+        assert_eq!(partition.restrict(&assigned).await.unwrap().len(), 1);
+        assert_eq!(here(all).await, [stays, high, guest]);
+        {
+            let state = partition.manifest.state();
+            assert_eq!(state.restricted, TableVersion(9));
+            assert_eq!(state.arrivals, [prefix_of(guest)].into());
+        }
+        let edits = partition.manifest.last();
+        assert!(partition.restrict(&assigned).await.unwrap().is_empty());
+        assert_eq!(partition.manifest.last(), edits, "the table has changed nothing since");
+        // The range ends before one of them.
+        let (first, second) = (prefix_of(stays).min(prefix_of(high)), prefix_of(stays).max(prefix_of(high)));
+        let kept = if first == prefix_of(stays) { stays } else { high };
+        assigned.range.end = Some(second);
+        (assigned.version, assigned.range_version) = (TableVersion(11), TableVersion(10));
+        partition.restrict(&assigned).await.unwrap();
+        assert_eq!(here(all).await.into_iter().filter(|e| *e != guest).collect::<Vec<_>>(), [kept]);
+        partition.expect(b"").await.unwrap();
+        partition.restrict(&assigned).await.unwrap();
+        assert_eq!(partition.manifest.state().arrivals, [prefix_of(guest)].into(), "all was looked at");
+        store.close().await.unwrap();
+    });
 }
 
 #[test]

@@ -10,7 +10,6 @@
 //! since; otherwise nothing happens and the caller commits a [`crate::Transaction`], which validates row by row.
 
 use std::cell::Ref;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Shard;
@@ -87,7 +86,7 @@ impl Shard {
         let work = owned.partition.observe(key, Version::MAX, counted);
         let (result, service) = self.meter.run(self.runtime(), work).await;
         let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
-        self.count(owned, entity, key, (&load, service.sample), &result);
+        self.count(&owned, entity, key, (&load, service.sample), &result);
         result
     }
 
@@ -101,7 +100,7 @@ impl Shard {
         let work = self.apply(&owned.partition, std::slice::from_ref(op));
         let (result, service) = self.meter.run(self.runtime(), work).await;
         let load = Load { writes: 1, bytes_in: op.payload_bytes(), service_nanos: service.nanos, ..Load::default() };
-        self.count(owned, entity, op.key(), (&load, service.sample), &result);
+        self.count(&owned, entity, op.key(), (&load, service.sample), &result);
         result
     }
 
@@ -150,7 +149,7 @@ impl Shard {
         let (result, service) = self.meter.run(self.runtime(), work).await;
         if let Some(first) = ops.first() {
             let load = Load { writes: ops.len() as u64, bytes_in: payload, service_nanos: service.nanos, ..Load::default() };
-            self.count(owned, entity, first.key(), (&load, service.sample), &result);
+            self.count(&owned, entity, first.key(), (&load, service.sample), &result);
         }
         result.map(Some)
     }
@@ -172,7 +171,7 @@ impl Shard {
     /// # Errors
     /// [`Error::Moved`] when the partition, or the row, is not here; [`Error::Stopped`] when a transaction there is in doubt.
     pub async fn moment(&self, home: Home) -> Result<Moment> {
-        let partition = Rc::clone(self.partition(home)?);
+        let partition = self.partition(home)?;
         let departed = partition.departed();
         // The version of a long batch being built is given out already.
         partition.unlocked.until(|| !partition.gate.get()).await;
@@ -236,7 +235,7 @@ impl Shard {
             page.as_ref().map_or(0, |(page, _)| page.rows.iter().map(|r| r.value.len() as u64).sum());
         let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
         let entity = crate::key::decode(start).map(|(entity, _)| entity).unwrap_or_default();
-        self.count(owned, &entity, start, (&load, service.sample), &page);
+        self.count(&owned, &entity, start, (&load, service.sample), &page);
         page
     }
 }

@@ -156,7 +156,7 @@ impl Shard {
         }
         let indebted = self.partitions().max_by_key(|p| p.compaction_debt())?;
         let mut candidates = std::iter::once(indebted).chain(self.partitions());
-        candidates.find(|p| p.choose_compaction().is_some()).map(Rc::clone)
+        candidates.find(|p| p.choose_compaction().is_some())
     }
 
     /// Near the log's cap: seals what pins its oldest end, and has transactions under way rewritten at its head.
@@ -227,7 +227,7 @@ impl Shard {
             return None;
         }
         let waiting = self.partitions().filter(|p| p.sealed_count() > 0);
-        waiting.min_by_key(|p| p.pinned_lsn()).cloned()
+        waiting.min_by_key(|p| p.pinned_lsn())
     }
 
     /// Tells the log what nobody needs any more, and which edits made it so (R2).
@@ -255,7 +255,9 @@ impl Shard {
             return;
         }
         let (shard, partition) = (Rc::clone(self), Rc::clone(partition));
+        let cleaning = partition.begin_cleaning();
         let task = self.runtime().spawn(async move {
+            let _cleaning = cleaning;
             let wal = shard.common.wal();
             while !wal.has_reserve() {
                 // Flushes, which release log, go first.

@@ -22,7 +22,7 @@ pub(crate) struct Begun {
 impl Shard {
     /// Cuts every partition; kept as long as `alive` lives. Runs behind a fence.
     pub(crate) fn begin_cut(&self, version: Version, alive: Weak<()>) {
-        let cuts = self.partitions().map(|p| (Rc::clone(p), p.cut(version))).collect();
+        let cuts = self.partitions().map(|p| (Rc::clone(&p), p.cut(version))).collect();
         self.cuts.borrow_mut().push(Begun { version, alive, cuts });
         self.look();
     }

@@ -58,7 +58,8 @@ use crate::transaction::Transaction;
 pub struct Shard {
     id: ShardId,
     pub(crate) common: Rc<Common>,
-    partitions: BTreeMap<PartitionId, Owned>,
+    /// Those that this shard serves; they come and go.
+    partitions: RefCell<BTreeMap<PartitionId, Rc<Owned>>>,
     map: RefCell<Arc<Image>>,
     /// Told when that is another.
     learnt: Signal,
@@ -110,7 +111,7 @@ pub(crate) struct Owned {
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) incarnation: Incarnation,
-    pub(crate) partitions: BTreeMap<PartitionId, Owned>,
+    pub(crate) partitions: BTreeMap<PartitionId, Rc<Owned>>,
     pub(crate) counters: Counters,
     pub(crate) space: Space,
     pub(crate) net: Option<NetSource>,
@@ -123,7 +124,7 @@ impl Shard {
         Self {
             id,
             common,
-            partitions: parts.partitions,
+            partitions: RefCell::new(parts.partitions),
             map: RefCell::new(map),
             learnt: Signal::default(),
             links: OnceCell::new(),
@@ -203,7 +204,7 @@ impl Shard {
                 continue;
             }
             let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
-            self.count(owned, entity, &key, (&load, service.sample), &result);
+            self.count(&owned, entity, &key, (&load, service.sample), &result);
             self.give_back(key);
             return result.map(|answer| answer.unwrap_or_else(|| unreachable!("a read answers once")));
         }
@@ -330,7 +331,7 @@ impl Shard {
                 let bytes_out =
                     page.as_ref().map_or(0, |p| p.rows.iter().map(|r| r.value.len() as u64).sum());
                 let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
-                shard.count(owned, &name, &range.0, (&load, service.sample), &page);
+                shard.count(&owned, &name, &range.0, (&load, service.sample), &page);
                 page
             }
         })
@@ -349,7 +350,7 @@ impl Shard {
                 let bytes_out = found.as_ref().map_or(0, |r| r.as_ref().map_or(0, |r| r.value.len() as u64));
                 let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
                 let entity = key::decode(&key).map(|(entity, _)| entity).unwrap_or_default();
-                shard.count(owned, &entity, &key, (&load, service.sample), &found);
+                shard.count(&owned, &entity, &key, (&load, service.sample), &found);
                 found
             }
         })
@@ -367,7 +368,7 @@ impl Shard {
     /// Keeps what a reader at `version` can see as long as `alive` lives; every later write is newer. Runs behind a
     /// fence.
     pub(crate) fn hold(&self, version: Version, alive: Weak<()>) {
-        let hold = |partition: &Rc<Partition>| {
+        let hold = |partition: Rc<Partition>| {
             partition.lift(version);
             partition.snapshots.hold(version)
         };
@@ -457,17 +458,23 @@ impl Shard {
         assert!(connected, "a shard is connected once");
     }
 
-    pub(crate) fn partitions(&self) -> impl Iterator<Item = &Rc<Partition>> {
-        self.partitions.values().map(|owned| &owned.partition)
+    /// The partitions that are here at this moment.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = Rc<Partition>> + use<> {
+        let here: Vec<_> = self.partitions.borrow().values().map(|o| Rc::clone(&o.partition)).collect();
+        here.into_iter()
     }
 
     /// A partition this shard owns.
-    fn partition(&self, home: Home) -> Result<&Rc<Partition>> {
-        self.owned(home).map(|owned| &owned.partition)
+    fn partition(&self, home: Home) -> Result<Rc<Partition>> {
+        self.owned(home).map(|owned| Rc::clone(&owned.partition))
     }
 
-    fn local(&self, home: Home) -> Option<&Owned> {
-        if home.shard == self.id { self.partitions.get(&home.partition) } else { None }
+    fn local(&self, home: Home) -> Option<Rc<Owned>> {
+        if home.shard == self.id {
+            self.partitions.borrow().get(&home.partition).map(Rc::clone)
+        } else {
+            None
+        }
     }
 
     fn storage_key(&self, entity: &[u8], row: &[u8]) -> Result<Vec<u8>> {

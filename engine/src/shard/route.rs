@@ -93,7 +93,7 @@ impl Shard {
     ///
     /// # Errors
     /// [`Error::Moved`] when it is not one.
-    pub(crate) fn owned(&self, home: Home) -> Result<&Owned> {
+    pub(crate) fn owned(&self, home: Home) -> Result<Rc<Owned>> {
         self.local(home).ok_or_else(|| Error::Moved { version: self.map().version() })
     }
 }

@@ -114,7 +114,7 @@ impl Shard {
             let entity = key::decode(op.key()).map(|(entity, _)| entity).unwrap_or_default();
             let load = Load { writes: 1, bytes_in: op.payload_bytes(), ..Load::default() };
             let sample = self.meter.draw(self.runtime());
-            self.count(owned, &entity, op.key(), (&load, sample), &Ok(()));
+            self.count(&owned, &entity, op.key(), (&load, sample), &Ok(()));
             slice.pause().await;
         }
     }
@@ -170,7 +170,7 @@ impl Shard {
 
     /// Validates and applies a part of this shard; none when it only validated.
     async fn apply_here(&self, part: &Part) -> Result<Option<Ticket>> {
-        let partition = Rc::clone(self.found(part).await?);
+        let partition = self.found(part).await?;
         let ops = part.rows.ops();
         let ticket = if part.reads.is_empty() {
             self.apply(&partition, &ops).await?
@@ -204,7 +204,7 @@ impl Shard {
                 return Err(e);
             }
         };
-        let first = Rc::clone(self.partition(homes[0])?);
+        let first = self.partition(homes[0])?;
         let decided = match first.decide(tx, version, participants) {
             Ok(ticket) => self.common.wal().durable(ticket).await,
             Err(e) => Err(e),
@@ -272,7 +272,7 @@ impl Shard {
         part: Part,
         participants: Vec<PartitionId>,
     ) -> Result<Version> {
-        let partition = Rc::clone(self.found(&part).await?);
+        let partition = self.found(&part).await?;
         let (bytes, departed) = (part.rows.bytes(), partition.departed());
         partition.wait_for_taps(&part.rows.ops()).await;
         self.admit(bytes, false).await?;
@@ -294,7 +294,7 @@ impl Shard {
     }
 
     /// The partition of a part, all of whose rows are here by this shard's own table.
-    async fn found(&self, part: &Part) -> Result<&Rc<Partition>> {
+    async fn found(&self, part: &Part) -> Result<Rc<Partition>> {
         self.knows(part.table).await?;
         let partition = self.partition(part.home)?;
         let map = self.map();
@@ -350,7 +350,7 @@ impl Shard {
 
     /// Applies an outcome here, and returns when it is durable and the locks are free.
     async fn resolve(self: &Rc<Self>, home: Home, tx: TxId, outcome: Outcome) -> Result<()> {
-        let partition = Rc::clone(self.partition(home)?);
+        let partition = self.partition(home)?;
         let rows = partition.prepared.borrow().rows_of(tx);
         let Some(rows) = rows else { return Ok(()) };
         let aside = match outcome {

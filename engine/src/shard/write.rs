@@ -80,7 +80,7 @@ impl Shard {
         loop {
             let home = self.map().home_of(op.key());
             let Some(owned) = self.local(home) else { break };
-            match self.write_counted(owned, entity, op).await {
+            match self.write_counted(&owned, entity, op).await {
                 Err(Error::Moved { version }) => hops.next(self, version).await?,
                 done => return done,
             }
@@ -92,7 +92,7 @@ impl Shard {
                 let (batch, entity) = &*sent;
                 let owned = shard.owned(home)?;
                 match batch.first() {
-                    Some(op) => shard.write_counted(owned, entity, &op).await,
+                    Some(op) => shard.write_counted(&owned, entity, &op).await,
                     None => Ok(()),
                 }
             }

@@ -8,7 +8,7 @@
 //! partitions served. A crash before that moment leaves the old logs in force, and replaying them again changes
 //! nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use crate::ids::{EditNumber, Incarnation, PartitionId, ShardId};
 use crate::io::disk::Disk;
 use crate::key::RoutingKey;
 use crate::options::Options;
+use crate::partition::carve;
 use crate::partition::restrict::Assigned;
 use crate::partition::{self, Common, Partition};
 use crate::segment::KeyRange;
@@ -56,19 +57,21 @@ pub(crate) struct Request {
 /// What creating, recovering or opening says.
 pub(crate) async fn open(hosts: &[Link], request: Request) -> Result<Arc<Image>> {
     let request = Arc::new(request);
-    let state = {
+    let (state, named) = {
         let request = Arc::clone(&request);
         let first = move |host: Rc<Host>| async move {
             let state = superblock_of(&host.disk, &request).await?;
             give_up_reserves(&host.disk, &request).await?;
             let (log, _) = TableLog::open(table::place(&host.disk, &request.dir, state.store)).await?;
+            let named: BTreeSet<PartitionId> = log.state().partitions.keys().copied().collect();
+            carve::remove_unnamed(&host.disk, &request.dir, |id| named.contains(&id)).await?;
             host.keep_table(Rc::new(LocalTable::new(&host.runtime, log)));
-            Ok::<State, Error>(state)
+            Ok::<_, Error>((state, named))
         };
         hosts[0].call(None, first).await??
     };
     let state = Arc::new(state);
-    let findings = Arc::new(recover(hosts, &request, &state).await?);
+    let findings = Arc::new(recover(hosts, &request, &state, named).await?);
     let incarnation = state.incarnation.next();
     on_all(hosts, |n| {
         let (request, state) = (Arc::clone(&request), Arc::clone(&state));
@@ -96,7 +99,12 @@ pub(crate) async fn open(hosts: &[Link], request: Request) -> Result<Arc<Image>>
 }
 
 /// Verifies and replays the last opening's logs.
-async fn recover(hosts: &[Link], request: &Arc<Request>, state: &Arc<State>) -> Result<Findings> {
+async fn recover(
+    hosts: &[Link],
+    request: &Arc<Request>,
+    state: &Arc<State>,
+    named: BTreeSet<PartitionId>,
+) -> Result<Findings> {
     if state.incarnation == Incarnation(0) {
         return Ok(Findings::default());
     }
@@ -108,6 +116,7 @@ async fn recover(hosts: &[Link], request: &Arc<Request>, state: &Arc<State>) -> 
     })
     .await?;
     let mut findings = Findings::of(surveys);
+    findings.named = named;
     let groups = std::mem::take(&mut findings.groups);
     let findings = Arc::new(findings);
     on_each(groups.len(), |n| {
@@ -285,7 +294,8 @@ async fn serve_shard(
 ) -> Result<()> {
     let options = &request.options;
     let cache = Rc::new(BlockCache::new(0));
-    let common = Common::new(host.runtime.clone(), Rc::clone(&host.disk), cache, options.clone());
+    let common =
+        Common::new(host.runtime.clone(), Rc::clone(&host.disk), request.dir.clone(), cache, options.clone());
     common.open_log(host.take_log()?);
     let common = Rc::new(common);
     let mut counters = Counters::new(CountersConfig {
@@ -301,7 +311,7 @@ async fn serve_shard(
         let restricted = partition.restrict(&assigned(&map, id)).await?;
         left.extend(restricted.into_iter().map(|changed| (Rc::clone(&partition), changed)));
         common.wal().witness(id, partition.manifest.last())?;
-        partitions.insert(id, Owned { partition, slot: counters.open_partition(id) });
+        partitions.insert(id, Rc::new(Owned { partition, slot: counters.open_partition(id) }));
     }
     // Old files are dealt out to the shards; each renames its own into its log.
     let files = findings.files.iter().skip(usize::from(host.id.0)).step_by(options.shards).cloned().collect();
@@ -323,7 +333,7 @@ async fn serve_shard(
 }
 
 /// What the table places in a partition.
-fn assigned(image: &Image, id: PartitionId) -> Assigned {
+pub(crate) fn assigned(image: &Image, id: PartitionId) -> Assigned {
     let state = image.state();
     let entry = &state.partitions[&id];
     let Placed { start, end, .. } = entry.placed;

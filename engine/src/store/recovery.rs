@@ -40,6 +40,8 @@ pub(crate) struct Survey {
 /// What all surveys say together.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
+    /// The partitions that the table names; what logs hold of others is in those that took them in, or nowhere.
+    pub(crate) named: BTreeSet<PartitionId>,
     pub(crate) witnesses: BTreeMap<PartitionId, EditNumber>,
     pub(crate) decisions: BTreeMap<TxId, Version>,
     /// Logs that share no partition with logs of another group.
@@ -149,7 +151,8 @@ pub(crate) async fn replay(
     findings: Arc<Findings>,
 ) -> Result<()> {
     let cache = Rc::new(BlockCache::new(0));
-    let common = Common::new(host.runtime.clone(), Rc::clone(&host.disk), cache, options.clone());
+    let common =
+        Common::new(host.runtime.clone(), Rc::clone(&host.disk), store.to_path_buf(), cache, options.clone());
     let mut replays = Replays::new(Rc::new(common), store, Arc::clone(&findings));
     let mut slice = host.runtime.slice();
     for shard in group {

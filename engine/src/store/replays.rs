@@ -49,6 +49,9 @@ impl Replays {
             return Ok(());
         }
         let id = record.header.partition;
+        if !self.findings.named.contains(&id) {
+            return Ok(());
+        }
         let replay = match self.partitions.entry(id) {
             Entry::Occupied(replay) => replay.into_mut(),
             Entry::Vacant(place) => {

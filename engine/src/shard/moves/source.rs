@@ -153,7 +153,7 @@ impl Move {
     /// base has to begin anew.
     async fn copy(&self, shard: &Rc<Shard>) -> Result<Option<Stream>, Halt> {
         self.enter(Phase::Base)?;
-        let partition = Rc::clone(shard.partition(self.from)?);
+        let partition = shard.partition(self.from)?;
         let (sender, first) = Sender::open(self.id, self.opening.clone());
         // In one turn: what the base does not have is in the tap.
         let tap = partition.tap(&self.start, &self.end, TAP_BYTES_MAX);

@@ -82,7 +82,7 @@ impl Shard {
         let moved = || Error::Moved { version: map.version() };
         let placed = map.state().partitions.get(&id).filter(|entry| entry.placed.epoch == epoch);
         let home = placed.and_then(|_| map.place_of(id)).ok_or_else(moved)?;
-        self.partition(home).cloned()
+        self.partition(home)
     }
 
     /// Removes what has arrived of a move that is not to be, if there is anything.
