@@ -18,7 +18,7 @@ use crate::io::virtual_time::VirtualRuntime;
 use crate::key::{self, RoutingKey};
 use crate::segment::{KeyRange, path_of};
 use crate::store::open::assigned;
-use crate::table::{Change, Placed};
+use crate::table::{Partitions, Placed};
 use crate::{Options, Shard, SimulatedStore};
 
 const ENTITIES: u32 = 16;
