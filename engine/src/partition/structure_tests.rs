@@ -65,7 +65,7 @@ impl World {
         let shard = store.shard(0).unwrap();
         let partitions: Vec<_> = shard.partitions().collect();
         let partitions = partitions.try_into().unwrap();
-        let mut world = Self { shard, partitions, rng, model, written: 0 };
+        let world = Self { shard, partitions, rng, model, written: 0 };
         world.check().await;
         world
     }
@@ -158,7 +158,7 @@ impl World {
         self.purge(from, entity).await;
     }
 
-    async fn check(&mut self) {
+    async fn check(&self) {
         for (partition, model) in self.partitions.iter().zip(&self.model) {
             let limit = PageLimit { rows: usize::MAX, bytes: usize::MAX };
             let page = partition.scan(b"", &[0xff; 9], Version::MAX, limit).await.unwrap();
