@@ -113,7 +113,9 @@ impl Shard {
     pub async fn restrict(self: &Rc<Self>, id: PartitionId) -> Result<()> {
         let partition = self.here(id)?;
         self.flush_now(&partition).await?;
-        let changes = partition.restrict(&assigned(&self.map(), id)).await?;
+        // As the table is known now; what is learnt meanwhile is for the next time.
+        let placed = assigned(&self.map(), id);
+        let changes = partition.restrict(&placed).await?;
         changes.into_iter().for_each(|changed| self.clean_up(&partition, changed));
         self.look();
         Ok(())
@@ -145,7 +147,9 @@ impl Shard {
         let common = Rc::clone(&self.common);
         let opened = Partition::open(common, &self.common.dir, id, EditNumber::default()).await?;
         let partition = Rc::new(opened);
-        let changes = partition.restrict(&assigned(&self.map(), id)).await?;
+        // As the table is known now; what is learnt meanwhile is for the next time.
+        let placed = assigned(&self.map(), id);
+        let changes = partition.restrict(&placed).await?;
         self.common.wal().witness(id, partition.manifest.last())?;
         let slot = self.counters.borrow_mut().open_partition(id);
         let owned = Rc::new(Owned { partition: Rc::clone(&partition), slot });
