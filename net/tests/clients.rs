@@ -152,7 +152,8 @@ const LOOKS: usize = 400;
 /// What all clients together make the server hold.
 fn held_bytes(client: &mut common::Client) -> usize {
     let info = client.say("INFO memory").text();
-    info.lines().find_map(|line| line.strip_prefix("mem_clients_normal:")?.parse().ok()).unwrap()
+    let told = info.lines().find_map(|line| line.strip_prefix("mem_clients_normal:")?.parse().ok());
+    told.expect("INFO tells it")
 }
 
 /// Whether a client, by its number, has a reply of megabytes that waits.

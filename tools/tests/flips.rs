@@ -2,7 +2,6 @@
 //! never was, and keeps quiet about none that it lost.
 //!
 //! A seeded sample; `engine/tests/damage.rs` and the crash campaign flip many more, below the programs.
-#![expect(clippy::disallowed_methods, reason = "damages real files behind the engine's back")]
 #![expect(clippy::unwrap_used, reason = "also in helpers: a panic is a failed test")]
 
 mod common;

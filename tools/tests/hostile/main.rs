@@ -3,6 +3,7 @@
 //!
 //! `kinds` is what the hostile ones do, `modest` the one whose every answer is checked.
 #![expect(clippy::unwrap_used, reason = "a test fails by its panic")]
+#![expect(clippy::print_stderr, reason = "what the node says belongs to a failure")]
 #![expect(clippy::disallowed_methods, reason = "clients are other processes in life")]
 
 mod kinds;
