@@ -64,7 +64,7 @@ impl World {
         let shard = store.shard(0).unwrap();
         let partitions: Vec<_> = shard.partitions().map(Rc::clone).collect();
         let partitions = partitions.try_into().unwrap();
-        let mut world = Self { shard, partitions, rng, model, written: 0 };
+        let world = Self { shard, partitions, rng, model, written: 0 };
         world.check().await;
         world
     }
