@@ -393,7 +393,7 @@ fn a_block_that_several_ranges_of_a_view_reach_into_counts_once() {
         builder.finish().await.unwrap()
     });
     let whole = world.open(meta).unwrap();
-    let holes = (b'b'..b'z').step_by(2).map(|key| KeyRange::new(&[key], Some(vec![key + 1])));
+    let holes = (b'b'..b'z').step_by(2).map(|key| KeyRange::new([key], Some(vec![key + 1])));
     let left = whole.within(&KeyRanges::of(holes.collect()).inverted()).unwrap();
     assert!(left.visible.parts().unwrap().len() > 10, "{left:?}");
     assert!(left.visible_bytes <= left.bytes, "{} of {} bytes", left.visible_bytes, left.bytes);
