@@ -157,7 +157,7 @@ impl Segment {
         let meta = self.meta.within(keys)?;
         let visible_bytes = match meta.visible.parts() {
             None => meta.bytes,
-            Some(ranges) => ranges.iter().map(|range| self.blocks_bytes(range)).sum(),
+            Some(ranges) => self.blocks_bytes(ranges.iter().cloned()),
         };
         Some(SegmentMeta { visible_bytes, ..meta })
     }
@@ -252,15 +252,25 @@ impl Segment {
     pub fn bytes_between(&self, start: &[u8], end: Option<&[u8]>) -> u64 {
         let asked = KeyRange::new(start, end.map(<[u8]>::to_vec));
         match self.meta.visible.parts() {
-            None => self.blocks_bytes(&asked),
-            Some(ranges) => ranges.iter().map(|range| self.blocks_bytes(&range.and(&asked))).sum(),
+            None => self.blocks_bytes([asked].into_iter()),
+            Some(ranges) => self.blocks_bytes(ranges.iter().map(|range| range.and(&asked))),
         }
     }
 
-    fn blocks_bytes(&self, range: &KeyRange) -> u64 {
-        if range.is_empty() {
-            return 0;
-        }
+    /// Bytes of the blocks that can hold keys of `ranges`, which ascend: each once, however many of them reach into it.
+    fn blocks_bytes(&self, ranges: impl Iterator<Item = KeyRange>) -> u64 {
+        let (index, mut counted) = (self.index(), 0);
+        let bytes = ranges.filter(|range| !range.is_empty()).map(|range| {
+            let (first, past) = self.blocks_of(&range);
+            let first = first.max(counted);
+            counted = counted.max(past);
+            index.offset(past).saturating_sub(index.offset(first))
+        });
+        bytes.sum()
+    }
+
+    /// The first block that can hold keys of a range, and the first one after it that cannot.
+    fn blocks_of(&self, range: &KeyRange) -> (BlockNumber, BlockNumber) {
         let index = self.index();
         let first = index.block_of(&range.start).unwrap_or(0);
         let past = match &range.end {
@@ -270,7 +280,7 @@ impl Segment {
                 if index.border(number) == *end { number } else { number + 1 }
             }),
         };
-        index.offset(past).saturating_sub(index.offset(first))
+        (first, past)
     }
 
     /// Memory held while it is open, blocks in the cache not counted: of a file that has several views, its share.

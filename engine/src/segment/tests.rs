@@ -378,6 +378,28 @@ fn range_tombstones_of_a_view_end_where_it_does() {
 }
 
 #[test]
+fn a_block_that_several_ranges_of_a_view_reach_into_counts_once() {
+    let world = World::new(1);
+    let meta = world.runtime.block_on(async {
+        let disk: Rc<dyn Disk> = world.disk.clone();
+        let mut builder =
+            SegmentBuilder::create(disk, &dir(), SegmentId(1), BuildOptions::default()).await.unwrap();
+        let mut random = fastrand::Rng::with_seed(1);
+        for key in b'a'..=b'z' {
+            let (kind, expiry) = (Kind::Put, Expiry::NEVER);
+            let value: Vec<u8> = (0..130).map(|_| random.u8(..)).collect();
+            builder.push(Entry { key: &[key], version: Version(1), kind, expiry, value: &value });
+        }
+        builder.finish().await.unwrap()
+    });
+    let whole = world.open(meta).unwrap();
+    let holes = (b'b'..b'z').step_by(2).map(|key| KeyRange::new([key], Some(vec![key + 1])));
+    let left = whole.within(&KeyRanges::of(holes.collect()).inverted()).unwrap();
+    assert!(left.visible.parts().unwrap().len() > 10, "{left:?}");
+    assert!(left.visible_bytes <= left.bytes, "{} of {} bytes", left.visible_bytes, left.bytes);
+}
+
+#[test]
 fn a_view_shows_of_each_row_the_newest_version_unless_it_is_gone() {
     for seed in 0..30 {
         println!("seed {seed}");

@@ -117,11 +117,9 @@ impl Operator<'_> {
         }
         for (entity, id, shard, place) in begun {
             let status = shard.moved(id).await.expect("remembered");
-            let is_done = match status.phase {
-                Phase::Done => true,
-                Phase::Cancelled | Phase::Failed => false,
-                other => panic!("move {id} ended {other:?}: {:?}", status.failure),
-            };
+            let is_done = status.phase == Phase::Done;
+            let is_undone = matches!(status.phase, Phase::Cancelled | Phase::Failed);
+            assert!(is_done || is_undone, "move {id} ended {:?}: {:?}", status.phase, status.failure);
             self.count(usize::from(!is_done));
             let at = place[usize::from(is_done)];
             self.promised().places.borrow_mut().insert(entity, [at, at]);
