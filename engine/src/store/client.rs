@@ -206,10 +206,6 @@ impl Client {
         Ok(self.map.home_of(&key).shard)
     }
 
-    pub(crate) fn map(&self) -> &Image {
-        &self.map
-    }
-
     /// All shards.
     pub fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
         (0..u16::try_from(self.links.len()).unwrap_or(u16::MAX)).map(ShardId)
