@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use foreshard_engine::backup::restore::Restore;
 use foreshard_engine::backup::{Directory, Progress, Request, Summary};
+use foreshard_engine::ids::{MoveId, PartitionId};
 use foreshard_engine::io::disk::Disk;
 use foreshard_engine::io::memory::{CrashMode, MemoryConfig, MemoryDisk};
 use foreshard_engine::io::runtime::Runtime;
 use foreshard_engine::io::virtual_time::VirtualRuntime;
 use foreshard_engine::superblock::StoreId;
+use foreshard_engine::table::{BeginMove, Change};
 use foreshard_engine::{Client, Error, Options, SimulatedStore, WriteBatch};
 
 const STORE: &str = "/store";
@@ -291,6 +293,42 @@ fn pruned_backups_are_gone_and_the_others_whole() {
         }
         let gone = world.restore(Some(1), "/restored-1").await.unwrap_err();
         assert!(gone.to_string().contains("no backup 1 is here; there are [5, 6]"), "{gone}");
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_restored_table_has_its_guests_and_no_open_move() {
+    let world = World::new(3);
+    world.run(async {
+        let store = world.open(STORE, 2).await;
+        let table = store.table().unwrap();
+        let begin = async |entity: Vec<u8>| {
+            let image = table.image();
+            let state = image.state();
+            let (from, entry) = (state.owner(&entity), state.entry_of(&entity));
+            let to = PartitionId((from.0 + 1) % 5);
+            let epoch = |id| state.partitions[&id].placed.epoch;
+            let (from_epoch, to_epoch) = (epoch(from), epoch(to));
+            let begin = BeginMove { entity, entry, from, to, from_epoch, to_epoch };
+            (MoveId(table.change(begin.into()).await.unwrap().unwrap().0), to)
+        };
+        let (id, to) = begin(account(1)).await;
+        table.change(Change::CommitMove { id }).await.unwrap().unwrap();
+        begin(account(2)).await;
+        // Every shard has learnt of it.
+        world.runtime.sleep(Duration::from_secs(1)).await;
+        let client = store.client().unwrap();
+        fund(&client).await;
+        back_up(&client, &world.shared()).await.unwrap();
+        let restored = world.restore(None, "/restored").await.unwrap();
+        let state = restored.map().state();
+        assert_eq!((state.owner(&account(1)), state.guests.len(), state.moves.len()), (to, 1, 0));
+        assert_eq!(state.partitions, table.image().state().partitions);
+        for n in 0..ACCOUNTS {
+            assert_eq!(number(&restored.client().unwrap(), &account(n)).await, OPENING, "account {n}");
+        }
+        restored.close().await.unwrap();
         store.close().await.unwrap();
     });
 }

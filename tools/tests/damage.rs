@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 
 use common::{Rows, Sample, damages, inspect_both_ways, lines, options, run};
 use foreshard_engine::entry::Expiry;
+use foreshard_engine::ids::{Epoch, MoveId, PartitionId, TableVersion};
+use foreshard_engine::superblock::StoreId;
+use foreshard_engine::table::frame::{Body, Frame, read_chain};
+use foreshard_engine::table::{BeginMove, Change, State};
 use foreshard_engine::{Store, WriteBatch, block_on};
 
 const PAGE: u64 = 4096;
@@ -103,6 +107,60 @@ fn the_partition_table_is_shown_and_its_damage_named() {
     let (status, lines, rows) = sample.repair();
     assert_eq!(status, 1, "{lines:?}");
     assert!(rows == sample.rows, "rows say themselves where they belong");
+}
+
+/// Adds changes to the closed store's table.
+fn change_table(sample: &Sample, changes: impl Fn(&State) -> Vec<Change>) {
+    let file = sample.file("table/0");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let store = StoreId(bytes[16..32].try_into().unwrap());
+    let chain = read_chain(&bytes, store, |_, _| {});
+    let (mut state, mut previous) = (chain.state.unwrap(), chain.checksum);
+    let mut at = usize::try_from(chain.end).unwrap();
+    let mut append = |version, body, previous| {
+        let (frame, checksum) = Frame { store, version, previous, body }.encode();
+        bytes[at..at + frame.len()].copy_from_slice(&frame);
+        at += frame.len();
+        checksum
+    };
+    for change in changes(&state) {
+        state = state.after(&change).unwrap();
+        previous = append(state.version, Body::Change(change), previous);
+    }
+    append(state.version, Body::Mark, previous);
+    std::fs::write(&file, bytes).unwrap();
+}
+
+#[test]
+fn guests_and_moves_are_shown_and_rows_left_where_the_table_has_nobody_are_not_salvaged() {
+    let sample = Sample::new(500, 20);
+    let begin = |state: &State, entity: &[u8]| {
+        let from = state.owner(entity);
+        let (entry, to, epoch) = (TableVersion(0), PartitionId(1 - from.0), Epoch(1));
+        let (from_epoch, to_epoch, entity) = (epoch, epoch, entity.to_vec());
+        BeginMove { entity, entry, from, to, from_epoch, to_epoch }.into()
+    };
+    change_table(&sample, |state| {
+        vec![begin(state, b"e3"), Change::CommitMove { id: MoveId(2) }, begin(state, b"e5")]
+    });
+    let (status, lines) = sample.inspect();
+    assert_eq!(status, 0, "{lines:?}");
+    let table = table_of(&lines);
+    assert_eq!((&table["version"], &table["guests"]), (&4.into(), &1.into()));
+    assert_eq!((&table["moves"][0]["move"], &table["moves"][0]["entity"]), (&4.into(), &"e5".into()));
+    let guest = lines.iter().find(|line| line["type"] == "guest").unwrap();
+    assert_eq!((&guest["entity"], &guest["version"]), (&"e3".into(), &3.into()));
+    let kinds: Vec<_> = lines.iter().filter(|line| line["type"] == "table_frame").collect();
+    let [.., begins, commits, _] = &kinds[..] else { panic!("{kinds:?}") };
+    assert_eq!((&begins["begins"], &commits["commits"]), (&"e3".into(), &2.into()));
+    // What lies at the guest's home is what a move left behind; whoever is moving is where he was.
+    let (status, lines, rows) = sample.repair();
+    assert_eq!(status, 0, "{lines:?}");
+    let missing = missing(&sample.rows, &rows);
+    let of_guest = sample.rows.keys().filter(|(entity, _)| entity == b"e3");
+    assert!(missing.keys().eq(of_guest), "{:?}", missing.keys());
+    let left_out = lines.iter().filter_map(|line| line["rows_elsewhere"].as_u64()).sum::<u64>();
+    assert_eq!(left_out, missing.len() as u64);
 }
 
 #[test]

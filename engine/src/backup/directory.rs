@@ -103,8 +103,14 @@ impl Directory {
             }
         } else {
             self.refuse_others().await?;
-            let mine =
-                Record { store, number: 0, created_ms: 0, version: Version::ZERO, partitions: Vec::new() };
+            let mine = Record {
+                store,
+                number: 0,
+                created_ms: 0,
+                version: Version::ZERO,
+                table: None,
+                partitions: Vec::new(),
+            };
             self.disk.create_dir(&self.path.join(SEGMENTS)).await?;
             self.add(&owner, &mine.encode()).await?;
         }

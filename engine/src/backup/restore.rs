@@ -13,7 +13,7 @@ use super::record::{PartitionRecord, Record};
 use super::{Directory, Progress};
 use crate::cache::BlockCache;
 use crate::error::{Error, Result};
-use crate::ids::{Incarnation, PartitionId};
+use crate::ids::Incarnation;
 use crate::io::disk::{Disk, OpenMode};
 use crate::io::runtime::Runtime;
 use crate::manifest::Manifest;
@@ -63,7 +63,10 @@ impl Restore {
         for partition in &record.partitions {
             self.partition(&copier, &directory, partition).await?;
         }
-        TableLog::create(table::place(disk, &self.to, self.name), self.table(&record)?).await?;
+        let Some(table) = record.table.clone() else {
+            return Err(Error::misuse(format!("backup {} is of a store without a table", record.number)));
+        };
+        TableLog::create(table::place(disk, &self.to, self.name), table).await?;
         disk.sync_dir(&self.to.join("partitions")).await?;
         disk.sync_dir(&self.to).await?;
         Superblock::create(disk, &self.to, self.superblock()).await?;
@@ -99,14 +102,6 @@ impl Restore {
         disk.sync_dir(&dir).await?;
         let place = location(disk, &self.to, partition.id, &Options::default());
         Manifest::create(place, partition.state.clone()).await.map(drop)
-    }
-
-    /// The new store's partition table, of a backup's partitions.
-    fn table(&self, record: &Record) -> Result<table::State> {
-        let ranges: Vec<(PartitionId, u64)> = record.partitions.iter().map(|p| (p.id, p.start.0)).collect();
-        table::State::first(&ranges, 1).map_err(|what| {
-            Error::misuse(format!("backup {} has no whole partition table: {what}", record.number))
-        })
     }
 
     fn superblock(&self) -> State {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::copy::Copier;
 use super::directory::{Directory, segment_name};
 use super::pace::Pace;
-use super::record::{PartitionRecord, Record};
+use super::record::{PartitionRecord, Record, table_of};
 use super::{Progress, Request, Summary};
 use crate::error::{Error, Result};
 use crate::ids::{PartitionId, ShardId, Version};
@@ -62,8 +62,8 @@ impl Client {
             .await?;
         let (segments_new, bytes_copied) =
             shares.iter().fold((0, 0), |sum, share| (sum.0 + share.segments_new, sum.1 + share.bytes_copied));
-        let partitions = by_range(&image, shares);
-        let record = Record { store, number, created_ms, version, partitions };
+        let (table, partitions) = (Some(table_of(&image)), of_table(&image, shares)?);
+        let record = Record { store, number, created_ms, version, table, partitions };
         let bytes = record.encode();
         let finish = move |shard: Rc<Shard>| async move {
             let directory = Directory::new(&shard.common.disk, &request.to);
@@ -156,17 +156,19 @@ pub(super) async fn need_room(disk: &dyn Disk, to: &Path, bytes: u64) -> Result<
     Ok(())
 }
 
-/// All partitions in the order of their ranges. The one place that takes from the map what a restore makes a map of.
-fn by_range(map: &Image, shares: Vec<Share>) -> Vec<PartitionRecord> {
+/// The table's partitions, ascending.
+fn of_table(image: &Image, shares: Vec<Share>) -> Result<Vec<PartitionRecord>> {
     let mut states: std::collections::BTreeMap<PartitionId, State> =
         shares.into_iter().flat_map(|share| share.states).collect();
-    let places = map.homes().iter().map(|home| (home.partition, home.start));
-    places
-        .map(|(id, start)| {
-            let state = states.remove(&id).unwrap_or_else(|| unreachable!("its shard has it"));
-            PartitionRecord { id, start, state }
-        })
-        .collect()
+    let record = |id: &PartitionId| {
+        let state = states.remove(id).ok_or_else(|| {
+            Error::misuse(format!(
+                "partition {id} was made or handed on during the backup's cut: take it again"
+            ))
+        })?;
+        Ok(PartitionRecord { id: *id, state })
+    };
+    image.state().partitions.keys().map(record).collect()
 }
 
 /// Ends the copying on all shards when whoever asked for it goes away.

@@ -125,10 +125,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ids::{Epoch, PartitionId, TableVersion};
+    use crate::ids::{Epoch, MoveId, PartitionId, TableVersion};
     use crate::io::memory::{MemoryConfig, MemoryDisk};
     use crate::io::virtual_time::VirtualRuntime;
-    use crate::table::{Partitions, Placed};
+    use crate::table::{BeginMove, Change, Partitions, Placed};
 
     #[test]
     fn every_shard_learns_of_the_tables_changes_and_finds_them_after_a_restart() {
@@ -172,6 +172,43 @@ mod tests {
             assert_eq!((state.version, state.shards), (TableVersion(20), 2));
             assert_eq!(state.partitions[&PartitionId(4)].placed.epoch, Epoch(19));
             store.close().await.unwrap();
+        });
+    }
+
+    #[test]
+    fn moves_that_nobody_is_there_to_finish_are_aborted_when_the_store_is_opened() {
+        let world = VirtualRuntime::new(1);
+        let runtimes: Vec<Runtime> = (0..2).map(|_| world.runtime()).collect();
+        let disk: Rc<dyn Disk> = Rc::new(MemoryDisk::new(&runtimes[0], 1, MemoryConfig::default()));
+        let options = Options { partitions: 4, reserve_bytes: 64 << 10, ..Options::default() };
+        world.block_on(async {
+            let open =
+                || SimulatedStore::open(&runtimes, Rc::clone(&disk), Path::new("/s"), options.clone(), 1);
+            let store = open().await.unwrap();
+            let table = store.table().unwrap();
+            let names: Vec<Vec<u8>> = (0..5).map(|n| format!("entity{n}").into_bytes()).collect();
+            for (entity, is_committed) in names.iter().zip([true, false, false, true, false]) {
+                let from = table.image().state().owner(entity);
+                let to = PartitionId((from.0 + 1) % 4);
+                let (entry, epoch) = (TableVersion(0), Epoch(1));
+                let (from_epoch, to_epoch) = (epoch, epoch);
+                let begin = BeginMove { entity: entity.clone(), entry, from, to, from_epoch, to_epoch };
+                let id = MoveId(table.change(begin.into()).await.unwrap().unwrap().0);
+                if is_committed {
+                    table.change(Change::CommitMove { id }).await.unwrap().unwrap();
+                }
+            }
+            let last = table.image();
+            assert_eq!(last.open_moves().len(), 3);
+            store.close().await.unwrap();
+            for _ in 0..2 {
+                let store = open().await.unwrap();
+                assert!(store.map().open_moves().is_empty());
+                assert_eq!(store.map().state().guests, last.state().guests);
+                // Once.
+                assert_eq!(store.map().version(), TableVersion(last.version().0 + 3));
+                store.close().await.unwrap();
+            }
         });
     }
 }

@@ -11,10 +11,10 @@
 
 use std::sync::Arc;
 
-use super::guests::Guest;
+use super::guests::{Guest, GuestRef};
 use super::refusal::{Moved, Refusal};
 use super::state::{Entry, OpenMove, Placed, State};
-use crate::ids::{Epoch, MoveId, PartitionId, TableVersion};
+use crate::ids::{Epoch, MoveId, PartitionId, ShardId, TableVersion};
 use crate::key::RoutingKey;
 use crate::limits::{ENTITY_BYTES_MAX, GUESTS_MAX, MOVES_OPEN_MAX};
 
@@ -179,6 +179,64 @@ impl BeginMove {
 }
 
 impl Partitions {
+    /// Gives the keys of `id` from `at` on to a partition of its own on `shard`, with the guests that `goes` says of. None:
+    /// there is no such partition, or `at` is not inside its range.
+    #[must_use]
+    pub fn split(
+        state: &State,
+        id: PartitionId,
+        at: RoutingKey,
+        shard: ShardId,
+        mut goes: impl FnMut(GuestRef<'_>) -> bool,
+    ) -> Option<Self> {
+        let whole = state.partitions.get(&id).map(|entry| entry.placed)?;
+        if at <= whole.start || at >= whole.end {
+            return None;
+        }
+        let new = state.next_partition;
+        let upper = Placed { shard, epoch: Epoch(1), start: at, end: whole.end };
+        let edits = vec![(id, Some(Placed { end: at, ..whole })), (new, Some(upper))];
+        let to = |guest: GuestRef<'_>| (guest.entity(), Some(if goes(guest) { new } else { id }));
+        Some(Self::of(state, edits, state.guests.in_partition(id).map(to).collect()))
+    }
+
+    /// Gives all that is in `from` to `into`. None: they are not two partitions, or neither their ranges lie side by side nor
+    /// has `from` none.
+    #[must_use]
+    pub fn merge(state: &State, into: PartitionId, from: PartitionId) -> Option<Self> {
+        let placed = |id| state.partitions.get(&id).map(|entry| entry.placed);
+        let (taking, given) = (placed(into)?, placed(from)?);
+        let (start, end) = match () {
+            () if into == from => return None,
+            () if given.start == given.end => (taking.start, taking.end),
+            () if taking.start == taking.end || taking.start == given.end => {
+                (given.start, given.end.max(taking.end))
+            }
+            () if taking.end == given.start => (taking.start, given.end),
+            () => return None,
+        };
+        let merged = Placed { start, end, ..taking };
+        let mut edits = vec![(into, Some(merged)), (from, None)];
+        edits.sort_unstable_by_key(|edit| edit.0);
+        let gone = state.guests.in_partition(from);
+        let come_home = state.guests.in_partition_between(into, start, end);
+        let to = |guest: GuestRef<'_>| {
+            (guest.entity(), Some(into).filter(|_| !merged.is_home_to(guest.routing())))
+        };
+        Some(Self::of(state, edits, gone.chain(come_home).map(to).collect()))
+    }
+
+    /// These edits, made from what `state` says, with entities in any order.
+    fn of(
+        state: &State,
+        edits: Vec<(PartitionId, Option<Placed>)>,
+        mut guests: Vec<(Vec<u8>, Option<PartitionId>)>,
+    ) -> Self {
+        guests.sort_unstable();
+        let seen = edits.iter().map(|(id, _)| (*id, state.version_of(*id))).collect();
+        Self { seen, edits, guests, shards: None }
+    }
+
     fn make(&self, state: &State, mut next: State) -> Result<State, Refusal> {
         self.check().map_err(Refusal::Impossible)?;
         self.expect_seen(state)?;
@@ -192,6 +250,9 @@ impl Partitions {
         }
         for (entity, to) in &self.guests {
             self.send(state, &mut next, entity, *to)?;
+        }
+        if next.guests.len() + next.moves.len() > GUESTS_MAX {
+            return Err(Refusal::TooMany { what: "guests", limit: GUESTS_MAX });
         }
         next.check().map_err(Refusal::Impossible)?;
         Ok(next)

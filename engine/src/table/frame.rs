@@ -108,23 +108,24 @@ impl Frame {
             }
             Body::Mark => MARK,
         };
-        let header = Header {
-            magic: MAGIC,
-            format: U32::new(FORMAT_VERSION),
-            checksum: U32::ZERO,
-            store: self.store.0,
-            version: U64::new(self.version.0),
-            previous: U32::new(self.previous),
-            length: U32::new(u32::try_from(out.len() - FRAME_HEADER_BYTES).expect("a table is below 4 GiB")),
-            kind,
-            reserved: [0; 15],
-        };
+        let header =
+            Header { previous: U32::new(self.previous), ..Header::of(self.store, self.version, kind) };
+        let header = Header { length: length(out.len() - FRAME_HEADER_BYTES), ..header };
         out[..FRAME_HEADER_BYTES].copy_from_slice(header.as_bytes());
         let checksum = checksum_without(&out, CHECKSUM_AT);
         out[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
         out.resize(align_up(out.len()), 0);
         (out, checksum)
     }
+}
+
+/// A snapshot's frame without a checksum, up to where its guests begin.
+pub(super) fn snapshot_head(store: StoreId, state: &State, reserved_bytes: u64) -> Vec<u8> {
+    let header =
+        Header { length: length(state.encoded_bytes()), ..Header::of(store, state.version, SNAPSHOT) };
+    let mut out = header.as_bytes().to_vec();
+    state.encode_head(reserved_bytes, &mut out);
+    out
 }
 
 /// What lies at the start of `bytes`, the rest of a file from a multiple of 4 KiB on.
@@ -332,7 +333,7 @@ const MAGIC: [u8; 8] = *b"fsTABLEf";
 const FORMAT_VERSION: u32 = 2;
 /// Without guests and moves. Frames of it are read; later ones of the same file are of the present format.
 const FORMAT_OF_PARTITIONS: u32 = 1;
-const CHECKSUM_AT: usize = 12;
+pub(super) const CHECKSUM_AT: usize = 12;
 const SNAPSHOT: u8 = 1;
 const CHANGE: u8 = 2;
 const MARK: u8 = 3;
@@ -349,6 +350,27 @@ struct Header {
     length: U32,
     kind: u8,
     reserved: [u8; 15],
+}
+
+impl Header {
+    /// Of a frame without a payload or a predecessor.
+    fn of(store: StoreId, version: TableVersion, kind: u8) -> Self {
+        Self {
+            magic: MAGIC,
+            format: U32::new(FORMAT_VERSION),
+            checksum: U32::ZERO,
+            store: store.0,
+            version: U64::new(version.0),
+            previous: U32::ZERO,
+            length: U32::ZERO,
+            kind,
+            reserved: [0; 15],
+        }
+    }
+}
+
+fn length(len: usize) -> U32 {
+    U32::new(u32::try_from(len).expect("a table is below 4 GiB"))
 }
 
 const _: () = assert!(std::mem::offset_of!(Header, checksum) == CHECKSUM_AT && FRAME_HEADER_BYTES == 64);
@@ -406,6 +428,22 @@ mod tests {
         expected.extend_from_slice(&[0x0d, 0x0c, 0x0b, 0x0a, 0, 0, 0, 0, 3]);
         expected.resize(4096, 0);
         assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn a_file_of_the_format_without_guests_and_moves_is_read() {
+        let bytes = include_bytes!("fixtures/format-1");
+        let mut kinds = String::new();
+        let chain = read_chain(bytes, StoreId(*b"a store of old. "), |_, frame| {
+            kinds.push(if matches!(frame.body, Body::Snapshot(..)) { 's' } else { 'c' });
+        });
+        assert_eq!((kinds.as_str(), &chain.rest), ("scccc", &Rest::Marked));
+        let state = chain.state.unwrap();
+        assert_eq!((state.version, state.shards, state.next_partition), (TableVersion(5), 3, PartitionId(4)));
+        let placed: Vec<_> =
+            state.partitions.iter().map(|(id, e)| (id.0, e.placed.shard.0, e.placed.epoch.0)).collect();
+        assert_eq!(placed, [(0, 0, 7), (1, 1, 1), (3, 2, 1)]);
+        assert!(state.guests.is_empty() && state.moves.is_empty());
     }
 
     #[test]

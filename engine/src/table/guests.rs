@@ -1,8 +1,8 @@
 //! Guests: entities that are placed by name, outside of the partition that their routing key is at home in.
 //!
 //! They are kept in home order, by the prefix that all storage keys of an entity share, so that a row's key alone says
-//! whether it belongs to one; and a second time by partition, as routing keys. A version of them shares with the one
-//! before it what a change left as it was.
+//! whether it belongs to one; and a second time by partition, as routing keys. A filter before them answers for most keys
+//! at home. A version of all this shares with the one before it what a change left as it was.
 //!
 //! Invariant: a routing key is listed at a partition exactly when a guest with that routing key is placed there.
 
@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::filter::Filter;
 use super::tree::{Item, Tree};
 use crate::error::Result;
 use crate::ids::{PartitionId, TableVersion};
@@ -35,8 +36,9 @@ pub struct GuestRef<'a> {
 }
 
 /// All guests; see the module.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Guests {
+    filter: Filter,
     by_home: Tree<Record>,
     by_partition: BTreeMap<PartitionId, Tree<Listed>>,
     names_bytes: usize,
@@ -65,6 +67,9 @@ impl Guests {
     #[inline]
     #[must_use]
     pub fn covering(&self, key: &[u8]) -> Option<Guest> {
+        if !self.filter.may_have(RoutingKey::of_key(key)) {
+            return None;
+        }
         self.by_home.covering(key).map(Record::guest)
     }
 
@@ -126,7 +131,10 @@ impl Guests {
         match self.by_home.insert(record) {
             Some(before) if before.partition == guest.partition => return Ok(()),
             Some(before) => self.strike(before.partition, listed),
-            None => self.names_bytes += entity.len(),
+            None => {
+                self.names_bytes += entity.len();
+                self.filter.add(RoutingKey::of_key(&prefix));
+            }
         }
         self.by_partition.entry(guest.partition).or_default().insert(listed);
         Ok(())
@@ -139,6 +147,11 @@ impl Guests {
         let removed = self.by_home.remove(&prefix)?;
         self.names_bytes -= entity.len();
         self.strike(removed.partition, Listed::of(&prefix));
+        let routing = RoutingKey::of_key(&prefix);
+        let of_slot = |slot: u16| RoutingKey(u64::from(slot) << 48);
+        let slot = (of_slot(routing.slot()), of_slot(routing.slot() + 1));
+        let stay: Vec<RoutingKey> = self.between(slot.0, slot.1).map(|guest| guest.routing()).collect();
+        self.filter.reset(routing, stay.into_iter());
         Some(removed.guest())
     }
 
@@ -172,6 +185,14 @@ impl GuestRef<'_> {
     }
 }
 
+impl PartialEq for Guests {
+    fn eq(&self, other: &Self) -> bool {
+        self.by_home == other.by_home
+    }
+}
+
+impl Eq for Guests {}
+
 impl fmt::Debug for Guests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
@@ -180,6 +201,7 @@ impl fmt::Debug for Guests {
 
 /// A guest in the tree: a cache line, if its name is of usual length.
 #[derive(Clone, PartialEq, Eq)]
+#[repr(align(64))]
 struct Record {
     prefix: Prefix,
     version: TableVersion,
@@ -259,4 +281,4 @@ const PREFIX_BYTES_INLINE: usize = 46;
 /// A first guess at a prefix's length.
 const PREFIX_BYTES_USUAL: usize = 64;
 
-const _: () = assert!(size_of::<Record>() == 64, "a cache line");
+const _: () = assert!(size_of::<Option<Record>>() == 64, "a cache line");

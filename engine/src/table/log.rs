@@ -19,6 +19,7 @@ use std::sync::Arc;
 use super::change::Change;
 use super::frame::{Body, Chain, Frame, Rest, choose, read_chain};
 use super::refusal::Refusal;
+use super::snapshot::write_behind_first;
 use super::state::State;
 use crate::error::{Error, Result};
 use crate::ids::TableVersion;
@@ -87,7 +88,8 @@ impl TableLog {
             files.push(place.disk.open(&path, OpenMode::Create).await?);
         }
         let files = <[Rc<dyn File>; 2]>::try_from(files).expect("two paths");
-        let reserved_bytes = place.reserved_bytes.max(align_up(4 * state.encoded_bytes()));
+        let reserved_bytes =
+            place.reserved_bytes.max(align_up(4 * state.encoded_bytes()).min(RESERVED_BYTES_MAX));
         let mut log = Self {
             place,
             state,
@@ -100,7 +102,7 @@ impl TableLog {
             is_marked: false,
             failed: None,
         };
-        fill(&*log.files[1], 0, reserved_bytes, &[]).await?;
+        zero(&*log.files[1], 0, reserved_bytes).await?;
         log.files[1].sync().await?;
         log.turn().await?;
         log.place.disk.sync_dir(&log.place.dir).await?;
@@ -145,7 +147,7 @@ impl TableLog {
         let cut = match chain.rest {
             Rest::Torn(what) => {
                 // Left there, a part of it could one day follow a later frame.
-                fill(&*log.files[current], log.end, log.reserved_bytes, &[]).await?;
+                zero(&*log.files[current], log.end, log.reserved_bytes).await?;
                 log.files[current].sync().await?;
                 let cut = Cut { path: paths[current].clone(), offset: chain.end, what };
                 tracing::warn!(path = %cut.path.display(), offset = cut.offset, what, "a torn table change was cut");
@@ -182,17 +184,16 @@ impl TableLog {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let body = Body::Change(change.clone());
-        let bytes = self.frame(next.version, self.checksum, body.clone()).0.len();
-        let snapshot = align_up(super::FRAME_HEADER_BYTES + next.encoded_bytes());
+        let (mut frame, mut checksum) = self.frame(next.version, self.checksum, body.clone());
         // After the next turn it fits, whatever else comes.
-        let need = snapshot + 2 * bytes;
+        let need = snapshot_bytes(&next) + 2 * frame.len();
         if need > self.reserved_bytes {
-            self.grow(2 * need).await?;
+            self.grow((2 * need).min(RESERVED_BYTES_MAX).max(need)).await?;
         }
-        if self.end + bytes > self.reserved_bytes {
+        if self.end + frame.len() > self.reserved_bytes {
             self.turn().await?;
+            (frame, checksum) = self.frame(next.version, self.checksum, body);
         }
-        let (frame, checksum) = self.frame(next.version, self.checksum, body);
         self.write(&frame).await?;
         (self.end, self.checksum, self.is_marked) = (self.end + frame.len(), checksum, false);
         self.state = next;
@@ -205,15 +206,17 @@ impl TableLog {
     /// As [`TableLog::change`].
     pub async fn settle(&mut self) -> Result<()> {
         self.check_open()?;
-        if 3 * self.state.encoded_bytes() > self.reserved_bytes
-            && let Err(e) = self.grow(2 * self.reserved_bytes).await
+        let snapshot = snapshot_bytes(&self.state);
+        if 3 * snapshot > self.reserved_bytes
+            && self.reserved_bytes < RESERVED_BYTES_MAX
+            && let Err(e) = self.grow((2 * self.reserved_bytes).min(RESERVED_BYTES_MAX)).await
         {
             if !e.is_no_space() {
                 return Err(e);
             }
             tracing::warn!("the table cannot be given more room before it needs it: {e}");
         }
-        if self.end > self.reserved_bytes / 4 * 3 {
+        if self.end > self.reserved_bytes / 4 * 3 && self.end > 2 * snapshot {
             self.turn().await?;
         }
         if !self.is_marked && self.end < self.reserved_bytes {
@@ -242,18 +245,19 @@ impl TableLog {
     /// Goes on in the other file, beginning with what there is.
     async fn turn(&mut self) -> Result<()> {
         let (to, reserved) = (1 - self.current, self.reserved_bytes);
-        let file = Rc::clone(&self.files[to]);
-        let body = Body::Snapshot(self.state.clone(), reserved as u64);
-        let (frame, checksum) = self.frame(self.state.version, 0, body);
-        let end = frame.len();
-        assert!(end <= reserved, "a state is only made if its snapshot fits");
-        self.guard(async move {
-            fill(&*file, 0, reserved, &frame).await?;
-            file.sync().await
-        })
-        .await?;
+        let (file, store, state) = (Rc::clone(&self.files[to]), self.place.store, self.state.clone());
+        assert!(snapshot_bytes(&state) <= reserved, "a state is only made if its snapshot fits");
+        let written = self.guard(async move {
+            let (first, written) = write_behind_first(&*file, store, &state, reserved as u64).await?;
+            zero(&*file, written.bytes, reserved).await?;
+            file.write_at(first, 0, Write::Plain).await.1?;
+            file.sync().await?;
+            Ok(written)
+        });
+        let written = written.await?;
         self.retire(self.current).await?;
-        (self.current, self.end, self.checksum, self.is_marked) = (to, end, checksum, false);
+        (self.current, self.end, self.checksum, self.is_marked) =
+            (to, written.bytes, written.checksum, false);
         Ok(())
     }
 
@@ -272,7 +276,7 @@ impl TableLog {
         }
         let grown = self.guard(async move {
             for file in files {
-                match fill(&*file, from, reserved, &[]).await {
+                match zero(&*file, from, reserved).await {
                     Err(e) if e.is_no_space() => return Ok(Err(e)),
                     filled => filled?,
                 }
@@ -329,21 +333,24 @@ async fn read(place: &Place, path: &Path) -> Result<((Rc<dyn File>, u64), Chain)
     Ok(((file, len), chain))
 }
 
-/// Writes `bytes`, then zeros, from `start` to `end`.
-async fn fill(file: &dyn File, start: usize, end: usize, bytes: &[u8]) -> Result<()> {
+/// What a snapshot's frame takes.
+fn snapshot_bytes(state: &State) -> usize {
+    align_up(super::FRAME_HEADER_BYTES + state.encoded_bytes())
+}
+
+/// Writes zeros from `start` to `end`.
+async fn zero(file: &dyn File, start: usize, end: usize) -> Result<()> {
     for at in (start..end).step_by(PIECE_BYTES) {
-        let mut buf = AlignedBuf::zeroed(PIECE_BYTES.min(end - at));
-        let piece = bytes.get(at - start..).unwrap_or(&[]);
-        let len = piece.len().min(buf.len());
-        buf[..len].copy_from_slice(&piece[..len]);
+        let buf = AlignedBuf::zeroed(PIECE_BYTES.min(end - at));
         file.write_at(buf, at as u64, Write::Plain).await.1?;
     }
     Ok(())
 }
 
-/// What each file has at first: some 250 small changes, or 8,000 partitions before it has to grow.
+/// What each file has at first: some 250 small changes, or 8,000 partitions or guests before it has to grow.
 pub const RESERVED_BYTES_MIN: usize = 1 << 20;
-/// A file is not let grow beyond this, nor read: far more than the partitions that there may be can take.
+/// A file is not let grow beyond this, nor read: guests to their limit take 70 MB with names of twenty bytes. Names near
+/// their own limit reach it with fewer, and the change that would is refused.
 pub const RESERVED_BYTES_MAX: usize = 1 << 30;
 /// Files are filled in pieces of this, so that no device queue is held up by one write.
 const PIECE_BYTES: usize = 1 << 20;

@@ -10,12 +10,14 @@
 
 pub mod change;
 pub mod codec;
+mod filter;
 pub mod frame;
 pub mod guests;
 pub mod image;
 pub mod local;
 pub mod log;
 pub mod refusal;
+mod snapshot;
 pub mod state;
 mod tree;
 

@@ -1,13 +1,16 @@
 //! The table's log against a state in memory: in peace, crashed at every boundary, on devices that fail or are full.
 
+mod model;
+
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 
 use super::*;
 use crate::error::Error;
-use crate::ids::{Epoch, PartitionId, ShardId};
-use crate::io::disk::Disk;
+use crate::ids::{Epoch, MoveId, PartitionId, ShardId};
+use crate::io::buffer::AlignedBuf;
+use crate::io::disk::{Disk, OpenMode, Write};
 use crate::io::fault::{Fault, FaultDisk, Rule, When};
 use crate::io::memory::{CrashMode, MemoryConfig, MemoryDisk};
 use crate::io::runtime::Runtime;
@@ -32,7 +35,7 @@ fn any_change(state: &State, random: &mut fastrand::Rng) -> Change {
     loop {
         let change = match random.u8(..5) {
             0 | 1 => any_repartition(state, random).into(),
-            2 | 3 => any_beginning(state, random).into(),
+            2 | 3 => any_beginning(state, 20, random).into(),
             _ => {
                 let Some(id) = random.choice(state.moves.keys().copied()) else { continue };
                 if random.bool() { Change::CommitMove { id } } else { Change::AbortMove { id } }
@@ -79,8 +82,8 @@ fn any_repartition(state: &State, random: &mut fastrand::Rng) -> Partitions {
     Partitions { seen, edits, guests, shards: None }
 }
 
-fn any_beginning(state: &State, random: &mut fastrand::Rng) -> BeginMove {
-    let entity = format!("entity{}", random.u8(..20)).into_bytes();
+fn any_beginning(state: &State, names: u8, random: &mut fastrand::Rng) -> BeginMove {
+    let entity = format!("entity{}", random.u8(..names)).into_bytes();
     let (from, ids) = (state.owner(&entity), state.partitions.keys());
     let to = random.choice(ids.copied()).unwrap();
     let epoch = |id| state.partitions[&id].placed.epoch;
@@ -393,5 +396,111 @@ fn a_change_whose_caller_went_away_is_made_and_leaves_the_log_open() {
         assert_eq!(table.news(TableVersion(1)).await.unwrap().image.version(), TableVersion(2));
         let next = any_change(table.image().state(), &mut random);
         assert_eq!(table.change(next).await.unwrap(), Ok(TableVersion(3)));
+    });
+}
+
+/// Places so many entities, of which `first` is the first, in partitions 0 to 2, where they are not at home.
+fn many_guests(state: &State, first: usize, count: usize) -> Change {
+    let edits: Vec<_> = (0..3).map(PartitionId).map(|id| (id, Some(state.partitions[&id].placed))).collect();
+    let place = |n: usize| {
+        let entity = format!("a guest whose name is of usual length {n:08}").into_bytes();
+        let to = PartitionId((state.owner(&entity).0 + 1) % 3);
+        (entity, Some(to))
+    };
+    let guests = (first..first + count).map(place).collect();
+    let seen = edits.iter().map(|(id, _)| (*id, state.version_of(*id))).collect();
+    Partitions { seen, edits, guests, shards: None }.into()
+}
+
+#[test]
+fn files_grow_with_the_guests_and_a_change_that_finds_no_room_is_refused_and_can_be_tried_again() {
+    let (time, _, disk) = world(1);
+    time.block_on(async {
+        let mut log = created(&disk).await;
+        let mut count = 0;
+        for n in [10, 300, 3000] {
+            log.change(&many_guests(log.state(), count, n)).await.unwrap().unwrap();
+            log.settle().await.unwrap();
+            count += n;
+        }
+        assert_eq!(log.state().guests.len(), count);
+        assert!(log.state().encoded_bytes() > 10 * 4 * 4096, "far more than the files had");
+        assert_eq!(reopened(&disk).await.unwrap().0.state(), log.state());
+        disk.set_capacity(0);
+        let mut random = fastrand::Rng::with_seed(1);
+        // Room that was made ahead suffices for whatever moves one by one.
+        for _ in 0..100 {
+            let mut begin = any_beginning(log.state(), 20, &mut random);
+            begin.to = PartitionId((begin.from.0 + 1) % 3);
+            let begun = log.change(&begin.into()).await.unwrap().unwrap();
+            log.change(&Change::CommitMove { id: MoveId(begun.0) }).await.unwrap().unwrap();
+            log.settle().await.unwrap();
+        }
+        let too_many = many_guests(log.state(), count, 20_000);
+        let before = log.state().clone();
+        for _ in 0..2 {
+            let refused = log.change(&too_many).await.unwrap_err();
+            assert!(refused.is_no_space(), "{refused}");
+            assert_eq!(log.state(), &before);
+        }
+        let (mut again, cut) = reopened(&disk).await.unwrap();
+        assert_eq!((again.state(), cut), (&before, None));
+        disk.set_capacity(1 << 30);
+        again.change(&too_many).await.unwrap().unwrap();
+        assert_eq!(reopened(&disk).await.unwrap().0.state(), again.state());
+    });
+}
+
+#[test]
+fn a_log_of_the_old_format_goes_on_in_the_present_one() {
+    let (time, _, disk) = world(1);
+    time.block_on(async {
+        disk.create_dir(Path::new(DIR)).await.unwrap();
+        let old = include_bytes!("fixtures/format-1");
+        for (path, bytes) in paths(Path::new(DIR)).iter().zip([&old[..], &[]]) {
+            let file = disk.open(path, OpenMode::Create).await.unwrap();
+            let mut buf = AlignedBuf::zeroed(1 << 20);
+            buf[..bytes.len()].copy_from_slice(bytes);
+            file.write_at(buf, 0, Write::Synced).await.1.unwrap();
+        }
+        let place = || Place { store: StoreId(*b"a store of old. "), ..place(Rc::new(disk.clone())) };
+        let (mut log, cut) = TableLog::open(place()).await.unwrap();
+        assert_eq!((log.state().version, cut), (TableVersion(5), None));
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..5 {
+            log.change(&any_change(log.state(), &mut random)).await.unwrap().unwrap();
+        }
+        assert_eq!(TableLog::open(place()).await.unwrap().0.state(), log.state());
+        for _ in 0..300 {
+            log.change(&any_change(log.state(), &mut random)).await.unwrap().unwrap();
+        }
+        assert_eq!(TableLog::open(place()).await.unwrap().0.state(), log.state(), "in the other file");
+    });
+}
+
+#[test]
+fn whoever_waits_for_news_learns_what_was_decided_about_whom() {
+    let (time, runtime, disk) = world(3);
+    time.block_on(async {
+        let table = LocalTable::new(&runtime, created(&disk).await);
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut expected = Vec::new();
+        for n in 0..6 {
+            let state = table.image().state().clone();
+            let mut begin = any_beginning(&state, 20, &mut random);
+            begin.to = PartitionId((begin.from.0 + 1) % 3);
+            let begun = table.change(begin.clone().into()).await.unwrap().unwrap();
+            let id = MoveId(begun.0);
+            let open = table.image().open_moves()[&id].clone();
+            assert_eq!((&*open.entity, open.from, open.to), (&*begin.entity, begin.from, begin.to));
+            let decision = if n % 2 == 0 { Change::CommitMove { id } } else { Change::AbortMove { id } };
+            let decided = table.change(decision.clone()).await.unwrap().unwrap();
+            let change = begin.into();
+            expected.push(Made { version: begun, change, decided: None });
+            expected.push(Made { version: decided, change: decision, decided: Some(open) });
+        }
+        let news = table.news(TableVersion(1)).await.unwrap();
+        let told: Vec<Made> = news.changes.unwrap().iter().map(|made| (**made).clone()).collect();
+        assert_eq!(told, expected);
     });
 }

@@ -8,16 +8,18 @@ use std::rc::Rc;
 use foreshard_engine::backup::Record;
 use foreshard_engine::backup::record::PartitionRecord;
 use foreshard_engine::entry::Expiry;
-use foreshard_engine::ids::{Epoch, MoveId, PartitionId, Version};
+use foreshard_engine::ids::{Epoch, MoveId, PartitionId, TableVersion, Version};
 use foreshard_engine::io::disk::Disk;
 use foreshard_engine::io::memory::{MemoryConfig, MemoryDisk};
 use foreshard_engine::io::virtual_time::VirtualRuntime;
 use foreshard_engine::key::RoutingKey;
-use foreshard_engine::manifest::{State, read_chain};
+use foreshard_engine::manifest::{self, read_chain};
 use foreshard_engine::segment::footer::Footer;
 use foreshard_engine::segment::index::Index;
 use foreshard_engine::stream::{Opening, Sender};
 use foreshard_engine::superblock::StoreId;
+use foreshard_engine::table::frame::{Body, Frame};
+use foreshard_engine::table::{BeginMove, Change, Partitions, Placed, State};
 use foreshard_engine::wal::format::BATCH_HEADER_BYTES;
 use foreshard_engine::wal::{Batch, RowOp, RowSet};
 use foreshard_engine::{Options, SimulatedStore, WriteBatch};
@@ -28,6 +30,7 @@ const SEEDS_MAX: usize = 6;
 const SEED_BYTES_MAX: usize = 1500;
 
 fn main() {
+    moves();
     let disk = store();
     for path in disk.files() {
         let bytes = disk.contents(&path).unwrap_or_default();
@@ -188,28 +191,83 @@ fn manifest(mut bytes: &[u8]) {
 fn backup(bytes: &[u8]) {
     let Some(partition) = bytes.get(8..12).and_then(<[u8]>::first_chunk) else { return };
     let id = PartitionId(u32::from_le_bytes(*partition));
-    let mut state = State::default();
+    let mut state = manifest::State::default();
     for (_, frame) in read_chain(bytes, id).frames {
         state.apply(frame.edit);
     }
-    let partitions = vec![PartitionRecord { id, start: RoutingKey(0), state }];
-    let record =
-        Record { store: StoreId([7; 16]), number: 1, created_ms: 2, version: Version(3), partitions };
+    let partitions = vec![PartitionRecord { id, state }];
+    let table = State::first(&[(id, 0)], 1).ok();
+    let record = Record { store: StoreId([7; 16]), number: 1, created_ms: 2, version: Version(3), table, partitions };
     let mut bytes = record.encode();
     bytes.truncate(bytes.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1));
     seed("backup", &bytes);
 }
 
-/// The frames without the padding after them, one by one without their headers, and all together.
-fn table(mut bytes: &[u8]) {
-    let mut frames = Vec::new();
-    while let Some(head) = bytes.first_chunk::<64>().filter(|head| head[..8] == *b"fsTABLEf") {
-        let used = 64 + u32::from_le_bytes(head[44..48].try_into().expect("four bytes")) as usize;
-        seed("table", &bytes[64..used]);
-        frames.extend_from_slice(&bytes[..used]);
-        bytes = &bytes[used.next_multiple_of(PAGE)..];
+/// The log of a table with guests and moves: each kind of change, between snapshots.
+fn moves() {
+    let store = StoreId([7; 16]);
+    let mut state = State::first(&State::even_ranges(2), 2).expect("two ranges");
+    let mut bytes = Vec::new();
+    let mut previous = 0;
+    let mut append = |body: Body, version: TableVersion| {
+        let (frame, checksum) = Frame { store, version, previous, body }.encode();
+        previous = checksum;
+        bytes.extend_from_slice(&frame);
+    };
+    append(Body::Snapshot(state.clone(), 1 << 20), state.version);
+    let mut make = |state: &mut State, change: Change| {
+        *state = state.after(&change).expect("a change that can be made");
+        append(Body::Change(change), state.version);
+    };
+    let begin = |state: &State, entity: &[u8], to: u32| {
+        let (from, to) = (state.owner(entity), PartitionId(to));
+        let entry = state.entry_of(entity);
+        let (from_epoch, to_epoch) = (Epoch(1), Epoch(1));
+        Change::BeginMove(BeginMove { entity: entity.to_vec(), entry, from, to, from_epoch, to_epoch })
+    };
+    let other = |state: &State, entity: &[u8]| 1 - state.owner(entity).0;
+    for entity in [b"a".as_slice(), b"b\0", b"c"] {
+        let change = begin(&state, entity, other(&state, entity));
+        make(&mut state, change);
+        let id = MoveId(state.version.0);
+        make(&mut state, if entity == b"c" { Change::AbortMove { id } } else { Change::CommitMove { id } });
     }
-    seed("table", &frames);
+    let whole = state.partitions[&PartitionId(1)].placed;
+    let at = RoutingKey(u64::midpoint(whole.start.0, whole.end.0 >> 2));
+    let (lower, upper) = (Placed { end: at, ..whole }, Placed { start: at, ..whole });
+    let guests = state.guests.in_partition(PartitionId(1)).map(|guest| (guest.entity(), Some(PartitionId(2))));
+    let split = Partitions {
+        seen: vec![(PartitionId(1), state.version_of(PartitionId(1))), (PartitionId(2), TableVersion(0))],
+        edits: vec![(PartitionId(1), Some(lower)), (PartitionId(2), Some(upper))],
+        guests: guests.collect(),
+        shards: None,
+    };
+    make(&mut state, split.into());
+    let change = begin(&state, b"d", other(&state, b"d") % 2);
+    make(&mut state, change);
+    let frames: Vec<&[u8]> = frames(&bytes).collect();
+    seed("table", &frames.concat());
+    let mut snapshot = Vec::new();
+    state.encode(0, &mut snapshot);
+    seed("table", &snapshot);
+}
+
+/// The frames, one by one without their headers, and all together.
+fn table(bytes: &[u8]) {
+    frames(bytes).for_each(|frame| seed("table", &frame[64..]));
+    let frames: Vec<&[u8]> = frames(bytes).collect();
+    seed("table", &frames.concat());
+}
+
+/// The frames of a table's file without the padding after them.
+fn frames(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let head = bytes.first_chunk::<64>().filter(|head| head[..8] == *b"fsTABLEf")?;
+        let used = 64 + u32::from_le_bytes(head[44..48].try_into().expect("four bytes")) as usize;
+        let frame = &bytes[..used];
+        bytes = &bytes[used.next_multiple_of(PAGE)..];
+        Some(frame)
+    })
 }
 
 /// Keeps `bytes` as a seed of `target`, unless it has enough, or they are many.

@@ -4,6 +4,9 @@
 //! merged; of each row the newest version that was found, deletes and expiry applied. It goes through the engine's
 //! public interface, like any caller's writes. Prepared transactions without a decision are left out, as recovery does.
 //!
+//! Where the table is whole, rows of entities that it places elsewhere are left out: they are what a move left behind, or
+//! was bringing. In the new store every entity is at home.
+//!
 //! What is lost may have held newer versions or deletes of rows that are found elsewhere: such rows are kept, counted,
 //! and said to be possibly stale.
 //!
@@ -21,7 +24,7 @@ use std::path::Path;
 use foreshard_engine::Options;
 use foreshard_engine::ids::{Incarnation, PartitionId, ShardId};
 use foreshard_engine::superblock::State;
-use foreshard_engine::table;
+use foreshard_engine::table::{self, Image};
 use foreshard_engine::wal::LogId;
 use serde_json::json;
 
@@ -46,6 +49,8 @@ const MEMORY_BYTES: usize = 256 << 20;
 struct Plan {
     /// The superblock and the partition table say so.
     is_certain: bool,
+    /// Where everything is, if the table says so.
+    image: Option<Image>,
     partitions: Vec<PartitionId>,
     /// The logs' directories, and what identifies them; none where even that is lost.
     logs: Vec<(std::path::PathBuf, Option<(LogId, u64)>)>,
@@ -119,7 +124,7 @@ async fn plan(tools: &Tools, source: &Path, findings: &mut Findings) -> Result<P
         let id = survey::log::identify(tools, &dir).await?;
         logs.push((dir, id));
     }
-    Ok(Plan { is_certain: false, partitions, logs })
+    Ok(Plan { is_certain: false, image: None, partitions, logs })
 }
 
 async fn plan_of(
@@ -130,9 +135,9 @@ async fn plan_of(
 ) -> Result<Plan, Failure> {
     let place = source.join(table::DIR_NAME);
     let table = survey::table::survey(tools, &place, state.store, findings, &mut Output::silent()).await?;
-    let is_certain = table.is_some();
-    let partitions = match table {
-        Some(table) => table.partitions.into_keys().collect(),
+    let image = table.map(Image::of);
+    let partitions = match &image {
+        Some(image) => image.state().partitions.keys().copied().collect(),
         None => {
             let what = "without the partition table, partitions are those whose directories are here";
             findings.add(Severity::Note, source, 0, what);
@@ -144,7 +149,7 @@ async fn plan_of(
         let id = LogId { store: state.store, incarnation: state.incarnation, shard };
         (state.wal_dir(source, shard), Some((id, state.wal_file_bytes)))
     });
-    Ok(Plan { is_certain, partitions, logs: logs.collect() })
+    Ok(Plan { is_certain: image.is_some(), image, partitions, logs: logs.collect() })
 }
 
 fn options(plan: &Plan) -> Options {
@@ -171,13 +176,16 @@ async fn salvage(
     for &id in &plan.partitions {
         let gathered = Gathered::read(tools, source, id, &logs, target.scratch(), findings).await?;
         totals.is_lossless &= gathered.is_lossless;
-        let rows = target.write(tools, id, gathered).await?;
-        let value = json!({"partition": id.0, "rows": rows.written, "rows_possibly_stale": rows.stale});
-        output.item(
-            "partition",
-            value,
-            &format!("partition {id}: {} salvaged", count(rows.written, "row")),
-        )?;
+        let rows = target.write(tools, id, plan.image.as_ref(), gathered).await?;
+        let value = json!({
+            "partition": id.0, "rows": rows.written, "rows_possibly_stale": rows.stale,
+            "rows_elsewhere": rows.elsewhere,
+        });
+        let mut text = format!("partition {id}: {} salvaged", count(rows.written, "row"));
+        if rows.elsewhere > 0 {
+            text += &format!(", {} of entities that are elsewhere left out", count(rows.elsewhere, "row"));
+        }
+        output.item("partition", value, &text)?;
         totals.rows += rows.written;
         totals.stale += rows.stale;
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use foreshard_engine::ids::{PartitionId, Version};
 use foreshard_engine::merge::Merge;
+use foreshard_engine::table::Image;
 use foreshard_engine::visible::{View, Visible};
 use foreshard_engine::{Client, Durability, Options, Store, WriteBatch, block_on, key};
 
@@ -28,6 +29,8 @@ pub(super) struct Written {
     pub(super) written: u64,
     /// Of them, those of which a newer version or a delete may be lost.
     pub(super) stale: u64,
+    /// Left out: rows of entities that the table places elsewhere, of a move that was not finished, or not cleared away.
+    pub(super) elsewhere: u64,
 }
 
 /// Checks that `into` can become a store.
@@ -73,11 +76,12 @@ impl Target {
         &self.scratch
     }
 
-    /// Writes the live rows of a partition.
+    /// Writes the live rows of a partition, of the entities that `image` places there.
     pub(super) async fn write(
         &self,
         tools: &Tools,
         id: PartitionId,
+        image: Option<&Image>,
         from: Gathered,
     ) -> Result<Written, Failure> {
         let mut from = from;
@@ -89,6 +93,11 @@ impl Target {
         let what = format!("writing partition {id}");
         let (mut written, mut batch, mut bytes) = (Written::default(), WriteBatch::new(), 0);
         while let Some(entry) = rows.entry() {
+            if image.is_some_and(|image| image.home_of(entry.key).partition != id) {
+                written.elsewhere += 1;
+                rows.next().await?;
+                continue;
+            }
             let Some((entity, row)) = key::decode(entry.key) else {
                 return Err(Failure::told(format!(
                     "partition {id} holds a whole row whose key is no storage key: another program wrote it"

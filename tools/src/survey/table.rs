@@ -1,4 +1,4 @@
-//! The partition table's log: both files, which of them counts, and what the table says.
+//! The entity-partition table's log: both files, which of them counts, and what the table says.
 //!
 //! What is torn and what is corrupt is the engine's `table::frame` to say; here nothing is cut.
 
@@ -7,7 +7,7 @@ use std::path::Path;
 use foreshard_engine::Error;
 use foreshard_engine::superblock::StoreId;
 use foreshard_engine::table::frame::{Body, Chain, Found, Frame, Rest, choose, decode, read_chain};
-use foreshard_engine::table::{Change, RESERVED_BYTES_MAX, State, paths};
+use foreshard_engine::table::{Change, GuestRef, RESERVED_BYTES_MAX, State, paths};
 use serde_json::{Value, json};
 
 use crate::finding::{Findings, Severity};
@@ -141,27 +141,57 @@ fn of_partitions(partitions: &[u32], guests: u64, moves: u64) -> String {
 
 fn show(state: &State, path: &Path, output: &mut Output) -> Result<(), Failure> {
     let mut text = format!(
-        "table: {} at version {}: {} dealt out to {}",
+        "table: {} at version {}: {} dealt out to {}, {}",
         path.display(),
         state.version,
         count(state.partitions.len() as u64, "partition"),
         count(u64::from(state.shards), "shard"),
+        count(state.guests.len() as u64, "guest"),
     );
+    let mut partitions = Vec::new();
     for (id, entry) in &state.partitions {
-        let placed = entry.placed;
+        let (placed, guests) = (entry.placed, state.guests.in_partition(*id).count() as u64);
         text += &format!(
-            "\n  partition {id}: routing keys {:016x} to {:016x}, shard {}, epoch {}, changed at version {}",
-            placed.start.0, placed.end.0, placed.shard.0, placed.epoch, entry.version
+            "\n  partition {id}: routing keys {:016x} to {:016x}, {}, shard {}, epoch {}, changed at version {}",
+            placed.start.0,
+            placed.end.0,
+            count(guests, "guest"),
+            placed.shard.0,
+            placed.epoch,
+            entry.version
         );
+        partitions.push(json!({
+            "partition": id.0, "start": placed.start.0, "end": placed.end.0, "guests": guests,
+            "shard": placed.shard.0, "epoch": placed.epoch.0, "version": entry.version.0,
+        }));
+    }
+    let mut moves = Vec::new();
+    for (id, open) in &state.moves {
+        let (entity, from, to) = (open.entity.escape_ascii().to_string(), open.from, open.to);
+        text += &format!("\n  move {id}: of \"{entity}\" from partition {from} to {to}, not decided");
+        moves.push(json!({ "move": id.0, "entity": entity, "from": from.0, "to": to.0 }));
     }
     let value = json!({
         "file": path.display().to_string(),
         "version": state.version.0,
         "shards": state.shards,
-        "partitions": state.partitions.iter().map(|(id, entry)| json!({
-            "partition": id.0, "start": entry.placed.start.0, "end": entry.placed.end.0,
-            "shard": entry.placed.shard.0, "epoch": entry.placed.epoch.0, "version": entry.version.0,
-        })).collect::<Vec<_>>(),
+        "guests": state.guests.len(),
+        "partitions": partitions,
+        "moves": moves,
     });
-    output.item("table", value, &text)
+    output.item("table", value, &text)?;
+    for found in state.guests.iter() {
+        output.detail("guest", || guest(&found))?;
+    }
+    Ok(())
+}
+
+fn guest(found: &GuestRef<'_>) -> (Value, String) {
+    let (entity, guest) = (found.entity().escape_ascii().to_string(), found.guest);
+    let text =
+        format!("guest \"{entity}\" in partition {}, changed at version {}", guest.partition, guest.version);
+    let value = json!({
+        "entity": entity, "partition": guest.partition.0, "home": found.routing().0, "version": guest.version.0,
+    });
+    (value, text)
 }

@@ -321,3 +321,41 @@ fn an_entity_gets_a_partition_of_its_own() {
     assert_eq!((state.owner(&entity), state.home(RoutingKey::of(&entity))), (PartitionId(3), PartitionId(1)));
     assert_eq!(state.check_entities(), Ok(()));
 }
+
+#[test]
+fn a_split_and_a_merge_name_whom_they_have_to() {
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut state = first(4, 2);
+    for n in 0..200 {
+        let entity = format!("entity{n}").into_bytes();
+        let to = random.u32(..4);
+        if state.owner(&entity) != PartitionId(to) {
+            state = moved(&state, &entity, to);
+        }
+    }
+    let (mut splits, mut merges) = (0, 0);
+    for _ in 0..300 {
+        let ids: Vec<PartitionId> = state.partitions.keys().copied().collect();
+        let [one, other] = [ids[random.usize(..ids.len())], ids[random.usize(..ids.len())]];
+        let placed = state.partitions[&one].placed;
+        let change = if ids.len() < 12 && random.bool() {
+            let at = RoutingKey(random.u64(placed.start.0..placed.end.0.max(placed.start.0 + 1)));
+            let goes = |guest: GuestRef<'_>| guest.prefix.len().is_multiple_of(2);
+            Partitions::split(&state, one, at, ShardId(0), goes).inspect(|_| splits += 1)
+        } else {
+            Partitions::merge(&state, one, other).inspect(|_| merges += 1)
+        };
+        let Some(change) = change else { continue };
+        state = after(&state, &change).unwrap();
+        assert_eq!(state.check_entities(), Ok(()));
+    }
+    assert!(splits > 20 && merges > 20, "{splits} splits, {merges} merges");
+    let state = first(3, 2);
+    let (whole, id) = (state.partitions[&PartitionId(1)].placed, PartitionId);
+    for at in [whole.start, whole.end] {
+        assert_eq!(Partitions::split(&state, id(1), at, ShardId(0), |_| true), None);
+    }
+    for (into, from) in [(1, 1), (0, 2), (2, 0), (1, 9), (9, 1)] {
+        assert_eq!(Partitions::merge(&state, id(into), id(from)), None, "{into} {from}");
+    }
+}

@@ -23,7 +23,7 @@ impl State {
     }
 
     /// Appends all of its bytes that come before its guests'.
-    fn encode_head(&self, reserved_bytes: u64, out: &mut Vec<u8>) {
+    pub(super) fn encode_head(&self, reserved_bytes: u64, out: &mut Vec<u8>) {
         let head = RawState {
             reserved_bytes: U64::new(reserved_bytes),
             next_partition: U32::new(self.next_partition.0),

@@ -18,7 +18,7 @@ fn any_key(random: &mut fastrand::Rng, crowded: bool) -> Vec<u8> {
     let routing = match (crowded, random.u8(..4)) {
         (true, 0) => 7,
         (true, _) => random.u64(..40),
-        (false, _) => random.u64(..1 << ROUTING_BITS),
+        (false, _) => random.u64(..1 << 62),
     };
     let mut key = routing.to_be_bytes().to_vec();
     key.extend((0..random.usize(1..4)).map(|_| random.u8(1..4)));
