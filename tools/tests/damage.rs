@@ -148,10 +148,12 @@ fn guests_and_moves_are_shown_and_rows_left_where_the_table_has_nobody_are_not_s
     let table = table_of(&lines);
     assert_eq!((&table["version"], &table["guests"]), (&4.into(), &1.into()));
     assert_eq!((&table["moves"][0]["move"], &table["moves"][0]["entity"]), (&4.into(), &"e5".into()));
-    let guest = lines.iter().find(|line| line["type"] == "guest").unwrap();
+    let all = run(&["inspect", "table", sample.file("table").to_str().unwrap(), "--json", "--dump"]);
+    let all = common::lines(&all);
+    let guest = all.iter().find(|line| line["type"] == "guest").unwrap();
     assert_eq!((&guest["entity"], &guest["version"]), (&"e3".into(), &3.into()));
-    let kinds: Vec<_> = lines.iter().filter(|line| line["type"] == "table_frame").collect();
-    let [.., begins, commits, _] = &kinds[..] else { panic!("{kinds:?}") };
+    let frames: Vec<_> = all.iter().filter(|line| line["type"] == "table_frame").collect();
+    let [.., begins, commits, _] = &frames[..] else { panic!("{frames:?}") };
     assert_eq!((&begins["begins"], &commits["commits"]), (&"e3".into(), &2.into()));
     // What lies at the guest's home is what a move left behind; whoever is moving is where he was.
     let (status, lines, rows) = sample.repair();
