@@ -514,6 +514,12 @@ fn a_directory_without_room_or_of_somebody_else_is_refused_and_the_store_goes_on
         let refused = client.back_up(to(STORE), Arc::default()).await.unwrap_err();
         assert!(refused.to_string().contains("is no directory of backups"), "{refused}");
         world.shared().create_dir(Path::new("/full")).await.unwrap();
+        // What compaction frees while the backup is taken would be room for it: so nothing is left to compact or to remove.
+        client.flush().await.unwrap();
+        for n in 0..2 {
+            store.shard(n).unwrap().settled().await.unwrap();
+        }
+        world.runtime.sleep(Duration::from_secs(1)).await;
         let free = world.shared().free_bytes(Path::new("/full")).await.unwrap();
         world.disk.set_capacity((1 << 40) - free + (40 << 10));
         let refused = client.back_up(to("/full"), Arc::default()).await.unwrap_err();

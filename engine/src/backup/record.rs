@@ -122,7 +122,9 @@ impl Record {
                 let (table, rest) = rest.split_at_checked(table_bytes).ok_or("the table is cut off")?;
                 (header.table(table)?, decode_partitions(base.partitions.get(), bytes, rest)?)
             }
-            FORMAT_OF_RANGES if base.table_bytes.get() == 0 => decode_ranges(base.partitions.get(), bytes, rest)?,
+            FORMAT_OF_RANGES if base.table_bytes.get() == 0 => {
+                decode_ranges(base.partitions.get(), bytes, rest)?
+            }
             FORMAT_OF_RANGES => return Err("a field out of its bounds"),
             _ => return Err("a format this program does not know"),
         };
@@ -160,7 +162,11 @@ impl Header {
 }
 
 /// `count` partitions at `rest`, the end of `bytes`.
-fn decode_partitions(count: u32, bytes: &[u8], mut rest: &[u8]) -> Result<Vec<PartitionRecord>, &'static str> {
+fn decode_partitions(
+    count: u32,
+    bytes: &[u8],
+    mut rest: &[u8],
+) -> Result<Vec<PartitionRecord>, &'static str> {
     let mut partitions: Vec<PartitionRecord> = Vec::new();
     for _ in 0..count {
         let (place, tail) = Place::ref_from_prefix(rest).map_err(|_| "a partition cut off")?;
@@ -207,11 +213,7 @@ fn check_end(bytes: &[u8], rest: &[u8]) -> Result<(), &'static str> {
 }
 
 /// The state of the partition at `place`, in edits of the manifest's format `edits`, and what follows it.
-fn decode_state<'a>(
-    place: &Place,
-    edits: u16,
-    bytes: &'a [u8],
-) -> Result<(State, &'a [u8]), &'static str> {
+fn decode_state<'a>(place: &Place, edits: u16, bytes: &'a [u8]) -> Result<(State, &'a [u8]), &'static str> {
     let (edit, rest) = bytes.split_at_checked(place.length.get() as usize).ok_or("a partition cut off")?;
     let edit = Edit::decode(edit, edits)?;
     if !edit.added.is_sorted_by(|a, b| a.id < b.id) {

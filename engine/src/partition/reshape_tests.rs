@@ -100,7 +100,8 @@ impl World {
         let table = self.store.table().unwrap();
         let image = table.image();
         let seen = edits.iter().map(|(id, _)| (*id, image.state().version_of(*id))).collect();
-        let made = table.change(Partitions { seen, edits, ..Partitions::default() }.into()).await.unwrap().unwrap();
+        let made =
+            table.change(Partitions { seen, edits, ..Partitions::default() }.into()).await.unwrap().unwrap();
         self.learnt(made).await;
     }
 

@@ -99,7 +99,8 @@ impl Shard {
         let owned = self.owned(home)?;
         let work = self.apply(&owned.partition, std::slice::from_ref(op));
         let (result, service) = self.meter.run(self.runtime(), work).await;
-        let load = Load { writes: 1, bytes_in: op.payload_bytes(), service_nanos: service.nanos, ..Load::default() };
+        let load =
+            Load { writes: 1, bytes_in: op.payload_bytes(), service_nanos: service.nanos, ..Load::default() };
         self.count(&owned, entity, op.key(), (&load, service.sample), &result);
         result
     }
@@ -148,7 +149,12 @@ impl Shard {
         let work = self.apply_unlocked(&owned.partition, ops);
         let (result, service) = self.meter.run(self.runtime(), work).await;
         if let Some(first) = ops.first() {
-            let load = Load { writes: ops.len() as u64, bytes_in: payload, service_nanos: service.nanos, ..Load::default() };
+            let load = Load {
+                writes: ops.len() as u64,
+                bytes_in: payload,
+                service_nanos: service.nanos,
+                ..Load::default()
+            };
             self.count(&owned, entity, first.key(), (&load, service.sample), &result);
         }
         result.map(Some)

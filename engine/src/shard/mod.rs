@@ -490,7 +490,14 @@ impl Shard {
     }
 
     /// Counts an operation; one whose rows have moved is counted where it is done.
-    fn count<T>(&self, owned: &Owned, entity: &[u8], key: &[u8], (load, sample): (&Load, Sample), result: &Result<T>) {
+    fn count<T>(
+        &self,
+        owned: &Owned,
+        entity: &[u8],
+        key: &[u8],
+        (load, sample): (&Load, Sample),
+        result: &Result<T>,
+    ) {
         self.common.pace.operation();
         if matches!(result, Err(Error::Moved { .. })) {
             return;

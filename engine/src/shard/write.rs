@@ -103,7 +103,8 @@ impl Shard {
     async fn write_counted(&self, owned: &Owned, entity: &[u8], op: &Op<'_>) -> Result<()> {
         let work = self.write_local(&owned.partition, std::slice::from_ref(op));
         let (result, service) = self.meter.run(self.runtime(), work).await;
-        let load = Load { writes: 1, bytes_in: op.payload_bytes(), service_nanos: service.nanos, ..Load::default() };
+        let load =
+            Load { writes: 1, bytes_in: op.payload_bytes(), service_nanos: service.nanos, ..Load::default() };
         self.count(owned, entity, op.key(), (&load, service.sample), &result);
         result
     }
