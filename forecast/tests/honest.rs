@@ -5,7 +5,7 @@ use foreshard_forecast::hot::{Asked, Question, rolling};
 use foreshard_forecast::scenarios::Scenarios;
 use foreshard_forecast::walk::{NoRegressors, Plan, Walk};
 use foreshard_forecast::{
-    Autoregression, Climatology, DoubleSeasonal, Model, SeasonalNaive, Series, WEEK, blend,
+    Autoregression, Climatology, DoubleSeasonal, Model, SeasonalNaive, Series, WEEK, auto,
 };
 
 const MODELS: [&dyn Model; 5] =
@@ -41,7 +41,7 @@ fn walks(series: &Series, last: i64) -> Vec<Walk> {
 /// Every number that is said of `series` at the origin.
 fn said(series: &Series, last: i64) -> Vec<u64> {
     let mut walks = walks(series, last);
-    walks.push(blend(series, &walks));
+    walks.push(auto::walk(&auto::LIGHT, series, &NoRegressors, plan(last)));
     let question = Question::new(300.0, 2, 7).expect("a window");
     let mut numbers = Vec::new();
     for walk in &walks {

@@ -11,12 +11,14 @@
 
 mod network;
 mod training;
+mod turns;
 mod window;
 
 use std::sync::Arc;
 
 use crate::{FitError, Fitted, Model, Rows};
 use network::Network;
+pub use turns::Turns;
 use window::{RECENT_HOURS, Window};
 
 /// How a network is trained.

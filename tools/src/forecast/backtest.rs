@@ -3,13 +3,15 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use foreshard_forecast::scenarios::{MEMORY, Scenarios};
+use foreshard_forecast::recalibration::{self, Rolling};
+use foreshard_forecast::scenarios::Scenarios;
 use foreshard_forecast::series::to_load;
-use foreshard_forecast::walk::Plan;
+use foreshard_forecast::walk::Walk;
 use foreshard_forecast::{DAY, Series};
 
+use super::calibrated::{calibrated, random};
 use super::hot::signed;
-use super::models::{AUTO, Choice, MODELS, REFIT, STEP};
+use super::models::{Choice, Prepared};
 use super::options::Backtest;
 use super::table::Table;
 use super::work;
@@ -27,14 +29,24 @@ pub(crate) fn run(options: &Backtest) -> Result<(), Failure> {
     super::tell_broken(&table);
     let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
     let mut judged = Vec::new();
-    let choices = MODELS.iter().map(|&model| (model.name(), Choice::One(model)));
-    for (name, choice) in choices.chain([(AUTO, Choice::Auto)]) {
+    let choices = if options.models.is_empty() { Choice::all() } else { options.models.clone() };
+    let first = table.end - signed(options.last);
+    let last = table.end - signed(options.horizon);
+    let prepared = Prepared::new(&choices, &table, (first, last), options.seed)?;
+    let plan = recalibration::plan(first, last, options.horizon);
+    for choice in choices {
+        let name = choice.name();
         let what = format!("backtest of {name}");
         let began = work::now();
-        let measures = work::map(&series, options.load.threads, &what, |&(index, series)| {
-            judge(options, choice, &table, index, series)
-        });
+        let walk = |index: usize, series: &Series| choice.walk(&prepared, index, series, plan);
+        let walks = work::map(&series, options.load.threads, &what, |&(index, series)| walk(index, series));
         let millis = began.elapsed().as_secs_f64() * 1000.0 * options.load.threads.get() as f64;
+        let of = (first, last, options.horizon);
+        let recalibrations =
+            calibrated(&series, &options.load, of, options.seed, |index, _| walks[index].clone());
+        let measures = work::map(&series, options.load.threads, &what, |&(index, series)| {
+            judge(options, &walks[index], &recalibrations, &table, index, series)
+        });
         judged.push((name, measures, millis / series.len() as f64));
     }
     let mut stdout = std::io::stdout().lock();
@@ -59,24 +71,27 @@ struct Sums {
     origins: f64,
 }
 
-fn judge(options: &Backtest, choice: Choice, table: &Table, index: usize, series: &Series) -> Sums {
+fn judge(
+    options: &Backtest,
+    walk: &Walk,
+    recalibrations: &Rolling,
+    table: &Table,
+    index: usize,
+    series: &Series,
+) -> Sums {
     let horizon = options.horizon;
     let first = table.end - signed(options.last);
     let last = table.end - signed(horizon);
-    // Error paths before the first origin, and errors before them to weigh models by.
-    let before = (2 * MEMORY + horizon).next_multiple_of(STEP);
-    let plan = Plan { first: first - signed(before), last, step: STEP, refit: REFIT, horizon };
-    let walk = choice.walk(series, plan);
-    let mut rng = fastrand::Rng::with_seed(options.seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut random = random(!options.seed, index);
     let mut history: Vec<f64> =
         series.before(first).iter().filter(|v| !v.is_nan()).map(|&v| to_load(v)).collect();
     history.sort_unstable_by(f64::total_cmp);
     let limit = foreshard_forecast::measures::quantile(&history, LIMIT_PERCENTILE).unwrap_or(0.0);
     let mut sums = Sums { scale: scale(series, first), ..Sums::default() };
     for origin in (first..=last).step_by(DAY) {
-        let scenarios = Scenarios::new(series, &walk, origin);
+        let scenarios = Scenarios::new(series, walk, origin).recalibrated(recalibrations.at(origin));
         for hour in 0..horizon {
-            sums.add_hour(series, &scenarios, origin, hour, rng.f64());
+            sums.add_hour(series, &scenarios, origin, hour, random.f64());
         }
         let peak = (origin..origin + signed(horizon)).map(|hour| series.at(hour)).fold(f32::NAN, f32::max);
         if !peak.is_nan() {
@@ -112,14 +127,9 @@ impl Sums {
         self.within_95 += f64::from(u8::from((0.025..=0.975).contains(&place)));
     }
 
+    /// NaN of a series that seasonal naive foretells exactly: nothing is worse by any factor, and there is no ratio.
     fn ratio(&self) -> f64 {
-        if self.naive_error > 0.0 {
-            (self.error / self.naive_error).max(RATIO_MIN)
-        } else if self.error > 0.0 {
-            1.0 / RATIO_MIN
-        } else {
-            1.0
-        }
+        if self.naive_error > 0.0 { (self.error / self.naive_error).max(RATIO_MIN) } else { f64::NAN }
     }
 }
 
@@ -160,7 +170,7 @@ fn report(judged: &[(&str, Vec<Sums>, f64)]) -> String {
         let (error, naive_error) =
             (of(&|s| s.error / s.hours / s.scale), of(&|s| s.naive_error / s.hours / s.scale));
         let overall = f64::midpoint(symmetric / of(&|s| s.naive_symmetric / s.hours), error / naive_error);
-        let ratio = of(&|s| if s.hours > 0.0 { s.ratio().ln() } else { f64::NAN }).exp();
+        let ratio = of(&|s| s.ratio().ln()).exp();
         let _infallible = writeln!(
             text,
             "{name:<16}{ratio:>8.3}{symmetric:>8.3}{error:>8.3}{overall:>8.3}{:>9.3}{:>7.1}%{:>7.1}%{:>8.4}{millis:>11.2}",

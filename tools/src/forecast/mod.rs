@@ -1,10 +1,12 @@
 //! `foreshard forecast`: load in, probabilities out. Files and threads are here, all that is computed is in the forecast crate.
 
 mod backtest;
+mod calibrated;
 mod course;
 mod hot;
 mod models;
 mod options;
+mod sums;
 mod table;
 mod work;
 
@@ -22,6 +24,7 @@ pub(crate) fn run(forecast: &Forecast) -> Result<Verdict, Failure> {
     match (&forecast.what, &forecast.course) {
         (Some(What::Backtest(options)), _) => backtest::run(options),
         (Some(What::Hot(options)), _) => hot::hot(options),
+        (Some(What::Sums(options)), _) => sums::run(options),
         (Some(What::Score(options)), _) => hot::score(options),
         (None, Some(options)) => course::run(options),
         (None, None) => {

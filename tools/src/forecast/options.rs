@@ -42,6 +42,12 @@ pub(crate) enum What {
     /// How likely the peak of each entity exceeds a limit in a window ahead, at every origin.
     #[command(after_help = HOT_HELP)]
     Hot(Hot),
+    /// How well intervals of the sums of groups of entities held, from whole paths and as if entities were independent.
+    #[command(
+        after_help = "Example: foreshard forecast sums --in load.csv --metric reads+writes --horizon 24h --groups 50 \
+        --size 20"
+    )]
+    Sums(Sums),
     /// How good such probabilities were, beside those of simple methods.
     #[command(
         after_help = "Example: foreshard forecast score --in load.csv --metric reads+writes --limit 900 \
@@ -104,6 +110,9 @@ pub(crate) struct Course {
     /// Percentages of what may come that a column each is for.
     #[arg(long, value_delimiter = ',', default_value = "2.5,50,97.5", value_parser = parse_percentage)]
     pub(crate) quantiles: Vec<f64>,
+    /// Of what is drawn to train and to calibrate.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
     /// Where to write entity,time,mean,q...
     #[arg(long)]
     pub(crate) out: PathBuf,
@@ -120,7 +129,35 @@ pub(crate) struct Backtest {
     /// The origins, one a day, are in the time so long before the end.
     #[arg(long, value_parser = parse_hours, default_value = "21d")]
     pub(crate) last: usize,
-    /// Of the draws that break ties where coverage is counted.
+    /// The methods to compare, such as auto,week-median; all unless some are named.
+    #[arg(long, value_delimiter = ',', value_parser = models::parse)]
+    pub(crate) models: Vec<Choice>,
+    /// Of what is drawn to train, and of the draws that break ties where coverage is counted.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+/// The options of `forecast sums`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Sums {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Hours ahead: 24, 24h or 1d.
+    #[arg(long, value_parser = parse_horizon)]
+    pub(crate) horizon: usize,
+    /// The origins, one a day, are in the time so long before the end.
+    #[arg(long, value_parser = parse_hours, default_value = "21d")]
+    pub(crate) last: usize,
+    /// Groups of entities drawn at random.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) groups: usize,
+    /// Entities of a group.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) size: usize,
+    /// The method.
+    #[arg(long, default_value = AUTO, value_parser = models::parse)]
+    pub(crate) model: Choice,
+    /// Of what is drawn: groups, training, ties.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
 }
