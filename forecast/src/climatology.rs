@@ -45,7 +45,7 @@ impl Model for Climatology {
 
 impl Climatology {
     /// What the day so many days back weighs.
-    fn weight(&self, day: usize) -> f32 {
+    pub(crate) fn weight(&self, day: usize) -> f32 {
         let fading = 0.5_f32.powf(day as f32 / self.half_life);
         if day.is_multiple_of(7) { fading * self.same_weekday } else { fading }
     }

@@ -6,7 +6,7 @@
 //! Invariant: a value is finite and not negative.
 
 use crate::measures::quantile;
-use crate::series::{DAY, Series, to_load};
+use crate::series::{DAY, Series, to_load, to_log};
 use crate::walk::Walk;
 
 /// How far back errors are taken from.
@@ -32,13 +32,63 @@ impl Scenarios {
         let paths = walk.path(origin).map(|path| with_errors(series, walk, origin, path)).unwrap_or_default();
         let paths =
             if paths.len() < PATHS_MIN * horizon { own_hours(series, origin, horizon) } else { paths };
+        Self::of_paths(paths, horizon)
+    }
+
+    /// Of loads, path by path.
+    ///
+    /// # Panics
+    /// When there is no path, or not a whole number of them.
+    #[must_use]
+    pub fn of_paths(paths: Vec<f64>, horizon: usize) -> Self {
         let count = paths.len() / horizon;
+        assert!(count > 0 && count * horizon == paths.len(), "{} loads are no paths", paths.len());
         let mut sorted = Vec::with_capacity(paths.len());
         for hour in 0..horizon {
             sorted.extend((0..count).map(|path| paths[path * horizon + hour]));
             sorted[hour * count..].sort_unstable_by(f64::total_cmp);
         }
         Self { sorted, paths, horizon }
+    }
+
+    /// With so much added to each hour, on the log scale.
+    ///
+    /// # Panics
+    /// When there are fewer or more hours.
+    #[must_use]
+    pub fn shifted(&self, effects: &[f32]) -> Self {
+        assert_eq!(effects.len(), self.horizon, "an effect for each hour");
+        let effects = effects.iter().cycle();
+        let paths = self.paths.iter().zip(effects).map(|(&load, effect)| to_load(to_log(load) + effect));
+        Self::of_paths(paths.collect(), self.horizon)
+    }
+
+    /// One of `self`'s paths with the probability `share`, else one of `other`'s: wider than either where they differ.
+    ///
+    /// # Panics
+    /// When the horizons differ.
+    #[must_use]
+    pub fn mixed(&self, other: &Self, share: f64) -> Self {
+        assert_eq!(self.horizon, other.horizon, "of the same hours");
+        let mut paths = self.some(share);
+        paths.extend(other.some(1.0 - share));
+        Self::of_paths(paths, self.horizon)
+    }
+
+    /// Paths in number proportional to `share`, spread over all there are.
+    fn some(&self, share: f64) -> Vec<f64> {
+        /// Of two mixed together.
+        const MIXED: f64 = 200.0;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 200")]
+        let wanted = (share.clamp(0.0, 1.0) * MIXED).round() as usize;
+        let chosen = (0..wanted).map(|index| index * self.count() / wanted);
+        chosen.flat_map(|path| &self.paths[path * self.horizon..][..self.horizon]).copied().collect()
+    }
+
+    /// Hours of each path.
+    #[must_use]
+    pub const fn horizon(&self) -> usize {
+        self.horizon
     }
 
     /// The load of an hour that the share `at` of paths does not exceed.

@@ -8,8 +8,10 @@ use foreshard_forecast::series::to_load;
 use foreshard_forecast::walk::Plan;
 use foreshard_forecast::{DAY, Series};
 
+use super::event_days;
+use super::given::Given;
 use super::hot::signed;
-use super::models::{AUTO, Choice, MODELS, REFIT, STEP};
+use super::models::{AUTO, Choice, LSTM, MODELS, REFIT, STEP};
 use super::options::Backtest;
 use super::table::Table;
 use super::work;
@@ -28,17 +30,24 @@ pub(crate) fn run(options: &Backtest) -> Result<(), Failure> {
     let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
     let mut judged = Vec::new();
     let choices = MODELS.iter().map(|&model| (model.name(), Choice::One(model)));
-    for (name, choice) in choices.chain([(AUTO, Choice::Auto)]) {
+    let choices: Vec<_> = choices.chain([(LSTM, Choice::Lstm), (AUTO, Choice::Auto)]).collect();
+    let mut given = Given::read(options.events.as_deref(), &table, options.load.threads)?;
+    let first = table.end - signed(options.last);
+    given.train(&choices.iter().map(|choice| choice.1).collect::<Vec<_>>(), &table, first, options.seed)?;
+    for &(name, choice) in &choices {
         let what = format!("backtest of {name}");
         let began = work::now();
         let measures = work::map(&series, options.load.threads, &what, |&(index, series)| {
-            judge(options, choice, &table, index, series)
+            judge(options, choice, &given, &table, index, series)
         });
         let millis = began.elapsed().as_secs_f64() * 1000.0 * options.load.threads.get() as f64;
         judged.push((name, measures, millis / series.len() as f64));
     }
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(report(&judged).as_bytes())?;
+    if let Some(effects) = given.effects() {
+        stdout.write_all(event_days::compare(options, &choices, &given, effects, &table).as_bytes())?;
+    }
     Ok(stdout.flush()?)
 }
 
@@ -59,14 +68,19 @@ struct Sums {
     origins: f64,
 }
 
-fn judge(options: &Backtest, choice: Choice, table: &Table, index: usize, series: &Series) -> Sums {
+fn judge(
+    options: &Backtest,
+    choice: Choice,
+    given: &Given,
+    table: &Table,
+    index: usize,
+    series: &Series,
+) -> Sums {
     let horizon = options.horizon;
     let first = table.end - signed(options.last);
     let last = table.end - signed(horizon);
-    // Error paths before the first origin, and errors before them to weigh models by.
-    let before = (2 * MEMORY + horizon).next_multiple_of(STEP);
-    let plan = Plan { first: first - signed(before), last, step: STEP, refit: REFIT, horizon };
-    let walk = choice.walk(series, plan);
+    let plan = plan(first, last, horizon);
+    let walk = choice.walk(given, index, series, plan);
     let mut rng = fastrand::Rng::with_seed(options.seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut history: Vec<f64> =
         series.before(first).iter().filter(|v| !v.is_nan()).map(|&v| to_load(v)).collect();
@@ -88,6 +102,12 @@ fn judge(options: &Backtest, choice: Choice, table: &Table, index: usize, series
     sums
 }
 
+/// Daily origins from `first` to `last`; error paths before the first one, and errors before them to weigh models by.
+pub(crate) fn plan(first: i64, last: i64, horizon: usize) -> Plan {
+    let before = (2 * MEMORY + horizon).next_multiple_of(STEP);
+    Plan { first: first - signed(before), last, step: STEP, refit: REFIT, horizon }
+}
+
 impl Sums {
     fn add_hour(&mut self, series: &Series, scenarios: &Scenarios, origin: i64, hour: usize, draw: f64) {
         let was = series.at(origin + signed(hour));
@@ -103,11 +123,7 @@ impl Sums {
         self.naive_error += (was - naive).abs();
         self.symmetric += symmetric(was, said);
         self.naive_symmetric += symmetric(was, naive);
-        let pinball = QUANTILES.map(|at| {
-            let over = was - scenarios.quantile(hour, at);
-            (at * over).max((at - 1.0) * over)
-        });
-        self.pinball += pinball.iter().sum::<f64>() / QUANTILES.len() as f64;
+        self.pinball += pinball(scenarios, hour, was);
         self.within_80 += f64::from(u8::from((0.1..=0.9).contains(&place)));
         self.within_95 += f64::from(u8::from((0.025..=0.975).contains(&place)));
     }
@@ -130,7 +146,8 @@ fn naive(series: &Series, origin: i64, hour: usize) -> f32 {
     values.filter(|value| !value.is_nan()).take(1).fold(0.0, |_, value| value)
 }
 
-fn scale(series: &Series, first: i64) -> f64 {
+/// The mean error of seasonal naive over the history before `first`.
+pub(crate) fn scale(series: &Series, first: i64) -> f64 {
     let history = series.before(first);
     let steps = history.iter().zip(history.iter().skip(DAY)).map(|(&a, &b)| (to_load(b) - to_load(a)).abs());
     let pairs = history.iter().zip(history.iter().skip(DAY)).map(|(a, b)| a.is_nan() || b.is_nan());
@@ -139,6 +156,15 @@ fn scale(series: &Series, first: i64) -> f64 {
         .filter(|s| !s.1)
         .fold((0.0, 0.0), |(sum, count), (step, _)| (sum + step, count + 1.0));
     sum / count
+}
+
+/// The mean of the pinball losses.
+pub(crate) fn pinball(scenarios: &Scenarios, hour: usize, was: f64) -> f64 {
+    let losses = QUANTILES.map(|at| {
+        let over = was - scenarios.quantile(hour, at);
+        (at * over).max((at - 1.0) * over)
+    });
+    losses.iter().sum::<f64>() / QUANTILES.len() as f64
 }
 
 /// The terms of sMAPE, 0 to 2; two zeros are equal.
@@ -174,7 +200,7 @@ fn report(judged: &[(&str, Vec<Sums>, f64)]) -> String {
 }
 
 /// Of what is finite: a series that never changed has no scale.
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.filter(|v| v.is_finite()).fold((0.0, 0.0), |(s, c), v| (s + v, c + 1.0));
     sum / count
 }

@@ -1,12 +1,17 @@
 //! `foreshard forecast`: load in, probabilities out. Files and threads are here, all that is computed is in the forecast crate.
 
 mod backtest;
+mod cold;
 mod course;
+mod event_days;
+mod events;
+mod given;
 mod hot;
 mod models;
 mod options;
 mod table;
 mod work;
+mod youth;
 
 use std::io::Write;
 
@@ -21,6 +26,7 @@ use crate::shell::Failure;
 pub(crate) fn run(forecast: &Forecast) -> Result<Verdict, Failure> {
     match (&forecast.what, &forecast.course) {
         (Some(What::Backtest(options)), _) => backtest::run(options),
+        (Some(What::Cold(options)), _) => cold::run(options),
         (Some(What::Hot(options)), _) => hot::hot(options),
         (Some(What::Score(options)), _) => hot::score(options),
         (None, Some(options)) => course::run(options),

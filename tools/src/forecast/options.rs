@@ -42,6 +42,12 @@ pub(crate) enum What {
     /// How likely the peak of each entity exceeds a limit in a window ahead, at every origin.
     #[command(after_help = HOT_HELP)]
     Hot(Hot),
+    /// How forecasts of entities with little history would have done.
+    #[command(
+        after_help = "Errors are relative to those of the shape of alike entities times the entity's own level.\n\
+        Example: foreshard forecast cold --in load.csv --metric reads+writes --horizon 24h --history 48h"
+    )]
+    Cold(Cold),
     /// How good such probabilities were, beside those of simple methods.
     #[command(
         after_help = "Example: foreshard forecast score --in load.csv --metric reads+writes --limit 900 \
@@ -104,6 +110,12 @@ pub(crate) struct Course {
     /// Percentages of what may come that a column each is for.
     #[arg(long, value_delimiter = ',', default_value = "2.5,50,97.5", value_parser = parse_percentage)]
     pub(crate) quantiles: Vec<f64>,
+    /// CSV of announced events: name,kind,entities (a pattern with * and ?),from,to,announced, in the load's unit of time.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
+    /// Of what is drawn at random: the training of lstm.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
     /// Where to write entity,time,mean,q...
     #[arg(long)]
     pub(crate) out: PathBuf,
@@ -120,7 +132,32 @@ pub(crate) struct Backtest {
     /// The origins, one a day, are in the time so long before the end.
     #[arg(long, value_parser = parse_hours, default_value = "21d")]
     pub(crate) last: usize,
-    /// Of the draws that break ties where coverage is counted.
+    /// CSV of announced events: name,kind,entities (a pattern with * and ?),from,to,announced, in the load's unit of time.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
+    /// Of the draws that break ties where coverage is counted, and of the training of lstm.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+/// The options of `forecast cold`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Cold {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Hours ahead: 24, 24h or 1d.
+    #[arg(long, value_parser = parse_horizon)]
+    pub(crate) horizon: usize,
+    /// What is known of the entities that are held out.
+    #[arg(long, value_parser = parse_hours, default_value = "48h")]
+    pub(crate) history: usize,
+    /// How many are held out.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) entities: usize,
+    /// The origins, one a day, are in the time so long before the end.
+    #[arg(long, value_parser = parse_hours, default_value = "21d")]
+    pub(crate) last: usize,
+    /// Of the choice of entities, and of the draws that break ties where coverage is counted.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
 }
@@ -138,6 +175,9 @@ pub(crate) struct Hot {
     /// The first origin lies so long before the end of the load.
     #[arg(long, value_parser = parse_hours, default_value = "21d")]
     pub(crate) last: usize,
+    /// CSV of announced events: name,kind,entities (a pattern with * and ?),from,to,announced, in the load's unit of time.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
     /// Where to write origin,entity,probability.
     #[arg(long)]
     pub(crate) out: PathBuf,
