@@ -70,6 +70,9 @@ impl Scenarios {
     #[must_use]
     pub fn mixed(&self, other: &Self, share: f64) -> Self {
         assert_eq!(self.horizon, other.horizon, "of the same hours");
+        if share >= 1.0 {
+            return self.clone();
+        }
         let mut paths = self.some(share);
         paths.extend(other.some(1.0 - share));
         Self::of_paths(paths, self.horizon)

@@ -5,6 +5,7 @@ mod shops;
 
 use foreshard_forecast::arima::Arima;
 use foreshard_forecast::events::{Adjusted, Calendar, Effects, Event, Observed};
+use foreshard_forecast::hot::{Asked, Question, rolling};
 use foreshard_forecast::prophet::Prophet;
 use foreshard_forecast::scenarios::Scenarios;
 use foreshard_forecast::series::to_load;
@@ -122,6 +123,39 @@ fn a_promotion_does_not_echo_the_day_after_or_the_week_after_whatever_the_method
             );
         }
     }
+}
+
+#[test]
+fn a_peak_is_likely_in_a_promotion_that_is_ahead_and_not_on_a_day_after_one() {
+    let shops = shops(5);
+    let all: Vec<Series> = shops.iter().map(series).collect();
+    let effects = learnt(&shops, &all, |event| Some(event.clone()));
+    let question = |limit| Question::new(limit, 2, 7).unwrap();
+    let (mut ahead, mut after, mut count) = ([0.0; 2], [0.0; 2], 0.0);
+    for (index, shop) in shops.iter().enumerate() {
+        let Some(event) = shop.promotions.get(1).filter(|event| event.to + 40 < START + HOURS) else {
+            continue;
+        };
+        // What ordinary days never had, and a promotion does.
+        let ordinary = &shop.loads[..30 * DAY];
+        let limit = 1.3 * ordinary.iter().copied().fold(0.0, f64::max);
+        for (sums, origin) in [(&mut ahead, event.from - 1), (&mut after, event.from - 1 + DAY as i64)] {
+            let plan = Plan { first: origin - 30 * 24, last: origin, step: 6, refit: WEEK, horizon: 7 };
+            let of = effects.of(index);
+            for (sum, events) in sums.iter_mut().zip([None, Some(of)]) {
+                let walk = match events {
+                    Some(of) => Walk::run(&Adjusted(&Autoregression), &all[index], &of, plan),
+                    None => Walk::run(&Autoregression, &all[index], &NoRegressors, plan),
+                };
+                let asked = Asked { series: &all[index], walk: &walk, events };
+                *sum += rolling(&[asked], &question(limit), &[origin])[0][0];
+            }
+        }
+        count += 1.0;
+    }
+    let [ahead, after] = [ahead, after].map(|sums| sums.map(|sum| sum / count));
+    assert!(count >= 10.0 && ahead[1] > 0.5 && ahead[1] > 2.0 * ahead[0], "ahead: {ahead:?}");
+    assert!(after[1] < 0.2 && after[1] < after[0], "after: {after:?}");
 }
 
 #[test]

@@ -2,9 +2,9 @@
 //!
 //! A [`Pool`] makes older entities young: of their last four weeks it takes windows as short as the young entity's history,
 //! and what then followed. From these it learns, for each hour ahead, how the level, the last hours, the same hours of the
-//! day before and the shape of the most alike entities make the coming load ([`window`]): one robust regression for all. The
-//! errors that it made on them, of the windows that were most like the entity's own in level and in restlessness, are its
-//! error paths: they are as wide as forecasts at that age were wrong.
+//! day before and the shape of the most alike entities make the rank of the coming load among the entity's own hours
+//! (`window.rs`): one robust regression for all. The errors that it made on them, of the windows that were most like the
+//! entity's own in level and in restlessness, are its error paths: they are as wide as forecasts at that age were wrong.
 //!
 //! The plain method for the young, the shape of alike entities times the entity's own level, is here too, with error paths of
 //! the same making ([`Pool::shape_times_level`]).
@@ -16,7 +16,7 @@ mod shape;
 mod window;
 
 use crate::scenarios::Scenarios;
-use crate::series::{DAY, LOAD_MAX, Series, WEEK, offset, to_load, to_log};
+use crate::series::{DAY, Series, WEEK, offset, to_load};
 use regression::Regression;
 use shape::Shapes;
 use window::{FEATURES, Window};
@@ -55,7 +55,8 @@ pub struct Pool {
 struct Past {
     level: f32,
     scale: f32,
-    /// Hour by hour, NaN where nothing is known: of the regression, and of shape times level.
+    /// Hour by hour, NaN where nothing is known: ranks of the regression, and log loads of shape times level in units of the
+    /// scale.
     errors: [Vec<f32>; 2],
 }
 
@@ -110,7 +111,7 @@ impl Pool {
         let regressions = (0..horizon).map(|lead| {
             let cases = windows.iter().filter(|(_, followed)| !followed[lead].is_nan());
             let cases: Vec<_> =
-                cases.map(|(w, followed)| (w.features(lead), w.deviation(followed[lead]))).collect();
+                cases.map(|(w, followed)| (w.features(lead), w.rank(followed[lead]))).collect();
             Regression::fit(&cases)
         });
         let mut pool =
@@ -133,20 +134,20 @@ impl Pool {
 
     fn past(&self, window: &Window, followed: &[f32]) -> Past {
         let errors = [By::Regression, By::Shape].map(|by| {
-            let said = self.path(window, by);
-            followed.iter().zip(said).map(|(was, said)| was - said).collect()
+            let hours = followed.iter().zip(self.path(window, by));
+            hours.map(|(&was, said)| by.of_load(window, was) - said).collect()
         });
         Past { level: window.level(), scale: window.scale(), errors }
     }
 
     fn path(&self, window: &Window, by: By) -> Vec<f32> {
         let leads = 0..self.horizon;
-        let ceiling = to_log(LOAD_MAX);
-        let value = |lead: usize| match by {
-            By::Regression => window.value(self.regressions[lead].value(&window.features(lead))),
-            By::Shape => window.shape(lead),
-        };
-        leads.map(|lead| value(lead).clamp(0.0, ceiling)).collect()
+        match by {
+            By::Regression => {
+                leads.map(|lead| self.regressions[lead].value(&window.features(lead))).collect()
+            }
+            By::Shape => leads.map(|lead| by.of_load(window, window.shape(lead))).collect(),
+        }
     }
 
     fn paths(&self, series: &Series, by: By) -> Option<Scenarios> {
@@ -158,15 +159,31 @@ impl Pool {
         alike.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut paths = Vec::with_capacity(PATHS * self.horizon);
         for (_, past) in alike.iter().take(PATHS) {
-            let stretch = window.scale() / past.scale;
             let mut error = 0.0;
             for (value, &made) in path.iter().zip(&past.errors[by as usize]) {
                 // In a gap, the error of the hour before goes on.
-                error = if made.is_nan() { error } else { made * stretch };
-                paths.push(to_load(value + error));
+                error = if made.is_nan() { error } else { made };
+                paths.push(to_load(by.to_load(&window, value + error)));
             }
         }
         Some(Scenarios::of_paths(paths, self.horizon))
+    }
+}
+
+impl By {
+    /// In what a forecast and its errors are reckoned.
+    fn of_load(self, window: &Window, load: f32) -> f32 {
+        match self {
+            Self::Regression => window.rank(load),
+            Self::Shape => (load - window.level()) / window.scale(),
+        }
+    }
+
+    fn to_load(self, window: &Window, said: f32) -> f32 {
+        match self {
+            Self::Regression => window.value(said),
+            Self::Shape => window.level() + window.scale() * said,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use foreshard_forecast::events::{Adjusted, Effects, Observed};
+use foreshard_forecast::events::{Adjusted, Effects, EffectsOf, Observed};
 use foreshard_forecast::lstm::{Lstm, Training};
 use foreshard_forecast::scenarios::Scenarios;
 use foreshard_forecast::walk::{NoRegressors, Plan, Walk};
@@ -65,6 +65,11 @@ impl Given {
     /// What events do, if there are any.
     pub(crate) const fn effects(&self) -> Option<&Effects> {
         self.effects.as_ref()
+    }
+
+    /// Those of the entity of this index, if it has any.
+    pub(crate) fn events_of(&self, entity: usize) -> Option<EffectsOf<'_>> {
+        self.effects.as_ref().map(|effects| effects.of(entity)).filter(|of| !of.dates().is_empty())
     }
 
     /// The same without events.

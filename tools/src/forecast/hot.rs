@@ -31,8 +31,9 @@ pub(crate) fn hot(options: &Hot) -> Result<(), Failure> {
     let question = question(&options.asking, &table, first)?;
     let given = Given::read(options.events.as_deref(), &table, options.load.threads)?;
     let walks = walks(&table, &given, &options.load, &question, &origins)?;
+    let asked = table.entities.values().zip(&walks).enumerate();
     let asked: Vec<Asked<'_>> =
-        table.entities.values().zip(&walks).map(|(series, walk)| Asked { series, walk }).collect();
+        asked.map(|(index, (series, walk))| Asked { series, walk, events: given.events_of(index) }).collect();
     let answers = rolling(&asked, &question, &origins);
     let file = File::create(&options.out).map_err(|e| table::at(&options.out, &e.to_string()))?;
     let mut out = csv::Writer::from_writer(BufWriter::new(file));
@@ -97,7 +98,7 @@ fn case(question: &Question, series: &Series, walk: &Walk, origin: i64, said: f6
     let point = walk.path(origin).map_or(0.0, |path| {
         peak(&mut window().filter_map(|hour| usize::try_from(hour - origin).ok()).map(|lead| path[lead]))
     });
-    let evidence = question.evidence(series, walk, origin);
+    let evidence = question.evidence(&Asked { series, walk, events: None }, origin);
     let day_ago = peak(&mut window().map(|hour| series.at(hour - signed(DAY))));
     let last = peak(&mut std::iter::once(series.at(origin - 1)));
     let said = [last, day_ago, point, evidence.climatology, evidence.paths, evidence.blend(), said];
