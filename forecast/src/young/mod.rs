@@ -2,12 +2,12 @@
 //!
 //! A [`Pool`] makes older entities young: of their last four weeks it takes windows as short as the young entity's history,
 //! and what then followed. From these it learns, for each hour ahead, how the level, the last hours, the same hours of the
-//! day before and the shape of the most alike entities make the rank of the coming load among the entity's own hours
-//! (`window.rs`): one robust regression for all. The errors that it made on them, of the windows that were most like the
-//! entity's own in level and in restlessness, are its error paths: they are as wide as forecasts at that age were wrong.
+//! day before and the shape of the most alike entities make the rank of the coming hour among the entity's own
+//! (`window.rs`): one robust regression for all. What then followed the windows of which most nearly the same was expected
+//! are the paths of the young entity, rank by rank: they are as far apart as things went at that age.
 //!
-//! The plain method for the young, the shape of alike entities times the entity's own level, is here too, with error paths of
-//! the same making ([`Pool::shape_times_level`]).
+//! The plain method for the young, the shape of alike entities times the entity's own level, is here too, with the errors that
+//! it made on windows of like level and restlessness ([`Pool::shape_times_level`]).
 //!
 //! Invariant: what is said at an origin depends on hours before it only.
 
@@ -23,6 +23,8 @@ use window::{FEATURES, Window};
 
 /// Ages that pools are learnt for, in hours: an entity is forecast by the highest that it has reached.
 pub const AGES: [usize; 9] = [0, 6, 12, 24, 36, 48, 72, 96, 120];
+/// At this age an entity's own hours count for as much as the pool.
+const EVEN: usize = DAY;
 /// From this age on an entity's own methods have error paths of their own, and the pool begins to fade.
 const FADES_FROM: usize = 5 * DAY;
 /// At this age nothing of it is left.
@@ -33,10 +35,12 @@ const DONORS_MAX: usize = 400;
 const WINDOW_DAYS: usize = 28;
 /// With fewer windows nothing is learnt.
 const WINDOWS_MIN: usize = 200;
-/// Error paths of a forecast: the windows most like the entity's.
+/// Paths of a forecast.
 const PATHS: usize = 300;
 /// What half the scale of log loads counts for in likeness, beside how restless a load is.
 const LEVEL_SHARE: f32 = 0.25;
+/// What that likeness counts for beside how the coming hours are expected to rank.
+const LIKENESS_SHARE: f32 = 0.1;
 
 /// What older entities did at one age.
 #[derive(Clone, Debug)]
@@ -55,16 +59,12 @@ pub struct Pool {
 struct Past {
     level: f32,
     scale: f32,
-    /// Hour by hour, NaN where nothing is known: ranks of the regression, and log loads of shape times level in units of the
-    /// scale.
-    errors: [Vec<f32>; 2],
-}
-
-/// Which of the two forecasts.
-#[derive(Clone, Copy)]
-enum By {
-    Regression = 0,
-    Shape = 1,
+    /// Ranks that were expected of the hours that followed.
+    expected: Vec<f32>,
+    /// Their ranks, NaN where nothing is known.
+    followed: Vec<f32>,
+    /// On the log scale, what they differed from shape times level.
+    errors: Vec<f32>,
 }
 
 /// The hours from a series' first known one to `origin`.
@@ -75,11 +75,14 @@ pub fn age(series: &Series, origin: i64) -> usize {
     first.map_or(0, |first| offset(series.start(), origin) - first)
 }
 
-/// How much of a forecast at that age is the pool's: all in the first days, nothing after two weeks.
+/// How much of a forecast at that age is the pool's: all at first, half after a day, nothing after two weeks.
+///
+/// The rest is the entity's own: its known hours, any of which may come again, until its methods have made enough errors
+/// to be judged by.
 #[must_use]
 pub fn share(age: usize) -> f64 {
     let left = FADES_TO.saturating_sub(age) as f64 / (FADES_TO - FADES_FROM) as f64;
-    left.min(1.0)
+    left.min(1.0) * EVEN as f64 / (EVEN + age) as f64
 }
 
 impl Pool {
@@ -92,16 +95,15 @@ impl Pool {
         let donors: Vec<&Series> = donors.iter().step_by(stride).copied().collect();
         let shapes = Shapes::learn(&donors, origin);
         let mut windows: Vec<(Window, Vec<f32>)> = Vec::new();
-        for (donor, series) in donors.iter().enumerate() {
-            let last = origin - whole_days(horizon);
-            for day in 0..WINDOW_DAYS {
-                let at = last - (day * DAY) as i64;
+        // Of windows that are equally near the first are taken: those of all entities, of the last days.
+        for day in 0..WINDOW_DAYS {
+            let at = origin - whole_days(horizon) - (day * DAY) as i64;
+            for (donor, series) in donors.iter().enumerate() {
                 let followed: Vec<f32> = (at..).take(horizon).map(|hour| series.at(hour)).collect();
                 let had = offset(series.start(), at) >= age;
                 if had && followed.iter().any(|value| !value.is_nan()) {
-                    windows.extend(
-                        Window::new(series, at, age, horizon, &shapes, Some(donor)).map(|w| (w, followed)),
-                    );
+                    let window = Window::new(series, at, age, horizon, &shapes, Some(donor));
+                    windows.extend(window.map(|window| (window, followed)));
                 }
             }
         }
@@ -110,8 +112,9 @@ impl Pool {
         }
         let regressions = (0..horizon).map(|lead| {
             let cases = windows.iter().filter(|(_, followed)| !followed[lead].is_nan());
-            let cases: Vec<_> =
-                cases.map(|(w, followed)| (w.features(lead), w.rank(followed[lead]))).collect();
+            let cases: Vec<_> = cases
+                .map(|(window, followed)| (window.features(lead), window.rank(followed[lead])))
+                .collect();
             Regression::fit(&cases)
         });
         let mut pool =
@@ -123,73 +126,72 @@ impl Pool {
     /// What may come of a young entity. None if nothing is known of the hours that the pool looks at.
     #[must_use]
     pub fn scenarios(&self, series: &Series) -> Option<Scenarios> {
-        self.paths(series, By::Regression)
+        let window = Window::new(series, self.origin, self.age, self.horizon, &self.shapes, None)?;
+        let expected = self.expected(&window);
+        let distance = |past: &Past| {
+            let hours = past.expected.iter().zip(&expected);
+            let apart: f32 = hours.map(|(a, b)| (a - b).abs()).sum();
+            apart / self.horizon as f32 + LIKENESS_SHARE * past.distance(&window)
+        };
+        let mut paths = Vec::with_capacity(PATHS * self.horizon);
+        for past in self.nearest(distance) {
+            // An outlier of a restless entity is none of a calm one.
+            let outside = past.scale.min(window.scale());
+            let known = past.followed.iter().find(|rank| !rank.is_nan()).copied();
+            let mut rank = known.unwrap_or(0.0);
+            for &followed in &past.followed {
+                // In a gap, the hour before goes on.
+                rank = if followed.is_nan() { rank } else { followed };
+                paths.push(to_load(window.value(rank, outside)));
+            }
+        }
+        Some(Scenarios::of_paths(paths, self.horizon))
     }
 
     /// Likewise by the shape of alike entities times the entity's own level.
     #[must_use]
     pub fn shape_times_level(&self, series: &Series) -> Option<Scenarios> {
-        self.paths(series, By::Shape)
-    }
-
-    fn past(&self, window: &Window, followed: &[f32]) -> Past {
-        let errors = [By::Regression, By::Shape].map(|by| {
-            let hours = followed.iter().zip(self.path(window, by));
-            hours.map(|(&was, said)| by.of_load(window, was) - said).collect()
-        });
-        Past { level: window.level(), scale: window.scale(), errors }
-    }
-
-    fn path(&self, window: &Window, by: By) -> Vec<f32> {
-        let leads = 0..self.horizon;
-        match by {
-            By::Regression => {
-                leads.map(|lead| self.regressions[lead].value(&window.features(lead))).collect()
-            }
-            By::Shape => leads.map(|lead| by.of_load(window, window.shape(lead))).collect(),
-        }
-    }
-
-    fn paths(&self, series: &Series, by: By) -> Option<Scenarios> {
         let window = Window::new(series, self.origin, self.age, self.horizon, &self.shapes, None)?;
-        let path = self.path(&window, by);
-        let mut alike: Vec<(f32, &Past)> =
-            self.windows.iter().map(|past| (past.distance(window.level(), window.scale()), past)).collect();
-        // Stable: of equally alike windows the first are taken.
-        alike.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut paths = Vec::with_capacity(PATHS * self.horizon);
-        for (_, past) in alike.iter().take(PATHS) {
+        for past in self.nearest(|past| past.distance(&window)) {
+            let stretch = (window.scale() / past.scale).min(1.0);
             let mut error = 0.0;
-            for (value, &made) in path.iter().zip(&past.errors[by as usize]) {
-                // In a gap, the error of the hour before goes on.
-                error = if made.is_nan() { error } else { made };
-                paths.push(to_load(by.to_load(&window, value + error)));
+            for (lead, &made) in past.errors.iter().enumerate() {
+                error = if made.is_nan() { error } else { made * stretch };
+                paths.push(to_load(window.shape(lead) + error));
             }
         }
         Some(Scenarios::of_paths(paths, self.horizon))
     }
-}
 
-impl By {
-    /// In what a forecast and its errors are reckoned.
-    fn of_load(self, window: &Window, load: f32) -> f32 {
-        match self {
-            Self::Regression => window.rank(load),
-            Self::Shape => (load - window.level()) / window.scale(),
+    fn past(&self, window: &Window, followed: &[f32]) -> Past {
+        let errors = followed.iter().enumerate().map(|(lead, was)| was - window.shape(lead));
+        Past {
+            level: window.level(),
+            scale: window.scale(),
+            expected: self.expected(window),
+            followed: followed.iter().map(|&was| window.rank(was)).collect(),
+            errors: errors.collect(),
         }
     }
 
-    fn to_load(self, window: &Window, said: f32) -> f32 {
-        match self {
-            Self::Regression => window.value(said),
-            Self::Shape => window.level() + window.scale() * said,
-        }
+    fn expected(&self, window: &Window) -> Vec<f32> {
+        let hours = self.regressions.iter().enumerate();
+        hours.map(|(lead, regression)| regression.value(&window.features(lead))).collect()
+    }
+
+    fn nearest(&self, distance: impl Fn(&Past) -> f32) -> impl Iterator<Item = &Past> {
+        let mut windows: Vec<(f32, &Past)> = self.windows.iter().map(|past| (distance(past), past)).collect();
+        // Stable: of windows that are as near the first are taken.
+        windows.sort_by(|a, b| a.0.total_cmp(&b.0));
+        windows.into_iter().take(PATHS).map(|(_, past)| past)
     }
 }
 
 impl Past {
-    fn distance(&self, level: f32, scale: f32) -> f32 {
-        (self.scale / scale).ln().abs() + LEVEL_SHARE * (self.level - level).abs()
+    /// How unlike the entities are in restlessness and level.
+    fn distance(&self, window: &Window) -> f32 {
+        (self.scale / window.scale()).ln().abs() + LEVEL_SHARE * (self.level - window.level()).abs()
     }
 }
 

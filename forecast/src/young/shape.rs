@@ -56,9 +56,11 @@ impl Shapes {
             let hours = days.iter().zip(shape).filter(|hour| hour.0.1 > 0.0);
             hours.map(|((sum, count), shape)| (sum / count - shape).abs()).sum()
         };
-        let others = self.daily.iter().enumerate().filter(|(donor, _)| Some(*donor) != but);
+        // Of one of whom too little is known, it is that of all; all windows of that age are then equally like it.
+        let tells = known >= HOURS_MIN;
+        let others = self.daily.iter().enumerate().filter(|(donor, _)| !tells || Some(*donor) != but);
         let mut others: Vec<(f32, &[f32; DAY])> = others.map(|(_, shape)| (distance(shape), shape)).collect();
-        if known >= HOURS_MIN && others.len() > ALIKE {
+        if tells && others.len() > ALIKE {
             others.select_nth_unstable_by(ALIKE, |a, b| a.0.total_cmp(&b.0));
             others.truncate(ALIKE);
             // The order of those kept is unspecified, and sums depend on it.

@@ -11,7 +11,7 @@ use crate::series::DAY;
 /// What a coming hour is made of; see [`Window::features`].
 pub(super) const FEATURES: usize = 12;
 /// On the log scale: added to how restless a load is, so that a constant one has a scale too.
-const SCALE_MIN: f32 = 0.05;
+const SCALE_MIN: f32 = 0.01;
 /// Log loads are a few of it.
 const LEVEL_UNIT: f32 = 5.0;
 
@@ -68,9 +68,9 @@ impl Window {
         self.own.rank(value)
     }
 
-    /// Back from [`Self::rank`].
-    pub(super) fn value(&self, rank: f32) -> f32 {
-        self.own.value(rank)
+    /// Back from a rank; what lies outside of the own hours is measured in `scale`.
+    pub(super) fn value(&self, rank: f32, scale: f32) -> f32 {
+        self.own.value(rank, scale)
     }
 
     /// The shape of alike entities on the own level.
@@ -154,14 +154,15 @@ impl Own {
         }
     }
 
-    fn value(&self, rank: f32) -> f32 {
+    /// Back from [`Self::rank`], where a unit outside is `scale`.
+    fn value(&self, rank: f32, scale: f32) -> f32 {
         let (Some(&low), Some(&high)) = (self.sorted.first(), self.sorted.last()) else {
-            return rank * self.scale;
+            return rank * scale;
         };
         if rank < -0.5 {
-            low + (rank + 0.5) * self.scale
+            low + (rank + 0.5) * scale
         } else if rank > 0.5 {
-            high + (rank - 0.5) * self.scale
+            high + (rank - 0.5) * scale
         } else {
             let place = (rank + 0.5) * (self.sorted.len() - 1) as f32;
             #[expect(
@@ -196,14 +197,14 @@ mod tests {
         let own = Own::new(&[3.0, f32::NAN, 1.0, 1.0, 5.0, 1.0, 4.0], 2.0);
         for (value, rank) in [(1.0, -0.3), (3.0, 0.1), (3.5, 0.2), (5.0, 0.5), (7.0, 1.5), (0.0, -1.0)] {
             assert!((own.rank(value) - rank).abs() < 1e-6, "{value}: {}", own.rank(value));
-            assert!((own.value(rank) - value).abs() < 1e-6, "{rank}: {}", own.value(rank));
+            assert!((own.value(rank, 2.0) - value).abs() < 1e-6, "{rank}: {}", own.value(rank, 2.0));
         }
-        assert_eq!(own.value(-0.15), 1.0, "among equal values");
+        assert_eq!(own.value(-0.15, 2.0), 1.0, "among equal values");
         assert!(own.rank(f32::NAN).is_nan());
         let constant = Own::new(&[7.0; 5], 0.5);
         assert_eq!((constant.rank(7.0), constant.rank(8.0), constant.rank(6.0)), (0.0, 2.5, -2.5));
-        assert_eq!((constant.value(0.3), constant.value(1.5)), (7.0, 7.5));
+        assert_eq!((constant.value(0.3, 0.5), constant.value(1.5, 0.5)), (7.0, 7.5));
         let nothing = Own::new(&[], 1.0);
-        assert_eq!((nothing.rank(2.0), nothing.value(2.0)), (2.0, 2.0));
+        assert_eq!((nothing.rank(2.0), nothing.value(2.0, 1.0)), (2.0, 2.0));
     }
 }
