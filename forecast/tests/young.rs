@@ -3,9 +3,9 @@
 
 use std::f64::consts::TAU;
 
-use foreshard_forecast::Series;
 use foreshard_forecast::scenarios::Scenarios;
-use foreshard_forecast::young::{AGES, Pool, age, share};
+use foreshard_forecast::young::{AGES, Pool, age, blend, days, share};
+use foreshard_forecast::{Series, WEEK};
 
 const START: i64 = 381_288;
 const ORIGIN: i64 = START + 40 * 24;
@@ -115,6 +115,24 @@ fn nothing_depends_on_what_lies_after_the_origin_and_the_same_donors_say_the_sam
     let said = bits(pool(48).scenarios(&series(100, 48)).unwrap());
     assert_eq!(bits(pool(48).scenarios(&series(100, 48)).unwrap()), said);
     assert_eq!(bits(others.scenarios(&with_future(100, 48)).unwrap()), said);
+}
+
+#[test]
+fn the_days_of_an_entity_come_again() {
+    let mut series = Series::new(ORIGIN - 50);
+    (ORIGIN - 50..ORIGIN).for_each(|hour| series.set(hour, (hour - ORIGIN + 100) as f64).unwrap());
+    let said = days(&series, ORIGIN, 30).unwrap();
+    // The first hour a day and two days back, each from three hours early to three late; the last hour is never passed.
+    let of = |hour: usize| [0.0, 1.0].map(|at| said.quantile(hour, at).round());
+    assert_eq!(of(0), [50.0, 79.0]);
+    assert_eq!(of(23), [72.0, 99.0]);
+    assert_eq!(of(29), [78.0, 84.0]);
+    assert!(days(&series, ORIGIN - 27, 30).is_none(), "23 hours are no day");
+    let (a, b) = (Scenarios::of_paths(vec![1.0; 30], 30), Scenarios::of_paths(vec![9.0; 30], 30));
+    let all = blend(48, Some(a.clone()), Some(said.clone()), b.clone());
+    assert!(all.mean(0) > 15.0 && all.quantile(0, 0.2) < 2.0, "a third of each: {}", all.mean(0));
+    assert_eq!(blend(WEEK, None, Some(said), b.clone()), b, "after a week, days are the methods' affair");
+    assert_eq!(blend(3 * WEEK, Some(a), None, b.clone()), b);
 }
 
 #[test]

@@ -11,12 +11,14 @@
 //!
 //! Invariant: what is said at an origin depends on hours before it only.
 
+mod days;
 mod regression;
 mod shape;
 mod window;
 
 use crate::scenarios::Scenarios;
 use crate::series::{DAY, Series, WEEK, offset, to_load};
+pub use days::days;
 use regression::Regression;
 use shape::Shapes;
 use window::{FEATURES, Window};
@@ -76,13 +78,26 @@ pub fn age(series: &Series, origin: i64) -> usize {
 }
 
 /// How much of a forecast at that age is the pool's: all at first, half after a day, nothing after two weeks.
-///
-/// The rest is the entity's own: its known hours, any of which may come again, until its methods have made enough errors
-/// to be judged by.
 #[must_use]
 pub fn share(age: usize) -> f64 {
     let left = FADES_TO.saturating_sub(age) as f64 / (FADES_TO - FADES_FROM) as f64;
     left.min(1.0) * EVEN as f64 / (EVEN + age) as f64
+}
+
+/// What may come of an entity of that age, of which its own methods say `own`.
+///
+/// Before they have made enough errors to be judged by, any known hour may come again as they say; then half of their
+/// part is the entity's [`days`]. The rest is the pool's.
+#[must_use]
+pub fn blend(age: usize, pooled: Option<Scenarios>, days: Option<Scenarios>, own: Scenarios) -> Scenarios {
+    let own = match days {
+        Some(days) if age < FADES_FROM => days.mixed(&own, 0.5),
+        _ => own,
+    };
+    match pooled {
+        Some(pooled) if share(age) > 0.0 => pooled.mixed(&own, share(age)),
+        _ => own,
+    }
 }
 
 impl Pool {

@@ -89,7 +89,8 @@ fn judge(options: &Cold, held_out: &[&Series], donors: &[&Series], origin: i64) 
             let plan = backtest::plan(origin, origin, options.horizon);
             let walk = Choice::Auto.walk(&Given::default(), index, &young, plan);
             let own = Scenarios::new(&young, &walk, origin);
-            let forecast = pooled.mixed(&own, young::share(options.history));
+            let days = young::days(&young, origin, options.horizon);
+            let forecast = young::blend(options.history, Some(pooled.clone()), days, own.clone());
             let seed = options.seed ^ (index as u64) << 32 ^ origin.unsigned_abs();
             sum.judge(series, &[plain, pooled, own, forecast], origin, seed);
         }

@@ -50,13 +50,16 @@ impl Youth {
         own: Scenarios,
         origin: i64,
     ) -> Scenarios {
-        let share = young::share(young::age(series, origin));
-        let pool = bracket(series, origin).filter(|_| share > 0.0).and_then(|age| self.pools.get(&age));
-        let pooled = pool.and_then(|pool| pool.scenarios(&given.ordinary(index, series, origin)));
-        match pooled {
-            Some(pooled) => given.with_events(index, pooled, origin).mixed(&own, share),
-            None => own,
+        let age = young::age(series, origin);
+        if young::share(age) <= 0.0 {
+            return own;
         }
+        let series = given.ordinary(index, series, origin);
+        let with_events = |said: Scenarios| given.with_events(index, said, origin);
+        let pool = bracket(&series, origin).and_then(|age| self.pools.get(&age));
+        let pooled = pool.and_then(|pool| pool.scenarios(&series)).map(with_events);
+        let days = young::days(&series, origin, own.horizon()).map(with_events);
+        young::blend(age, pooled, days, own)
     }
 }
 
