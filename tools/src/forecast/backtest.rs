@@ -33,7 +33,8 @@ pub(crate) fn run(options: &Backtest) -> Result<(), Failure> {
     let choices: Vec<_> = choices.chain([(LSTM, Choice::Lstm), (AUTO, Choice::Auto)]).collect();
     let mut given = Given::read(options.events.as_deref(), &table, options.load.threads)?;
     let first = table.end - signed(options.last);
-    given.train(&choices.iter().map(|choice| choice.1).collect::<Vec<_>>(), &table, first, options.seed)?;
+    let named: Vec<Choice> = choices.iter().map(|choice| choice.1).collect();
+    given.train(&named, &table, first, (options.training_steps, options.seed))?;
     for &(name, choice) in &choices {
         let what = format!("backtest of {name}");
         let began = work::now();

@@ -29,7 +29,7 @@ pub(crate) fn run(options: &Course) -> Result<(), Failure> {
     let quantiles: Vec<String> = options.quantiles.iter().map(|quantile| format!(",q{quantile}")).collect();
     writeln!(out, "entity,time,mean{}", quantiles.concat()).map_err(wrong)?;
     let mut given = Given::read(options.events.as_deref(), &table, load.threads)?;
-    given.train(&[options.model], &table, table.end, options.seed)?;
+    given.train(&[options.model], &table, table.end, (options.training_steps, options.seed))?;
     let youth = match options.model {
         Choice::Auto => Youth::learn(&given, &table, options.horizon, load.threads),
         Choice::One(_) | Choice::Lstm => Youth::default(),

@@ -41,12 +41,13 @@ impl Given {
         choices: &[Choice],
         table: &Table,
         until: i64,
-        seed: u64,
+        (steps, seed): (u32, u64),
     ) -> Result<(), Failure> {
         if choices.iter().any(|choice| matches!(choice, Choice::Lstm)) {
             let series = table.entities.values().map(|series| (series.start(), series.before(until)));
             let series: Vec<(i64, &[f32])> = series.collect();
-            let training = Training::default();
+            let batches = usize::try_from(steps).unwrap_or(usize::MAX);
+            let training = Training { batches, ..Training::default() };
             let mut progress = work::Progress::new("training the network, step", training.batches);
             let network = Lstm::train(&series, training, seed, |batch| progress.reached(batch));
             let network =

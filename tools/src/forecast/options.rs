@@ -116,6 +116,9 @@ pub(crate) struct Course {
     /// Of what is drawn at random: the training of lstm.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Steps of the training of lstm; fewer are worse, many more are hardly better.
+    #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) training_steps: u32,
     /// Where to write entity,time,mean,q...
     #[arg(long)]
     pub(crate) out: PathBuf,
@@ -138,6 +141,9 @@ pub(crate) struct Backtest {
     /// Of the draws that break ties where coverage is counted, and of the training of lstm.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Steps of the training of lstm; fewer are worse, many more are hardly better.
+    #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) training_steps: u32,
 }
 
 /// The options of `forecast cold`.
