@@ -1,10 +1,13 @@
 //! Any method, shown a series without the effect of its events.
 
-use super::effects::COLUMNS;
 use crate::series::{LOAD_MAX, to_log};
 use crate::{FitError, Fitted, Model, Rows};
 
-/// A method that forecasts with events: its regressors are those of [`super::EffectsOf`], or none.
+/// A method that forecasts with events: its regressor is the effect of [`super::EffectsOf`], or there is none.
+///
+/// The method itself is given no regressor. The effect of an event is out of every value that it sees, at whatever lag; what
+/// is left of a single event is its chance, and a weight learnt from that is a guess: Prophet's, on an effect near zero,
+/// was off by orders of magnitude.
 #[derive(Clone, Copy, Debug)]
 pub struct Adjusted<'a>(pub &'a dyn Model);
 
@@ -17,11 +20,11 @@ impl Model for Adjusted<'_> {
         if regressors.columns() == 0 {
             return self.0.fit(start, history, regressors);
         }
-        assert_eq!(regressors.columns(), COLUMNS, "the effect, a day late, a week late");
+        assert_eq!(regressors.columns(), 1, "the effect");
         let values = history.iter().enumerate();
         let without: Vec<f32> =
             values.map(|(hour, &value)| without(value, regressors.row(hour)[0])).collect();
-        Ok(Box::new(With { inner: self.0.fit(start, &without, regressors)? }))
+        Ok(Box::new(With { inner: self.0.fit(start, &without, Rows::NONE)? }))
     }
 }
 
@@ -32,11 +35,11 @@ struct With {
 
 impl Fitted for With {
     fn update(&mut self, value: f32, regressors: &[f32]) {
-        self.inner.update(without(value, regressors[0]), regressors);
+        self.inner.update(without(value, regressors[0]), &[]);
     }
 
     fn path(&self, regressors: Rows<'_>, out: &mut [f32]) {
-        self.inner.path(regressors, out);
+        self.inner.path(Rows::NONE, out);
         for (hour, value) in out.iter_mut().enumerate() {
             *value = (*value + regressors.row(hour)[0]).clamp(0.0, to_log(LOAD_MAX));
         }

@@ -6,7 +6,7 @@ use super::calendar::{Dates, Place};
 use crate::measures::weighted_median;
 use crate::series::{DAY, to_load};
 use crate::walk::Regressors;
-use crate::{Climatology, Series, WEEK, narrow};
+use crate::{Climatology, Series, narrow};
 
 /// Days before an hour that say what it would have been without the event.
 const ORDINARY_DAYS: usize = 28;
@@ -16,8 +16,6 @@ const ORDINARY_DAYS_MIN: usize = 3;
 const POOL_EVENTS: f64 = 2.0;
 /// The pool is drawn towards no effect, as if an entity with many events had had so much of it.
 const POOL_DOUBT: f64 = 0.1;
-/// The effect, and its copies a day and a week late.
-pub(super) const COLUMNS: usize = 3;
 
 /// What events did to one entity.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -172,8 +170,7 @@ impl Own {
     }
 }
 
-/// What events are expected to do to one entity: as regressors, the effect on the log scale, and its copies a day and a
-/// week late.
+/// What events are expected to do to one entity: as a regressor, the effect on the log scale.
 #[derive(Clone, Copy, Debug)]
 pub struct EffectsOf<'a> {
     effects: &'a Effects,
@@ -217,12 +214,10 @@ impl EffectsOf<'_> {
 
 impl Regressors for EffectsOf<'_> {
     fn columns(&self) -> usize {
-        if self.own.dates.is_empty() { 0 } else { COLUMNS }
+        usize::from(!self.own.dates.is_empty())
     }
 
     fn row(&self, hour: i64, known_at: i64, row: &mut [f32]) {
-        for (slot, late) in row.iter_mut().zip([0, DAY as i64, WEEK as i64]) {
-            *slot = self.effect(hour - late, known_at);
-        }
+        row.fill(self.effect(hour, known_at));
     }
 }

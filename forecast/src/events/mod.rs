@@ -6,8 +6,8 @@
 //! own towards the pool, so that an entity's first promotion is forecast from what others' did.
 //!
 //! [`Adjusted`] makes any method forecast with events: the method is shown the series without their effect, and the effect
-//! of the hours ahead is added to its path. Whatever lag it looks at, a day, a week or a median over days, no event of the
-//! past echoes in it; and the effect, with its copies a day and a week late, goes on to methods that take regressors.
+//! of the hours ahead is added to its path. Whatever lag it looks at, a day, a week or a median over days, the effect's copy
+//! at that lag is taken out, so that no event of the past echoes.
 //!
 //! Invariant: what is said at an origin depends on no event that was announced later, and on no hour after it.
 
