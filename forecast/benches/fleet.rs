@@ -85,7 +85,7 @@ fn forecast(fleet: &[Series], training: Training, hash: &mut Hash) -> Result<Str
     let heavy = auto::heaviest(&all, origin);
     let learnt: Vec<&Series> =
         all.iter().zip(&heavy).filter(|entity| *entity.1).map(|entity| *entity.0).collect();
-    let network = Turns::train(&learnt, &auto::trainings(origin, origin), training, SEED).ok();
+    let network = Turns::train(&learnt, &auto::trainings(origin, origin), training, SEED, |_| ()).ok();
     let trained = processor_time()? - began;
     let walk = |index: usize, plan| -> Walk {
         match &network {
@@ -99,7 +99,7 @@ fn forecast(fleet: &[Series], training: Training, hash: &mut Hash) -> Result<Str
     let mut random = fastrand::Rng::with_seed(SEED);
     let sample = (0..all.len()).step_by(all.len().div_ceil(ENTITIES_MAX));
     let fallen: Vec<Fallen> =
-        sample.map(|index| Fallen::new(all[index], &walk(index, long), origin, &mut random)).collect();
+        sample.map(|index| Fallen::new(all[index], &walk(index, long), None, origin, &mut random)).collect();
     let recalibrations = Rolling::learn(origin, origin, HORIZON, &fallen);
     let calibrated = processor_time()? - began - trained;
     let plan = auto::plan(origin, origin, HORIZON);

@@ -15,6 +15,7 @@ use crate::arima::Arima;
 use crate::autoregression::Autoregression;
 use crate::climatology::Climatology;
 use crate::double_seasonal::DoubleSeasonal;
+use crate::events::{Adjusted, EffectsOf};
 use crate::measures::weighted_median;
 use crate::model::Model;
 use crate::scenarios;
@@ -104,6 +105,17 @@ pub fn walk(members: &[Member<'_>], series: &Series, regressors: &dyn Regressors
         followed.advance(series, regressors, origin);
     }
     followed.walk
+}
+
+/// Likewise of an entity with events: no member sees what they did, and what those ahead will do is added to all.
+///
+/// # Panics
+/// When there is no member.
+#[must_use]
+pub fn walk_with_events(members: &[Member<'_>], series: &Series, events: EffectsOf<'_>, plan: Plan) -> Walk {
+    let adjusted: Vec<Adjusted<'_>> = members.iter().map(|member| Adjusted(member.model)).collect();
+    let members = members.iter().zip(&adjusted).map(|(member, model)| Member { model, ..*member });
+    walk(&members.collect::<Vec<Member<'_>>>(), series, &events, plan)
 }
 
 /// An entity's blend, hour by hour.

@@ -49,7 +49,7 @@ impl Climatology {
         clippy::cast_sign_loss,
         reason = "a share of UNIT, or a few of it"
     )]
-    fn weight(&self, day: usize) -> u32 {
+    pub(crate) fn weight(&self, day: usize) -> u32 {
         /// Of a day without age: fine enough for a weight, and no sum of days overflows.
         const UNIT: f32 = 65_536.0;
         let fading = 0.5_f32.powf(day as f32 / self.half_life);

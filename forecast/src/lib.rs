@@ -14,6 +14,7 @@ mod autoregression;
 mod calendar;
 mod climatology;
 mod double_seasonal;
+pub mod events;
 pub mod hot;
 mod linear;
 mod logistic;
@@ -26,6 +27,7 @@ pub mod scenarios;
 mod seasonal_naive;
 pub mod series;
 pub mod walk;
+pub mod young;
 
 pub use autoregression::Autoregression;
 pub use calendar::Harmonics;

@@ -12,6 +12,7 @@
 //!
 //! Invariant: what is used at an origin depends on hours before it only.
 
+use crate::events::EffectsOf;
 use crate::scenarios::Scenarios;
 use crate::series::{DAY, Series, WEEK, to_load};
 use crate::walk::{Plan, Walk, signed};
@@ -183,16 +184,22 @@ fn daily(first: i64, last: i64, horizon: usize) -> impl Iterator<Item = i64> {
 }
 
 impl Fallen {
-    /// Of a walk by [`plan`].
+    /// Of a walk by [`plan`], which was given the entity's events, if it has any.
     #[must_use]
-    pub fn new(series: &Series, walk: &Walk, first: i64, random: &mut fastrand::Rng) -> Self {
+    pub fn new(
+        series: &Series,
+        walk: &Walk,
+        events: Option<EffectsOf<'_>>,
+        first: i64,
+        random: &mut fastrand::Rng,
+    ) -> Self {
         let Plan { last, horizon, .. } = walk.plan();
         let mut days = Vec::new();
         for origin in daily(first, last, horizon) {
             if walk.path(origin).is_none() {
                 continue;
             }
-            let scenarios = Scenarios::new(series, walk, origin);
+            let scenarios = Scenarios::with_events(series, walk, origin, events);
             let place = |(ahead, hour)| {
                 let (was, draw) = (series.at(hour), random.f64());
                 if was.is_nan() { f32::NAN } else { narrow(scenarios.place(ahead, to_load(was), draw)) }
@@ -279,7 +286,7 @@ mod tests {
         let fallen = |wild| -> Vec<Fallen> {
             let entities = (0..20).map(|seed| (noisy(seed, plan, wild), fastrand::Rng::with_seed(seed)));
             entities
-                .map(|((series, walk), mut random)| Fallen::new(&series, &walk, first, &mut random))
+                .map(|((series, walk), mut random)| Fallen::new(&series, &walk, None, first, &mut random))
                 .collect()
         };
         let (calm, changed) = (

@@ -8,8 +8,9 @@
 //!
 //! Invariant: a value is finite and not negative.
 
+use crate::events::EffectsOf;
 use crate::recalibration::Recalibration;
-use crate::series::{DAY, LOAD_MAX, Series, to_load};
+use crate::series::{DAY, LOAD_MAX, Series, to_load, to_log};
 use crate::walk::Walk;
 
 /// How far back errors are taken from.
@@ -37,12 +38,21 @@ impl Scenarios {
     /// From the paths of `walk` at `origin`, and the errors of those before. What lies after the origin is not looked at.
     #[must_use]
     pub fn new(series: &Series, walk: &Walk, origin: i64) -> Self {
+        Self::with_events(series, walk, origin, None)
+    }
+
+    /// Likewise of an entity with events, which the walk was given: a path may go as much higher as they lift its hour.
+    #[must_use]
+    pub fn with_events(series: &Series, walk: &Walk, origin: i64, events: Option<EffectsOf<'_>>) -> Self {
         let horizon = walk.plan().horizon;
         let earlier: Vec<i64> = walk.earlier_origins(origin, MEMORY, horizon).collect();
         let known = series.before(origin);
         let recent = &known[known.len().saturating_sub(MEMORY)..];
-        let ceiling = recent.iter().copied().fold(0.0, f32::max) + HEADROOM;
-        let paths = walk.path(origin).and_then(|path| with_errors(series, walk, &earlier, path, ceiling));
+        let highest = recent.iter().copied().fold(0.0, f32::max);
+        let lift = |hour| events.map_or(0.0, |events| events.effect(hour, origin).max(0.0));
+        let ceilings: Vec<f32> =
+            (origin..).take(horizon).map(|hour| highest + HEADROOM + lift(hour)).collect();
+        let paths = walk.path(origin).and_then(|path| with_errors(series, walk, &earlier, path, &ceilings));
         Self::of_paths(paths.unwrap_or_else(|| own_hours(series, origin, horizon, earlier.len())), horizon)
     }
 
@@ -125,6 +135,43 @@ impl Scenarios {
         (middle + further * (outer.ln_1p() - middle)).exp_m1().clamp(0.0, LOAD_MAX)
     }
 
+    /// With so much added to each hour, on the log scale.
+    ///
+    /// # Panics
+    /// When there are fewer or more hours.
+    #[must_use]
+    pub fn shifted(&self, effects: &[f32]) -> Self {
+        assert_eq!(effects.len(), self.horizon, "an effect for each hour");
+        let effects = effects.iter().cycle();
+        let paths = self.paths.iter().zip(effects).map(|(&load, effect)| to_load(to_log(load) + effect));
+        Self::of_paths(paths.collect(), self.horizon)
+    }
+
+    /// One of `self`'s paths with the probability `share`, else one of `other`'s: wider than either where they differ.
+    ///
+    /// # Panics
+    /// When the horizons differ.
+    #[must_use]
+    pub fn mixed(&self, other: &Self, share: f64) -> Self {
+        assert_eq!(self.horizon, other.horizon, "of the same hours");
+        if share >= 1.0 {
+            return self.clone();
+        }
+        let mut paths = self.some(share);
+        paths.extend(other.some(1.0 - share));
+        Self::of_paths(paths, self.horizon)
+    }
+
+    /// Paths in number proportional to `share`, spread over all there are.
+    fn some(&self, share: f64) -> Vec<f64> {
+        /// Of two mixed together.
+        const MIXED: f64 = 200.0;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 200")]
+        let wanted = (share.clamp(0.0, 1.0) * MIXED).round() as usize;
+        let chosen = (0..wanted).map(|index| index * self.count() / wanted);
+        chosen.flat_map(|path| &self.paths[path * self.horizon..][..self.horizon]).copied().collect()
+    }
+
     /// Hours of each path.
     #[must_use]
     pub const fn horizon(&self) -> usize {
@@ -198,7 +245,7 @@ fn with_errors(
     walk: &Walk,
     earlier: &[i64],
     path: &[f32],
-    ceiling: f32,
+    ceilings: &[f32],
 ) -> Option<Vec<f64>> {
     let horizon = path.len();
     let mut errors = Vec::with_capacity(earlier.len() * horizon);
@@ -225,8 +272,10 @@ fn with_errors(
     let mut paths = Vec::with_capacity(rows.len() * horizon);
     for (index, row) in rows.iter().enumerate() {
         let errors = &errors[row.unwrap_or(own[index % own.len()])..][..horizon];
-        let said = path.iter().zip(errors).zip(&middles);
-        paths.extend(said.map(|((value, error), middle)| to_load((value + error - middle).min(ceiling))));
+        let hours = path.iter().zip(errors).zip(&middles).zip(ceilings);
+        paths.extend(
+            hours.map(|(((value, error), middle), ceiling)| to_load((value + error - middle).min(*ceiling))),
+        );
     }
     Some(paths)
 }

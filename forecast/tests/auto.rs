@@ -57,7 +57,7 @@ fn nothing_of_the_future_is_used_with_a_network_either() {
     let said = |fleet: &[Series]| -> Vec<u64> {
         let all: Vec<&Series> = fleet.iter().collect();
         let small = Training { hidden: 4, batches: 10, batch_windows: 4, ..Training::default() };
-        let network = Turns::train(&all, &auto::trainings(ORIGIN, ORIGIN), small, 3).unwrap();
+        let network = Turns::train(&all, &auto::trainings(ORIGIN, ORIGIN), small, 3, |_| ()).unwrap();
         let mut said = Vec::new();
         for series in fleet {
             let walk = auto::walk(&auto::heavy(&network), series, &NoRegressors, plan(ORIGIN));
@@ -84,12 +84,12 @@ fn a_network_forecasts_from_its_training_on() {
     let fleet: Vec<Series> = (0..3).map(load).collect();
     let all: Vec<&Series> = fleet.iter().collect();
     let small = Training { hidden: 4, batches: 5, batch_windows: 4, ..Training::default() };
-    let turns = Turns::train(&all, &[START, ORIGIN - 48, ORIGIN], small, 3).unwrap();
+    let turns = Turns::train(&all, &[START, ORIGIN - 48, ORIGIN], small, 3, |_| ()).unwrap();
     let walk = Walk::run(&turns, all[0], &NoRegressors, plan(END));
     for origin in plan(END).origins() {
         assert_eq!(walk.path(origin).is_some(), origin >= ORIGIN - 48, "origin {}", origin - ORIGIN);
     }
-    let refused = Turns::train(&all, &[START], small, 3).unwrap_err();
+    let refused = Turns::train(&all, &[START], small, 3, |_| ()).unwrap_err();
     assert!(matches!(refused, FitError::TooShort { have: 0, .. }), "{refused}");
 }
 

@@ -12,17 +12,23 @@ pub struct Turns {
 
 impl Turns {
     /// Trains one on what lies before each of the hours `at`, in rising order. Hours before which nothing can be learnt
-    /// are left out.
+    /// are left out. `reached` is told how many steps are done, of the steps of all of them.
     ///
     /// # Errors
     /// When nothing can be learnt before any of them.
-    pub fn train(series: &[&Series], at: &[i64], training: Training, seed: u64) -> Result<Self, FitError> {
+    pub fn train(
+        series: &[&Series],
+        at: &[i64],
+        training: Training,
+        seed: u64,
+        mut reached: impl FnMut(usize),
+    ) -> Result<Self, FitError> {
         let mut networks = Vec::new();
         let mut refused = FitError::TooShort { have: 0, need: super::KNOWN_HOURS_MIN };
-        for &hour in at {
+        for (turn, &hour) in at.iter().enumerate() {
             let known: Vec<(i64, &[f32])> =
                 series.iter().map(|series| (series.start(), series.before(hour))).collect();
-            match Lstm::train(&known, training, seed) {
+            match Lstm::train(&known, training, seed, |step| reached(turn * training.batches + step)) {
                 Ok(network) => networks.push((hour, network)),
                 Err(error) => refused = error,
             }

@@ -10,11 +10,12 @@ use foreshard_forecast::walk::Walk;
 use foreshard_forecast::{DAY, Series};
 
 use super::calibrated::{calibrated, random};
+use super::given::Given;
 use super::hot::signed;
-use super::models::{Choice, Prepared};
+use super::models::Choice;
 use super::options::Backtest;
 use super::table::Table;
-use super::work;
+use super::{event_days, work};
 use crate::shell::Failure;
 
 /// A series whose error is zero would make a product of ratios zero.
@@ -32,25 +33,29 @@ pub(crate) fn run(options: &Backtest) -> Result<(), Failure> {
     let choices = if options.models.is_empty() { Choice::all() } else { options.models.clone() };
     let first = table.end - signed(options.last);
     let last = table.end - signed(options.horizon);
-    let prepared = Prepared::new(&choices, &table, (first, last), options.seed)?;
+    let mut given = Given::read(options.events.as_deref(), &table, options.load.threads)?;
+    given.train(&choices, &table, (first, last), (options.training_steps, options.seed))?;
     let plan = recalibration::plan(first, last, options.horizon);
-    for choice in choices {
+    for &choice in &choices {
         let name = choice.name();
         let what = format!("backtest of {name}");
         let began = work::now();
-        let walk = |index: usize, series: &Series| choice.walk(&prepared, index, series, plan);
+        let walk = |index: usize, series: &Series| choice.walk(&given, index, series, plan);
         let walks = work::map(&series, options.load.threads, &what, |&(index, series)| walk(index, series));
         let millis = began.elapsed().as_secs_f64() * 1000.0 * options.load.threads.get() as f64;
         let of = (first, last, options.horizon);
         let recalibrations =
-            calibrated(&series, &options.load, of, options.seed, |index, _| walks[index].clone());
+            calibrated(&given, &series, &options.load, of, options.seed, |index, _| walks[index].clone());
         let measures = work::map(&series, options.load.threads, &what, |&(index, series)| {
-            judge(options, &walks[index], &recalibrations, &table, index, series)
+            judge(options, &given, &walks[index], &recalibrations, (index, series), &table)
         });
         judged.push((name, measures, millis / series.len() as f64));
     }
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(report(&judged).as_bytes())?;
+    if let Some(effects) = given.effects() {
+        stdout.write_all(event_days::compare(options, &choices, &given, effects, &table).as_bytes())?;
+    }
     Ok(stdout.flush()?)
 }
 
@@ -73,11 +78,11 @@ struct Sums {
 
 fn judge(
     options: &Backtest,
+    given: &Given,
     walk: &Walk,
     recalibrations: &Rolling,
+    (index, series): (usize, &Series),
     table: &Table,
-    index: usize,
-    series: &Series,
 ) -> Sums {
     let horizon = options.horizon;
     let first = table.end - signed(options.last);
@@ -89,7 +94,7 @@ fn judge(
     let limit = foreshard_forecast::measures::quantile(&history, LIMIT_PERCENTILE).unwrap_or(0.0);
     let mut sums = Sums { scale: scale(series, first), ..Sums::default() };
     for origin in (first..=last).step_by(DAY) {
-        let scenarios = Scenarios::new(series, walk, origin).recalibrated(recalibrations.at(origin));
+        let scenarios = given.scenarios(index, series, walk, origin).recalibrated(recalibrations.at(origin));
         for hour in 0..horizon {
             sums.add_hour(series, &scenarios, origin, hour, random.f64());
         }
@@ -118,11 +123,7 @@ impl Sums {
         self.naive_error += (was - naive).abs();
         self.symmetric += symmetric(was, said);
         self.naive_symmetric += symmetric(was, naive);
-        let pinball = QUANTILES.map(|at| {
-            let over = was - scenarios.quantile(hour, at);
-            (at * over).max((at - 1.0) * over)
-        });
-        self.pinball += pinball.iter().sum::<f64>() / QUANTILES.len() as f64;
+        self.pinball += pinball(scenarios, hour, was);
         self.within_80 += f64::from(u8::from((0.1..=0.9).contains(&place)));
         self.within_95 += f64::from(u8::from((0.025..=0.975).contains(&place)));
     }
@@ -140,7 +141,8 @@ fn naive(series: &Series, origin: i64, hour: usize) -> f32 {
     values.filter(|value| !value.is_nan()).take(1).fold(0.0, |_, value| value)
 }
 
-fn scale(series: &Series, first: i64) -> f64 {
+/// The mean error of seasonal naive over the history before `first`.
+pub(crate) fn scale(series: &Series, first: i64) -> f64 {
     let history = series.before(first);
     let steps = history.iter().zip(history.iter().skip(DAY)).map(|(&a, &b)| (to_load(b) - to_load(a)).abs());
     let pairs = history.iter().zip(history.iter().skip(DAY)).map(|(a, b)| a.is_nan() || b.is_nan());
@@ -149,6 +151,15 @@ fn scale(series: &Series, first: i64) -> f64 {
         .filter(|s| !s.1)
         .fold((0.0, 0.0), |(sum, count), (step, _)| (sum + step, count + 1.0));
     sum / count
+}
+
+/// The mean of the pinball losses.
+pub(crate) fn pinball(scenarios: &Scenarios, hour: usize, was: f64) -> f64 {
+    let losses = QUANTILES.map(|at| {
+        let over = was - scenarios.quantile(hour, at);
+        (at * over).max((at - 1.0) * over)
+    });
+    losses.iter().sum::<f64>() / QUANTILES.len() as f64
 }
 
 /// The terms of sMAPE, 0 to 2; two zeros are equal.
@@ -184,7 +195,7 @@ fn report(judged: &[(&str, Vec<Sums>, f64)]) -> String {
 }
 
 /// Of what is finite: a series that never changed has no scale.
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.filter(|v| v.is_finite()).fold((0.0, 0.0), |(s, c), v| (s + v, c + 1.0));
     sum / count
 }

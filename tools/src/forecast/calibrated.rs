@@ -4,12 +4,14 @@ use foreshard_forecast::Series;
 use foreshard_forecast::recalibration::{ENTITIES_MAX, Fallen, Rolling};
 use foreshard_forecast::walk::Walk;
 
+use super::given::Given;
 use super::options::Load;
 use super::work;
 
 /// Learns for the origins from `first` to `last`; `walk` walks the entity of an index by
-/// [`plan`](foreshard_forecast::recalibration::plan).
+/// [`plan`](foreshard_forecast::recalibration::plan) with what is `given`.
 pub(crate) fn calibrated(
+    given: &Given,
     entities: &[(usize, &Series)],
     load: &Load,
     (first, last, horizon): (i64, i64, usize),
@@ -19,7 +21,8 @@ pub(crate) fn calibrated(
     let stride = entities.len().div_ceil(ENTITIES_MAX).max(1);
     let sample: Vec<_> = entities.iter().step_by(stride).copied().collect();
     let fallen = work::map(&sample, load.threads, "looking at what was said", |&(index, series)| {
-        Fallen::new(series, &walk(index, series), first, &mut random(seed, index))
+        let walk = walk(index, series);
+        Fallen::new(series, &walk, given.events_of(index), first, &mut random(seed, index))
     });
     Rolling::learn(first, last, horizon, &fallen)
 }

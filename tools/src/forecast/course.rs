@@ -7,11 +7,13 @@ use foreshard_forecast::scenarios::Scenarios;
 use foreshard_forecast::{Series, auto, recalibration};
 
 use super::calibrated::calibrated;
+use super::given::Given;
 use super::hot::signed;
-use super::models::Prepared;
+use super::models::Choice;
 use super::options::Course;
 use super::table::{self, Table};
 use super::work;
+use super::youth::Youth;
 use crate::shell::Failure;
 
 /// Entities that are forecast before any of them is written: their rows are held in memory.
@@ -27,21 +29,26 @@ pub(crate) fn run(options: &Course) -> Result<(), Failure> {
     let quantiles: Vec<String> = options.quantiles.iter().map(|quantile| format!(",q{quantile}")).collect();
     writeln!(out, "entity,time,mean{}", quantiles.concat()).map_err(wrong)?;
     let origin = table.end;
-    let prepared = Prepared::new(&[options.model], &table, (origin, origin), options.seed)?;
+    let mut given = Given::read(options.events.as_deref(), &table, load.threads)?;
+    given.train(&[options.model], &table, (origin, origin), (options.training_steps, options.seed))?;
     let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
     let long = recalibration::plan(origin, origin, options.horizon);
     let of = (origin, origin, options.horizon);
-    let recalibrations = calibrated(&series, &load, of, options.seed, |index, series| {
-        options.model.walk(&prepared, index, series, long)
+    let recalibrations = calibrated(&given, &series, &load, of, options.seed, |index, series| {
+        options.model.walk(&given, index, series, long)
     });
+    let youth = match options.model {
+        Choice::Auto => Youth::learn(&given, &table, options.horizon, load.threads),
+        Choice::One(_) | Choice::Lstm => Youth::default(),
+    };
     let plan = auto::plan(origin, origin, options.horizon);
     let entities: Vec<(usize, &String, &Series)> =
         table.entities.iter().enumerate().map(|(index, (entity, series))| (index, entity, series)).collect();
     for batch in entities.chunks(BATCH) {
         let rows = work::map(batch, load.threads, "forecasting", |&(index, entity, series)| {
-            let walk = options.model.walk(&prepared, index, series, plan);
-            let scenarios = Scenarios::new(series, &walk, origin).recalibrated(recalibrations.at(origin));
-            rows(options, &table, entity, &scenarios)
+            let walk = options.model.walk(&given, index, series, plan);
+            let own = given.scenarios(index, series, &walk, origin).recalibrated(recalibrations.at(origin));
+            rows(options, &table, entity, &youth.blend(&given, index, series, own, origin))
         });
         for rows in rows {
             out.write_all(&rows).map_err(wrong)?;

@@ -2,13 +2,18 @@
 
 mod backtest;
 mod calibrated;
+mod cold;
 mod course;
+mod event_days;
+mod events;
+mod given;
 mod hot;
 mod models;
 mod options;
 mod sums;
 mod table;
 mod work;
+mod youth;
 
 use std::io::Write;
 
@@ -23,6 +28,7 @@ use crate::shell::Failure;
 pub(crate) fn run(forecast: &Forecast) -> Result<Verdict, Failure> {
     match (&forecast.what, &forecast.course) {
         (Some(What::Backtest(options)), _) => backtest::run(options),
+        (Some(What::Cold(options)), _) => cold::run(options),
         (Some(What::Hot(options)), _) => hot::hot(options),
         (Some(What::Sums(options)), _) => sums::run(options),
         (Some(What::Score(options)), _) => hot::score(options),

@@ -48,6 +48,12 @@ pub(crate) enum What {
         --size 20"
     )]
     Sums(Sums),
+    /// How forecasts of entities with little history would have done.
+    #[command(
+        after_help = "Errors are relative to those of the shape of alike entities times the entity's own level.\n\
+        Example: foreshard forecast cold --in load.csv --metric reads+writes --horizon 24h --history 48h"
+    )]
+    Cold(Cold),
     /// How good such probabilities were, beside those of simple methods.
     #[command(
         after_help = "Example: foreshard forecast score --in load.csv --metric reads+writes --limit 900 \
@@ -110,9 +116,15 @@ pub(crate) struct Course {
     /// Percentages of what may come that a column each is for.
     #[arg(long, value_delimiter = ',', default_value = "2.5,50,97.5", value_parser = parse_percentage)]
     pub(crate) quantiles: Vec<f64>,
+    /// CSV of announced events: name,kind,entities (a pattern with * and ?),from,to,announced, in the load's unit of time.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
     /// Of what is drawn to train and to calibrate.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Steps of the training of lstm; fewer are worse, many more are hardly better.
+    #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) training_steps: u32,
     /// Where to write entity,time,mean,q...
     #[arg(long)]
     pub(crate) out: PathBuf,
@@ -132,9 +144,15 @@ pub(crate) struct Backtest {
     /// The methods to compare, such as auto,week-median; all unless some are named.
     #[arg(long, value_delimiter = ',', value_parser = models::parse)]
     pub(crate) models: Vec<Choice>,
+    /// CSV of announced events: name,kind,entities (a pattern with * and ?),from,to,announced, in the load's unit of time.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
     /// Of what is drawn to train, and of the draws that break ties where coverage is counted.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Steps of the training of lstm; fewer are worse, many more are hardly better.
+    #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) training_steps: u32,
 }
 
 /// The options of `forecast sums`.
@@ -160,6 +178,31 @@ pub(crate) struct Sums {
     /// Of what is drawn: groups, training, ties.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Steps of the training of lstm; fewer are worse, many more are hardly better.
+    #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) training_steps: u32,
+}
+
+/// The options of `forecast cold`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Cold {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Hours ahead: 24, 24h or 1d.
+    #[arg(long, value_parser = parse_horizon)]
+    pub(crate) horizon: usize,
+    /// What is known of the entities that are held out.
+    #[arg(long, value_parser = parse_hours, default_value = "48h")]
+    pub(crate) history: usize,
+    /// How many are held out.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) entities: usize,
+    /// The origins, one a day, are in the time so long before the end.
+    #[arg(long, value_parser = parse_hours, default_value = "21d")]
+    pub(crate) last: usize,
+    /// Of the choice of entities, and of the draws that break ties where coverage is counted.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
 }
 
 /// The options of `forecast hot`.
@@ -175,6 +218,9 @@ pub(crate) struct Hot {
     /// The first origin lies so long before the end of the load.
     #[arg(long, value_parser = parse_hours, default_value = "21d")]
     pub(crate) last: usize,
+    /// CSV of announced events: name,kind,entities (a pattern with * and ?),from,to,announced, in the load's unit of time.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
     /// Where to write origin,entity,probability.
     #[arg(long)]
     pub(crate) out: PathBuf,

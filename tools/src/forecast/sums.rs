@@ -10,8 +10,8 @@ use foreshard_forecast::walk::Walk;
 use foreshard_forecast::{DAY, Series};
 
 use super::calibrated::{calibrated, random};
+use super::given::Given;
 use super::hot::signed;
-use super::models::Prepared;
 use super::options::Sums;
 use super::table::Table;
 use super::work;
@@ -29,14 +29,15 @@ pub(crate) fn run(options: &Sums) -> Result<(), Failure> {
         return Err(Failure::told(format!("a group of {size} cannot be drawn from {there} entities")));
     }
     let (first, last) = (table.end - signed(options.last), table.end - signed(options.horizon));
-    let prepared = Prepared::new(&[options.model], &table, (first, last), options.seed)?;
+    let mut given = Given::default();
+    given.train(&[options.model], &table, (first, last), (options.training_steps, options.seed))?;
     let plan = recalibration::plan(first, last, options.horizon);
     let walks = work::map(&series, options.load.threads, "walking entities", |&(index, series)| {
-        options.model.walk(&prepared, index, series, plan)
+        options.model.walk(&given, index, series, plan)
     });
     let of = (first, last, options.horizon);
     let recalibrations =
-        calibrated(&series, &options.load, of, options.seed, |index, _| walks[index].clone());
+        calibrated(&given, &series, &options.load, of, options.seed, |index, _| walks[index].clone());
     let groups = groups(options, series.len());
     let origins: Vec<i64> = (first..=last).step_by(DAY).collect();
     let held = work::map(&origins, options.load.threads, "adding paths up", |&origin| {
