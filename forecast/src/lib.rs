@@ -24,6 +24,8 @@ pub mod prophet;
 pub mod scenarios;
 mod seasonal_naive;
 pub mod series;
+pub mod store;
+pub mod tracking;
 pub mod walk;
 
 pub use autoregression::Autoregression;

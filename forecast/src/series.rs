@@ -31,6 +31,12 @@ impl Series {
         Self { start, values: Vec::new() }
     }
 
+    /// Hours from `start` on, each log1p of a load, or NaN.
+    pub(crate) fn from_logs(start: i64, mut values: Vec<f32>) -> Self {
+        values.truncate(SPAN_MAX);
+        Self { start, values }
+    }
+
     /// Puts a load of an hour in; hours between that were not known stay gaps. A load that is negative or not finite is a gap.
     ///
     /// # Errors
