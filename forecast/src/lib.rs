@@ -20,6 +20,8 @@ mod logistic;
 pub mod lstm;
 pub mod measures;
 mod model;
+#[cfg(feature = "augurs")]
+mod mstl;
 pub mod prophet;
 pub mod scenarios;
 mod seasonal_naive;
@@ -34,6 +36,8 @@ pub use calendar::Harmonics;
 pub use climatology::Climatology;
 pub use double_seasonal::DoubleSeasonal;
 pub use model::{FitError, Fitted, Model, Rows};
+#[cfg(feature = "augurs")]
+pub use mstl::Mstl;
 pub use seasonal_naive::SeasonalNaive;
 pub use series::{DAY, Series, WEEK};
 
