@@ -69,7 +69,8 @@ impl Series {
     /// The hour after the last one.
     #[must_use]
     pub fn end(&self) -> i64 {
-        self.start + i64::try_from(self.values.len()).unwrap_or(i64::MAX - self.start)
+        // At most SPAN_MAX, which any number of hours holds.
+        self.start.saturating_add(self.values.len() as i64)
     }
 
     /// log1p of the load; NaN outside of what is known.

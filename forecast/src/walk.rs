@@ -62,7 +62,7 @@ impl Plan {
     }
 
     fn origin(self, index: usize) -> i64 {
-        self.first + i64::try_from(index * self.step).unwrap_or(i64::MAX - self.first)
+        self.first.saturating_add(i64::try_from(index * self.step).unwrap_or(i64::MAX))
     }
 }
 

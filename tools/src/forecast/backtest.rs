@@ -1,6 +1,5 @@
 //! `forecast backtest`: what each method would have said in the last days, and what then was.
 
-use std::fmt::Write as _;
 use std::io::Write;
 
 use foreshard_forecast::scenarios::{MEMORY, Scenarios};
@@ -8,10 +7,12 @@ use foreshard_forecast::series::to_load;
 use foreshard_forecast::walk::Plan;
 use foreshard_forecast::{DAY, Series};
 
+use super::draw::{self, Picture, Said};
 use super::hot::signed;
 use super::models::{AUTO, Choice, MODELS, REFIT, STEP};
 use super::options::Backtest;
-use super::table::Table;
+use super::report::{self, Row};
+use super::table::{self, Table};
 use super::work;
 use crate::shell::Failure;
 
@@ -26,20 +27,48 @@ pub(crate) fn run(options: &Backtest) -> Result<(), Failure> {
     let table = Table::read(&options.load)?;
     super::tell_broken(&table);
     let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
-    let mut judged = Vec::new();
+    let mut rows = Vec::new();
     let choices = MODELS.iter().map(|&model| (model.name(), Choice::One(model)));
-    for (name, choice) in choices.chain([(AUTO, Choice::Auto)]) {
+    let choices: Vec<_> = choices.chain([(AUTO, Choice::Auto)]).collect();
+    let names: Vec<&str> = choices.iter().map(|choice| choice.0).collect();
+    let wanted = options.models(&names)?;
+    for &(name, choice) in choices.iter().filter(|choice| wanted.contains(&choice.0)) {
         let what = format!("backtest of {name}");
         let began = work::now();
         let measures = work::map(&series, options.load.threads, &what, |&(index, series)| {
             judge(options, choice, &table, index, series)
         });
         let millis = began.elapsed().as_secs_f64() * 1000.0 * options.load.threads.get() as f64;
-        judged.push((name, measures, millis / series.len() as f64));
+        rows.push(row(name, &measures, millis / series.len() as f64));
     }
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(report(&judged).as_bytes())?;
-    Ok(stdout.flush()?)
+    let report = if options.json { report::json(options, series.len(), &rows) } else { report::text(&rows) };
+    stdout.write_all(report.as_bytes())?;
+    stdout.flush()?;
+    drop(stdout);
+    let Some(entity) = &options.drawing.draw else { return Ok(()) };
+    let drawn = choices.iter().rfind(|choice| wanted.contains(&choice.0));
+    drawn.map_or(Ok(()), |&(name, choice)| picture(options, &table, entity, name, choice))
+}
+
+/// Draws an entity's last origin.
+fn picture(
+    options: &Backtest,
+    table: &Table,
+    entity: &str,
+    model: &str,
+    choice: Choice,
+) -> Result<(), Failure> {
+    let Some(series) = table.entities.get(entity) else {
+        return Err(table::at(&options.load.input, &format!("has no entity {entity:?} to draw")));
+    };
+    let horizon = options.horizon;
+    let origin = table.end - signed(horizon);
+    let walk = choice.walk(series, plan(origin, origin, horizon));
+    let scenarios = Scenarios::new(series, &walk, origin);
+    let said = Said { entity, series, model, scenarios: &scenarios, origin, horizon };
+    let marks = draw::marks(&options.drawing, entity, table)?;
+    draw::draw(&Picture::new(&said, &options.load.metric, table, marks), options.drawing.svg.as_deref())
 }
 
 /// Sums over the hours of one series.
@@ -63,10 +92,7 @@ fn judge(options: &Backtest, choice: Choice, table: &Table, index: usize, series
     let horizon = options.horizon;
     let first = table.end - signed(options.last);
     let last = table.end - signed(horizon);
-    // Error paths before the first origin, and errors before them to weigh models by.
-    let before = (2 * MEMORY + horizon).next_multiple_of(STEP);
-    let plan = Plan { first: first - signed(before), last, step: STEP, refit: REFIT, horizon };
-    let walk = choice.walk(series, plan);
+    let walk = choice.walk(series, plan(first, last, horizon));
     let mut rng = fastrand::Rng::with_seed(options.seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut history: Vec<f64> =
         series.before(first).iter().filter(|v| !v.is_nan()).map(|&v| to_load(v)).collect();
@@ -86,6 +112,12 @@ fn judge(options: &Backtest, choice: Choice, table: &Table, index: usize, series
         }
     }
     sums
+}
+
+/// Daily origins from `first` to `last`; error paths before the first one, and errors before them to weigh models by.
+fn plan(first: i64, last: i64, horizon: usize) -> Plan {
+    let before = (2 * MEMORY + horizon).next_multiple_of(STEP);
+    Plan { first: first - signed(before), last, step: STEP, refit: REFIT, horizon }
 }
 
 impl Sums {
@@ -147,30 +179,25 @@ fn symmetric(was: f64, said: f64) -> f64 {
     if both > 0.0 { 2.0 * (was - said).abs() / both } else { 0.0 }
 }
 
-fn report(judged: &[(&str, Vec<Sums>, f64)]) -> String {
-    let mut text = format!(
-        "{:<16}{:>8}{:>8}{:>8}{:>8}{:>9}{:>8}{:>8}{:>8}{:>11}\n",
-        "model", "ratio", "sMAPE", "MASE", "OWA", "pinball", "80%", "95%", "Brier", "ms/series"
-    );
-    for (name, sums, millis) in judged {
-        let of = |f: &dyn Fn(&Sums) -> f64| mean(sums.iter().map(f));
-        let all = |f: &dyn Fn(&Sums) -> f64| sums.iter().map(f).sum::<f64>();
-        let hours = all(&|s| s.hours);
-        let symmetric = of(&|s| s.symmetric / s.hours);
-        let (error, naive_error) =
-            (of(&|s| s.error / s.hours / s.scale), of(&|s| s.naive_error / s.hours / s.scale));
-        let overall = f64::midpoint(symmetric / of(&|s| s.naive_symmetric / s.hours), error / naive_error);
-        let ratio = of(&|s| if s.hours > 0.0 { s.ratio().ln() } else { f64::NAN }).exp();
-        let _infallible = writeln!(
-            text,
-            "{name:<16}{ratio:>8.3}{symmetric:>8.3}{error:>8.3}{overall:>8.3}{:>9.3}{:>7.1}%{:>7.1}%{:>8.4}{millis:>11.2}",
-            of(&|s| s.pinball / s.hours / s.scale),
-            100.0 * all(&|s| s.within_80) / hours,
-            100.0 * all(&|s| s.within_95) / hours,
-            all(&|s| s.brier) / all(&|s| s.origins),
-        );
+fn row(model: &'static str, sums: &[Sums], millis_per_series: f64) -> Row {
+    let of = |f: &dyn Fn(&Sums) -> f64| mean(sums.iter().map(f));
+    let all = |f: &dyn Fn(&Sums) -> f64| sums.iter().map(f).sum::<f64>();
+    let hours = all(&|s| s.hours);
+    let smape = of(&|s| s.symmetric / s.hours);
+    let (mase, naive_mase) =
+        (of(&|s| s.error / s.hours / s.scale), of(&|s| s.naive_error / s.hours / s.scale));
+    Row {
+        model,
+        ratio: of(&|s| if s.hours > 0.0 { s.ratio().ln() } else { f64::NAN }).exp(),
+        smape,
+        mase,
+        owa: f64::midpoint(smape / of(&|s| s.naive_symmetric / s.hours), mase / naive_mase),
+        pinball: of(&|s| s.pinball / s.hours / s.scale),
+        coverage_80: all(&|s| s.within_80) / hours,
+        coverage_95: all(&|s| s.within_95) / hours,
+        brier: all(&|s| s.brier) / all(&|s| s.origins),
+        millis_per_series,
     }
-    text
 }
 
 /// Of what is finite: a series that never changed has no scale.

@@ -2,9 +2,11 @@
 
 mod backtest;
 mod course;
+mod draw;
 mod hot;
 mod models;
 mod options;
+mod report;
 mod table;
 mod work;
 

@@ -4,7 +4,7 @@ use foreshard_forecast::arima::Arima;
 use foreshard_forecast::prophet::Prophet;
 use foreshard_forecast::walk::{NoRegressors, Plan, Walk};
 use foreshard_forecast::{
-    Autoregression, Climatology, DoubleSeasonal, Model, SeasonalNaive, Series, WEEK, blend,
+    Autoregression, Climatology, DoubleSeasonal, Model, Mstl, SeasonalNaive, Series, WEEK, blend,
 };
 
 /// The blend of all methods that cost little.
@@ -15,7 +15,7 @@ pub(crate) const STEP: usize = 6;
 pub(crate) const REFIT: usize = WEEK;
 
 /// Every method there is.
-pub(crate) const MODELS: [&dyn Model; 7] = [
+pub(crate) const MODELS: [&dyn Model; 8] = [
     &SeasonalNaive::DAILY,
     &Climatology::LAST_WEEK,
     &Climatology::FADING,
@@ -23,6 +23,7 @@ pub(crate) const MODELS: [&dyn Model; 7] = [
     &Autoregression,
     &Arima::DEFAULT,
     &Prophet::DEFAULT,
+    &Mstl,
 ];
 /// What is blended. Seasonal naive is what the others are measured by, and adds only noise.
 const BLENDED: [&dyn Model; 4] =

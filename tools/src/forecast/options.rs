@@ -7,12 +7,20 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::models::{self, AUTO, Choice};
+use crate::shell::Failure;
 
 const HOT_HELP: &str = "\
 The limit is a load, or pNN: that percentile of all hours before the first origin. The window counts from the last known \
 hour: 2..7 asks for six hours and leaves one to act. An origin is written as the start of the first unknown hour.
 
 Example: foreshard forecast hot --in load.csv --metric reads+writes --limit 900 --window 2..7 --out hot.csv";
+
+const BACKTEST_HELP: &str = "\
+ratio, MASE and OWA compare the median with the daily seasonal naive method; Brier is of the probability that the peak exceeds \
+the 95th percentile of a series' earlier hours. auto is the blend that forecast uses unless told otherwise.
+
+Example: foreshard forecast backtest --in load.csv --metric reads+writes --horizon 24h
+Example: foreshard forecast backtest --in load.csv --metric writes --horizon 48 --model auto --draw shop-7 --svg shop-7.svg";
 
 const COURSE_HELP: &str = "\
 Without a command: the hours after the last one, entity by entity, as entity,time,mean and a column per quantile. \
@@ -35,8 +43,7 @@ pub(crate) struct Forecast {
 pub(crate) enum What {
     /// Compare models by what they would have forecast in the last days.
     #[command(
-        after_help = "Errors are those of the median, relative to the daily seasonal naive method's.\n\
-        Example: foreshard forecast backtest --in load.csv --metric reads+writes --horizon 24h"
+        after_help = BACKTEST_HELP
     )]
     Backtest(Backtest),
     /// How likely the peak of each entity exceeds a limit in a window ahead, at every origin.
@@ -123,6 +130,42 @@ pub(crate) struct Backtest {
     /// Of the draws that break ties where coverage is counted.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Only these methods: names with commas between them.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    model: Vec<String>,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) drawing: Drawing,
+}
+
+/// What `forecast backtest` draws.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Drawing {
+    /// Draw this entity too: its last week, what the last method said at the last origin, and what then was.
+    #[arg(long, value_name = "ENTITY")]
+    pub(crate) draw: Option<String>,
+    /// Draw into this file, as SVG, instead of the terminal.
+    #[arg(long, value_name = "FILE", requires = "draw")]
+    pub(crate) svg: Option<PathBuf>,
+    /// CSV of announced events: name,kind,entities (a pattern with * and ?),from,to,announced, in the load's unit of time.
+    #[arg(long, value_name = "FILE", requires = "draw")]
+    pub(crate) events: Option<PathBuf>,
+}
+
+impl Backtest {
+    /// The methods that are asked for, of those there are; all if none is named.
+    pub(crate) fn models<'a>(&self, names: &[&'a str]) -> Result<Vec<&'a str>, Failure> {
+        if self.model.is_empty() {
+            return Ok(names.to_vec());
+        }
+        let find = |name: &String| {
+            let found = names.iter().copied().find(|there| *there == name.trim());
+            found.ok_or_else(|| Failure::told(format!("--model {name:?}: there are {}", names.join(", "))))
+        };
+        self.model.iter().map(find).collect()
+    }
 }
 
 /// The options of `forecast hot`.
