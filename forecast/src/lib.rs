@@ -21,11 +21,15 @@ mod logistic;
 pub mod lstm;
 pub mod measures;
 mod model;
+#[cfg(feature = "augurs")]
+mod mstl;
 pub mod prophet;
 pub mod recalibration;
 pub mod scenarios;
 mod seasonal_naive;
 pub mod series;
+pub mod store;
+pub mod tracking;
 pub mod walk;
 pub mod young;
 
@@ -34,6 +38,8 @@ pub use calendar::Harmonics;
 pub use climatology::Climatology;
 pub use double_seasonal::DoubleSeasonal;
 pub use model::{FitError, Fitted, Model, Rows};
+#[cfg(feature = "augurs")]
+pub use mstl::Mstl;
 pub use seasonal_naive::SeasonalNaive;
 pub use series::{DAY, Series, WEEK};
 

@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn recalibrated_paths_keep_their_ranks_and_their_median() {
-        let wide: Vec<f64> = (0..99_u8).map(|value| f64::from((value * 37) % 99)).collect();
+        let wide: Vec<f64> = (0..99_u16).map(|value| f64::from((value * 37) % 99)).collect();
         let scenarios = Scenarios::of_paths(wide, 1);
         // Half of what was, was in the middle fifth.
         let places = (0..10_000).map(|i| {

@@ -61,7 +61,7 @@ impl Plan {
     }
 
     fn origin(self, index: usize) -> i64 {
-        self.first + signed(index * self.step)
+        self.first.saturating_add(signed(index * self.step))
     }
 }
 

@@ -37,6 +37,14 @@ pub struct Event {
     pub announced: i64,
 }
 
+impl Event {
+    /// Whether it concerns the entity of this name.
+    #[must_use]
+    pub fn concerns(&self, entity: &str) -> bool {
+        matches(&self.entities, entity)
+    }
+}
+
 /// Why an event cannot be in a calendar.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum EventError {

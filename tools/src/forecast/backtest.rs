@@ -1,6 +1,5 @@
 //! `forecast backtest`: what each method would have said in the last days, and what then was.
 
-use std::fmt::Write as _;
 use std::io::Write;
 
 use foreshard_forecast::recalibration::{self, Rolling};
@@ -10,11 +9,13 @@ use foreshard_forecast::walk::Walk;
 use foreshard_forecast::{DAY, Series};
 
 use super::calibrated::{calibrated, random};
+use super::draw::{self, Picture, Said};
 use super::given::Given;
 use super::hot::signed;
 use super::models::Choice;
 use super::options::Backtest;
-use super::table::Table;
+use super::report::{self, Row};
+use super::table::{self, Table};
 use super::{event_days, work};
 use crate::shell::Failure;
 
@@ -29,13 +30,14 @@ pub(crate) fn run(options: &Backtest) -> Result<(), Failure> {
     let table = Table::read(&options.load)?;
     super::tell_broken(&table);
     let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
-    let mut judged = Vec::new();
-    let choices = if options.models.is_empty() { Choice::all() } else { options.models.clone() };
+    let drawn = options.drawing.draw.as_deref().map(|entity| find(options, &table, entity)).transpose()?;
+    let choices = if options.model.is_empty() { Choice::all() } else { options.model.clone() };
     let first = table.end - signed(options.last);
     let last = table.end - signed(options.horizon);
     let mut given = Given::read(options.events.as_deref(), &table, options.load.threads)?;
     given.train(&choices, &table, (first, last), (options.training_steps, options.seed))?;
     let plan = recalibration::plan(first, last, options.horizon);
+    let (mut rows, mut picture) = (Vec::new(), None);
     for &choice in &choices {
         let name = choice.name();
         let what = format!("backtest of {name}");
@@ -49,14 +51,37 @@ pub(crate) fn run(options: &Backtest) -> Result<(), Failure> {
         let measures = work::map(&series, options.load.threads, &what, |&(index, series)| {
             judge(options, &given, &walks[index], &recalibrations, (index, series), &table)
         });
-        judged.push((name, measures, millis / series.len() as f64));
+        rows.push(row(name, &measures, millis / series.len() as f64));
+        if let Some((index, entity, series)) = drawn {
+            let origin = (first..=last).step_by(DAY).last().unwrap_or(last);
+            let scenarios = given.scenarios(index, series, &walks[index], origin);
+            let scenarios = scenarios.recalibrated(recalibrations.at(origin));
+            let said = Said { entity, series, model: name, scenarios: &scenarios, origin };
+            let marks = draw::marks(options.events.as_deref(), entity, &table)?;
+            picture = Some(Picture::new(&said, &options.load.metric, &table, marks));
+        }
     }
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(report(&judged).as_bytes())?;
-    if let Some(effects) = given.effects() {
+    let report = if options.json { report::json(options, series.len(), &rows) } else { report::text(&rows) };
+    stdout.write_all(report.as_bytes())?;
+    if let Some(effects) = given.effects().filter(|_| !options.json) {
         stdout.write_all(event_days::compare(options, &choices, &given, effects, &table).as_bytes())?;
     }
-    Ok(stdout.flush()?)
+    stdout.flush()?;
+    drop(stdout);
+    picture.map_or(Ok(()), |picture| draw::draw(&picture, options.drawing.svg.as_deref()))
+}
+
+/// The entity that is to be drawn, and its index.
+fn find<'a>(
+    options: &Backtest,
+    table: &'a Table,
+    wanted: &str,
+) -> Result<(usize, &'a str, &'a Series), Failure> {
+    let mut entities = table.entities.iter().enumerate();
+    let found = entities.find(|(_, (entity, _))| *entity == wanted);
+    let found = found.map(|(index, (entity, series))| (index, entity.as_str(), series));
+    found.ok_or_else(|| table::at(&options.load.input, &format!("has no entity {wanted:?} to draw")))
 }
 
 /// Sums over the hours of one series.
@@ -168,30 +193,25 @@ fn symmetric(was: f64, said: f64) -> f64 {
     if both > 0.0 { 2.0 * (was - said).abs() / both } else { 0.0 }
 }
 
-fn report(judged: &[(&str, Vec<Sums>, f64)]) -> String {
-    let mut text = format!(
-        "{:<16}{:>8}{:>8}{:>8}{:>8}{:>9}{:>8}{:>8}{:>8}{:>11}\n",
-        "model", "ratio", "sMAPE", "MASE", "OWA", "pinball", "80%", "95%", "Brier", "ms/series"
-    );
-    for (name, sums, millis) in judged {
-        let of = |f: &dyn Fn(&Sums) -> f64| mean(sums.iter().map(f));
-        let all = |f: &dyn Fn(&Sums) -> f64| sums.iter().map(f).sum::<f64>();
-        let hours = all(&|s| s.hours);
-        let symmetric = of(&|s| s.symmetric / s.hours);
-        let (error, naive_error) =
-            (of(&|s| s.error / s.hours / s.scale), of(&|s| s.naive_error / s.hours / s.scale));
-        let overall = f64::midpoint(symmetric / of(&|s| s.naive_symmetric / s.hours), error / naive_error);
-        let ratio = of(&|s| s.ratio().ln()).exp();
-        let _infallible = writeln!(
-            text,
-            "{name:<16}{ratio:>8.3}{symmetric:>8.3}{error:>8.3}{overall:>8.3}{:>9.3}{:>7.1}%{:>7.1}%{:>8.4}{millis:>11.2}",
-            of(&|s| s.pinball / s.hours / s.scale),
-            100.0 * all(&|s| s.within_80) / hours,
-            100.0 * all(&|s| s.within_95) / hours,
-            all(&|s| s.brier) / all(&|s| s.origins),
-        );
+fn row(model: &'static str, sums: &[Sums], millis_per_series: f64) -> Row {
+    let of = |f: &dyn Fn(&Sums) -> f64| mean(sums.iter().map(f));
+    let all = |f: &dyn Fn(&Sums) -> f64| sums.iter().map(f).sum::<f64>();
+    let hours = all(&|s| s.hours);
+    let smape = of(&|s| s.symmetric / s.hours);
+    let (mase, naive_mase) =
+        (of(&|s| s.error / s.hours / s.scale), of(&|s| s.naive_error / s.hours / s.scale));
+    Row {
+        model,
+        ratio: of(&|s| s.ratio().ln()).exp(),
+        smape,
+        mase,
+        owa: f64::midpoint(smape / of(&|s| s.naive_symmetric / s.hours), mase / naive_mase),
+        pinball: of(&|s| s.pinball / s.hours / s.scale),
+        coverage_80: all(&|s| s.within_80) / hours,
+        coverage_95: all(&|s| s.within_95) / hours,
+        brier: all(&|s| s.brier) / all(&|s| s.origins),
+        millis_per_series,
     }
-    text
 }
 
 /// Of what is finite: a series that never changed has no scale.

@@ -3,7 +3,7 @@
 use foreshard_forecast::arima::Arima;
 use foreshard_forecast::prophet::Prophet;
 use foreshard_forecast::walk::{Plan, Walk};
-use foreshard_forecast::{Autoregression, Climatology, DoubleSeasonal, Model, SeasonalNaive, Series};
+use foreshard_forecast::{Autoregression, Climatology, DoubleSeasonal, Model, Mstl, SeasonalNaive, Series};
 
 use super::given::Given;
 
@@ -13,7 +13,7 @@ pub(crate) const AUTO: &str = "auto";
 pub(crate) const LSTM: &str = "lstm";
 
 /// Every method that learns each entity by itself.
-pub(crate) const MODELS: [&dyn Model; 7] = [
+pub(crate) const MODELS: [&dyn Model; 8] = [
     &SeasonalNaive::DAILY,
     &Climatology::LAST_WEEK,
     &Climatology::FADING,
@@ -21,6 +21,7 @@ pub(crate) const MODELS: [&dyn Model; 7] = [
     &Autoregression,
     &Arima::DEFAULT,
     &Prophet::DEFAULT,
+    &Mstl,
 ];
 
 /// A method by name.

@@ -14,6 +14,13 @@ hour: 2..7 asks for six hours and leaves one to act. An origin is written as the
 
 Example: foreshard forecast hot --in load.csv --metric reads+writes --limit 900 --window 2..7 --out hot.csv";
 
+const BACKTEST_HELP: &str = "\
+ratio, MASE and OWA compare the median with the daily seasonal naive method; Brier is of the probability that the peak exceeds \
+the 95th percentile of a series' earlier hours. auto is the blend that forecast uses unless told otherwise.
+
+Example: foreshard forecast backtest --in load.csv --metric reads+writes --horizon 24h
+Example: foreshard forecast backtest --in load.csv --metric writes --horizon 48 --model auto --draw shop-7 --svg shop-7.svg";
+
 const COURSE_HELP: &str = "\
 Without a command: the hours after the last one, entity by entity, as entity,time,mean and a column per quantile. \
 Rows that make no sense are left out and told of on stderr, with line and reason.
@@ -34,10 +41,7 @@ pub(crate) struct Forecast {
 #[derive(Subcommand, Debug)]
 pub(crate) enum What {
     /// Compare models by what they would have forecast in the last days.
-    #[command(
-        after_help = "Errors are those of the median, relative to the daily seasonal naive method's.\n\
-        Example: foreshard forecast backtest --in load.csv --metric reads+writes --horizon 24h"
-    )]
+    #[command(after_help = BACKTEST_HELP)]
     Backtest(Backtest),
     /// How likely the peak of each entity exceeds a limit in a window ahead, at every origin.
     #[command(after_help = HOT_HELP)]
@@ -142,8 +146,8 @@ pub(crate) struct Backtest {
     #[arg(long, value_parser = parse_hours, default_value = "21d")]
     pub(crate) last: usize,
     /// The methods to compare, such as auto,week-median; all unless some are named.
-    #[arg(long, value_delimiter = ',', value_parser = models::parse)]
-    pub(crate) models: Vec<Choice>,
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = models::parse)]
+    pub(crate) model: Vec<Choice>,
     /// CSV of announced events: name,kind,entities (a pattern with * and ?),from,to,announced, in the load's unit of time.
     #[arg(long, value_name = "FILE")]
     pub(crate) events: Option<PathBuf>,
@@ -153,6 +157,11 @@ pub(crate) struct Backtest {
     /// Steps of the training of lstm; fewer are worse, many more are hardly better.
     #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) training_steps: u32,
+    /// The measures as one JSON object instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) drawing: Drawing,
 }
 
 /// The options of `forecast sums`.
@@ -203,6 +212,17 @@ pub(crate) struct Cold {
     /// Of the choice of entities, and of the draws that break ties where coverage is counted.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+}
+
+/// What `forecast backtest` draws.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Drawing {
+    /// Draw this entity too: its last week, what the last method said at the last origin, and what then was.
+    #[arg(long, value_name = "ENTITY")]
+    pub(crate) draw: Option<String>,
+    /// Draw into this file, as SVG, instead of the terminal.
+    #[arg(long, value_name = "FILE", requires = "draw")]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 /// The options of `forecast hot`.
