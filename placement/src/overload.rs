@@ -45,15 +45,16 @@ impl Carried {
         if len == 0 {
             return;
         }
+        // A dimension without a bound overloads nothing.
         let slopes = partition.capacity.map(|capacity| crate::narrow(1.0 / capacity));
+        let bounded = slopes.iter().enumerate().filter(|(_, slope)| **slope > 0.0);
+        let bounded: Vec<(&[f32], f32)> =
+            bounded.map(|(dimension, slope)| (&self.sums[dimension * len..][..len], *slope)).collect();
         let spread = crate::narrow(1.0 / partition.burst.max(BURST_MIN));
         for path in 0..self.shape.paths {
             for (hour, out) in out.iter_mut().enumerate() {
-                let at = path * hours + hour;
-                let mut busiest = 0.0_f32;
-                for (dimension, slope) in slopes.iter().enumerate() {
-                    busiest = busiest.max(self.sums[dimension * len + at] * slope);
-                }
+                let used = bounded.iter().map(|(sums, slope)| sums[path * hours + hour] * slope);
+                let busiest = used.fold(0.0_f32, f32::max);
                 *out += f64::from(curve.above((busiest - 1.0) * spread));
             }
         }

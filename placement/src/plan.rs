@@ -11,7 +11,7 @@
 use crate::overload::{Carried, Curve};
 use crate::schedule;
 use crate::score::{self, OVERLOAD_MIN};
-use crate::snapshot::{Hold, Invalid, Snapshot, State};
+use crate::snapshot::{Entity, Hold, Invalid, Snapshot, State};
 use crate::target::{self, Fill, Target};
 use crate::unit::Unit;
 
@@ -141,8 +141,13 @@ struct Planner<'a> {
     fills: Vec<Fill>,
     /// What an hour weighs.
     weights: Vec<f64>,
+    /// Part of its partition's capacity that each entity takes in each hour, by the mean over paths.
+    means: Vec<Vec<f64>>,
     /// Where each entity is when the moves so far are done.
     at: Vec<usize>,
+    /// What moves together, and of each the best that was found; none: it has to be looked for.
+    units: Vec<Unit>,
+    found: Vec<Option<Found>>,
     fates: Vec<Option<Fate>>,
     moves: Vec<Move>,
     bytes: f64,
@@ -150,9 +155,12 @@ struct Planner<'a> {
     fullness: f64,
 }
 
+/// The best that could be done with a unit; none: nowhere is better.
+type Found = Option<Choice>;
+
 /// A move that could be made.
+#[derive(Clone, Copy)]
 struct Choice {
-    unit: Unit,
     target: Target,
     avoided: f64,
     cost: f64,
@@ -178,6 +186,9 @@ impl<'a> Planner<'a> {
             weights: (0..hours)
                 .scan(1.0, |w, _| Some(std::mem::replace(w, *w * snapshot.settings.discount)))
                 .collect(),
+            means: snapshot.entities.iter().map(|entity| means(snapshot, entity)).collect(),
+            units: Vec::new(),
+            found: Vec::new(),
             at: snapshot.entities.iter().map(|entity| entity.at).collect(),
             fates: vec![None; snapshot.entities.len()],
             moves: Vec::new(),
@@ -186,6 +197,8 @@ impl<'a> Planner<'a> {
             fullness: 0.0,
             carried,
         };
+        planner.units = Unit::all(snapshot, &planner.at);
+        planner.found = vec![None; planner.units.len()];
         for partition in 0..planner.carried.len() {
             planner.look(partition);
         }
@@ -215,43 +228,55 @@ impl<'a> Planner<'a> {
 
     /// Finds the best move and makes it; false: there is none any more.
     fn step(&mut self) -> bool {
-        let settings = &self.snapshot.settings;
-        let full = self.moves.len() >= settings.moves_max;
-        let mut best: Option<Choice> = None;
+        let mut best: Option<(usize, Choice)> = None;
         for unit in self.candidates() {
-            let evacuates = self.snapshot.partitions[unit.at].state != State::Serving;
-            let fate = match (unit.hold, self.best_target(&unit)) {
-                (Some(hold), _) if !(evacuates && matches!(hold, Hold::Resting { .. })) => Kept::Held(hold),
-                (_, None) => Kept::NoTarget,
-                (_, Some(option)) if evacuates || self.is_worth(&option) => {
-                    let score = option.score;
-                    let fits = self.bytes + option.unit.bytes <= settings.bytes_max;
-                    if full || !fits {
-                        Kept::Budget { score }
-                    } else {
-                        let gain = |o: &Choice| o.avoided - o.cost;
-                        let members = option.unit.members.clone();
-                        if best.as_ref().is_none_or(|b| gain(&option) > gain(b)) {
-                            best = Some(option);
-                        }
-                        for member in members {
-                            self.fates[member] = Some(Fate::Stays(Kept::Relieved));
-                        }
-                        continue;
-                    }
-                }
-                (_, Some(option)) if option.avoided < settings.improvement_min => {
-                    Kept::TooLittle { avoided: option.avoided }
-                }
-                (_, Some(option)) => Kept::BelowThreshold { score: option.score },
+            let found = match self.found[unit] {
+                Some(found) => found,
+                None => self.best_target(&self.units[unit]),
             };
-            for member in unit.members {
-                self.fates[member] = Some(Fate::Stays(fate));
+            self.found[unit] = Some(found);
+            let kept = match (self.judge(unit, found), found) {
+                (None, Some(choice)) => {
+                    let gain = |choice: &Choice| choice.avoided - choice.cost;
+                    if best.as_ref().is_none_or(|(_, b)| gain(&choice) > gain(b)) {
+                        best = Some((unit, choice));
+                    }
+                    Kept::Relieved
+                }
+                (kept, _) => kept.unwrap_or(Kept::NoTarget),
+            };
+            for &member in &self.units[unit].members {
+                self.fates[member] = Some(Fate::Stays(kept));
             }
         }
-        let Some(option) = best else { return false };
-        self.make(option);
+        let Some((unit, choice)) = best else { return false };
+        self.make(unit, choice);
         true
+    }
+
+    /// Why the best that could be done with a unit is not done; none: it is.
+    fn judge(&self, unit: usize, found: Found) -> Option<Kept> {
+        let (unit, settings) = (&self.units[unit], &self.snapshot.settings);
+        let evacuates = self.evacuates(unit);
+        match (unit.hold, found) {
+            (Some(Hold::Resting { .. }), _) if evacuates => {}
+            (Some(hold), _) => return Some(Kept::Held(hold)),
+            (None, _) => {}
+        }
+        let score = match found {
+            None => return Some(Kept::NoTarget),
+            Some(choice) if evacuates || self.is_worth(&choice) => choice.score,
+            Some(choice) if choice.avoided < settings.improvement_min => {
+                return Some(Kept::TooLittle { avoided: choice.avoided });
+            }
+            Some(choice) => return Some(Kept::BelowThreshold { score: choice.score }),
+        };
+        let fits = self.moves.len() < settings.moves_max && self.bytes + unit.bytes <= settings.bytes_max;
+        if fits { None } else { Some(Kept::Budget { score }) }
+    }
+
+    fn evacuates(&self, unit: &Unit) -> bool {
+        self.snapshot.partitions[unit.at].state != State::Serving
     }
 
     fn is_worth(&self, option: &Choice) -> bool {
@@ -260,44 +285,41 @@ impl<'a> Planner<'a> {
             && option.score >= self.threshold
     }
 
-    /// Entities of partitions in trouble, of each those that weigh most when it is.
-    fn candidates(&self) -> Vec<Unit> {
-        let entities = &self.snapshot.entities;
-        let moved = |unit: &Unit| matches!(self.fates[unit.members[0]], Some(Fate::Moves(_)));
-        let mut units: Vec<(f64, Unit)> = Unit::all(self.snapshot, &self.at)
-            .into_iter()
-            .filter(|unit| !moved(unit))
-            .filter_map(|unit| {
-                let partition = &self.snapshot.partitions[unit.at];
-                let overload = &self.overload[unit.at];
-                if partition.state == State::Serving && self.weighed(overload) < OVERLOAD_MIN {
-                    return None;
-                }
-                let weight: f64 = (0..overload.len())
-                    .map(|hour| {
-                        let load = |member: &usize| {
-                            let loads = entities[*member].loads.0.iter().zip(partition.capacity);
-                            loads
-                                .map(|(l, c)| f64::from(l.mean(hour, self.snapshot.shape)) / c)
-                                .fold(0.0, f64::max)
-                        };
-                        overload[hour] * self.weights[hour] * unit.members.iter().map(load).sum::<f64>()
-                    })
-                    .sum();
-                Some((weight, unit))
+    /// Units of partitions in trouble, of each those that weigh most when it is.
+    fn candidates(&self) -> Vec<usize> {
+        let troubled: Vec<bool> = (0..self.carried.len())
+            .map(|p| {
+                let serves = self.snapshot.partitions[p].state == State::Serving;
+                !serves || self.weighed(&self.overload[p]) >= OVERLOAD_MIN
             })
             .collect();
-        units.sort_by(|x, y| (x.1.at, y.0).partial_cmp(&(y.1.at, x.0)).unwrap_or(std::cmp::Ordering::Equal));
+        let moved = |unit: &Unit| matches!(self.fates[unit.members[0]], Some(Fate::Moves(_)));
+        let mut units: Vec<(f64, usize)> = (0..self.units.len())
+            .filter(|&unit| troubled[self.units[unit].at] && !moved(&self.units[unit]))
+            .map(|unit| (self.weight(&self.units[unit]), unit))
+            .collect();
+        let at = |unit: usize| self.units[unit].at;
+        units.sort_by(|x, y| at(x.1).cmp(&at(y.1)).then(y.0.total_cmp(&x.0)).then(x.1.cmp(&y.1)));
         let mut taken = vec![0_usize; self.carried.len()];
         units.retain(|(_, unit)| {
-            taken[unit.at] += 1;
-            taken[unit.at] <= CANDIDATES_MAX || self.snapshot.partitions[unit.at].state != State::Serving
+            taken[at(*unit)] += 1;
+            taken[at(*unit)] <= CANDIDATES_MAX || self.evacuates(&self.units[*unit])
         });
         units.into_iter().map(|(_, unit)| unit).collect()
     }
 
+    /// How much of its partition a unit takes in the hours in which that is overloaded.
+    fn weight(&self, unit: &Unit) -> f64 {
+        let overload = self.overload[unit.at].iter().zip(&self.weights).enumerate();
+        overload
+            .map(|(hour, (overload, weight))| {
+                overload * weight * unit.members.iter().map(|&m| self.means[m][hour]).sum::<f64>()
+            })
+            .sum()
+    }
+
     /// Where it would be best for a unit to be, if anywhere is better than here.
-    fn best_target(&self, unit: &Unit) -> Option<Choice> {
+    fn best_target(&self, unit: &Unit) -> Found {
         let (entities, partitions) = (&self.snapshot.entities, &self.snapshot.partitions);
         let hours = self.snapshot.shape.hours;
         let mut without = self.carried[unit.at].clone();
@@ -324,7 +346,7 @@ impl<'a> Planner<'a> {
             options.push((avoided, needed, target));
         }
         let most = options.iter().map(|option| option.0).fold(f64::NEG_INFINITY, f64::max);
-        let evacuates = partitions[unit.at].state != State::Serving;
+        let evacuates = self.evacuates(unit);
         let alike = |avoided: f64| avoided >= most - ALIKE * most.abs();
         // They are in the order of their target scores.
         let (avoided, needed, target) = options.into_iter().find(|(avoided, ..)| alike(*avoided))?;
@@ -332,7 +354,7 @@ impl<'a> Planner<'a> {
             return None;
         }
         let score = if evacuates { 1.0 } else { score::score(source, avoided, cost) };
-        Some(Choice { unit: unit.clone(), target, avoided, cost, score, needed })
+        Some(Choice { target, avoided, cost, score, needed })
     }
 
     /// How much of what a unit is named together with a partition has.
@@ -351,42 +373,63 @@ impl<'a> Planner<'a> {
         if all > 0.0 { here / all } else { 0.0 }
     }
 
-    fn make(&mut self, option: Choice) {
-        let Choice { unit, target, avoided, cost, score, needed } = option;
+    fn make(&mut self, unit: usize, choice: Choice) {
+        let Choice { target, avoided, cost, score, needed } = choice;
         let settings = &self.snapshot.settings;
-        let (from, to) = (unit.at, target.partition);
-        let partitions = &self.snapshot.partitions;
-        let busy: Vec<f64> = (0..self.snapshot.shape.hours)
-            .map(|hour| {
-                let used = |p: usize| self.carried[p].used(&partitions[p], hour);
-                used(from).max(used(to))
-            })
-            .collect();
-        let evacuation = partitions[from].state != State::Serving;
-        let copying = score::hours_of_copying(settings, unit.bytes);
+        let evacuation = self.evacuates(&self.units[unit]);
+        let Unit { members, at: from, bytes, .. } = self.units[unit].clone();
+        let to = target.partition;
+        let used = |hour: usize, p: usize| self.carried[p].used(&self.snapshot.partitions[p], hour);
+        let busy: Vec<f64> =
+            (0..self.snapshot.shape.hours).map(|hour| used(hour, from).max(used(hour, to))).collect();
+        let copying = score::hours_of_copying(settings, bytes);
         let begin = if evacuation { 0 } else { schedule::begin(&busy, needed, copying, settings.lead_hours) };
-        unit.add_to(&mut self.carried[from], &self.snapshot.entities, -1.0);
-        unit.add_to(&mut self.carried[to], &self.snapshot.entities, 1.0);
-        self.look(from);
-        self.look(to);
-        for &member in &unit.members {
+        let [lost, gained] = [(from, -1.0), (to, 1.0)];
+        for (partition, times) in [lost, gained] {
+            self.units[unit].add_to(&mut self.carried[partition], &self.snapshot.entities, times);
+            self.look(partition);
+        }
+        self.units[unit].at = to;
+        for &member in &members {
             self.at[member] = to;
             self.fates[member] = Some(Fate::Moves(self.moves.len()));
         }
-        self.bytes += unit.bytes;
-        let (entities, bytes, target_score) = (unit.members, unit.bytes, target.score);
+        self.forget(from, to);
+        self.bytes += bytes;
         self.moves.push(Move {
-            entities,
+            entities: members,
             from,
             to,
             score,
             avoided,
             cost,
-            target_score,
+            target_score: target.score,
             bytes,
             needed,
             begin,
             evacuation,
         });
     }
+
+    /// What was found for units that a move between these two concerns is found anew.
+    fn forget(&mut self, from: usize, to: usize) {
+        let concerned = |p: usize| p == from || p == to;
+        for (unit, found) in self.units.iter().zip(&mut self.found) {
+            let target = found.flatten().map(|choice| choice.target.partition);
+            if concerned(unit.at) || target.is_none_or(concerned) {
+                *found = None;
+            }
+        }
+    }
+}
+
+/// See [`Planner::means`].
+fn means(snapshot: &Snapshot, entity: &Entity) -> Vec<f64> {
+    let capacity = snapshot.partitions[entity.at].capacity;
+    (0..snapshot.shape.hours)
+        .map(|hour| {
+            let loads = entity.loads.0.iter().zip(capacity);
+            loads.map(|(l, c)| f64::from(l.mean(hour, snapshot.shape)) / c).fold(0.0, f64::max)
+        })
+        .collect()
 }

@@ -145,15 +145,15 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             weights: Weights { headroom: 1.0, idle: 0.25, nearness: 0.1, together: 0.25 },
-            threshold: 0.05,
+            threshold: 0.02,
             moves_max: 8,
-            bytes_max: 64e9,
-            copy_bytes_per_s: 100e6,
+            bytes_max: 256e9,
+            copy_bytes_per_s: 50e6,
             copy_share: 0.05,
-            move_hours: 0.01,
-            dependency_hours: 0.005,
+            move_hours: 0.001,
+            dependency_hours: 0.001,
             discount: 0.9,
-            improvement_min: 0.03,
+            improvement_min: 0.003,
             lead_hours: 0,
         }
     }

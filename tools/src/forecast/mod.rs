@@ -3,10 +3,10 @@
 mod backtest;
 mod course;
 mod hot;
-mod models;
-mod options;
-mod table;
-mod work;
+pub(crate) mod models;
+pub(crate) mod options;
+pub(crate) mod table;
+pub(crate) mod work;
 
 use std::io::Write;
 
@@ -32,7 +32,7 @@ pub(crate) fn run(forecast: &Forecast) -> Result<Verdict, Failure> {
 }
 
 /// On stderr, which rows were left out.
-fn tell_broken(table: &table::Table) {
+pub(crate) fn tell_broken(table: &table::Table) {
     let broken = &table.broken;
     let mut stderr = std::io::stderr().lock();
     for told in &broken.told {
