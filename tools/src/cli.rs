@@ -9,6 +9,7 @@ use crate::forecast::Forecast;
 use crate::import::Import;
 use crate::load::Load;
 use crate::node::Arguments;
+use crate::sim::Sim;
 
 /// A durable store that speaks the Redis protocol: serves it, backs it up, puts load on it, looks into it, salvages it.
 #[derive(Parser, Debug)]
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     Import(Import),
     /// Forecast load: its course, how likely it exceeds a limit, and how good such forecasts were.
     Forecast(Box<Forecast>),
+    /// Compare policies of placement on a trace, in a modelled cluster.
+    Sim(Box<Sim>),
     /// Put load on a Redis-compatible server, measure it, and check what it acknowledged.
     Load(Box<Load>),
 }

@@ -19,6 +19,7 @@ mod progress;
 mod read_only;
 mod repair;
 mod shell;
+mod sim;
 mod survey;
 mod text;
 
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         | Command::Repair(_)
         | Command::Load(_)
         | Command::Forecast(_)
+        | Command::Sim(_)
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Import(_) => tracing::Level::WARN,
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Repair(request) => repair::run(&request),
         Command::Load(options) => load::run(&options),
         Command::Forecast(what) => forecast::run(&what),
+        Command::Sim(options) => sim::run(&options).map(|()| Verdict::Sound),
         Command::Backup(options) => backup::run(&options),
         Command::Restore(options) => backup::restore(&options),
         Command::Import(options) => import::run(&options),

@@ -10,11 +10,11 @@ mod events;
 mod given;
 mod hot;
 mod models;
-mod options;
+pub(crate) mod options;
 mod report;
 mod sums;
-mod table;
-mod work;
+pub(crate) mod table;
+pub(crate) mod work;
 mod youth;
 
 use std::io::Write;
@@ -43,7 +43,7 @@ pub(crate) fn run(forecast: &Forecast) -> Result<Verdict, Failure> {
 }
 
 /// On stderr, which rows were left out.
-fn tell_broken(table: &table::Table) {
+pub(crate) fn tell_broken(table: &table::Table) {
     let broken = &table.broken;
     let mut stderr = std::io::stderr().lock();
     for told in &broken.told {
