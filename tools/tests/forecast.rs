@@ -85,6 +85,8 @@ fn odd_entities_pass_through_every_command_and_any_number_of_threads_says_the_sa
             model,
             "--threads",
             threads,
+            "--training-steps",
+            "30",
             "--out",
             out.to_str().unwrap(),
         ]);
