@@ -2,7 +2,6 @@
 //!
 //! It knows nothing of this morning, and nothing that one odd day does moves it far.
 
-use crate::measures::weighted_median;
 use crate::model::{FitError, Fitted, Model, Rows};
 use crate::series::DAY;
 
@@ -31,55 +30,88 @@ impl Model for Climatology {
     }
 
     fn fit(&self, _start: i64, history: &[f32], _: Rows<'_>) -> Result<Box<dyn Fitted>, FitError> {
-        let hours = self.days * DAY;
         let known = history.iter().filter(|value| !value.is_nan()).count();
         if known < DAY {
             return Err(FitError::TooShort { have: known, need: DAY });
         }
-        let mut recent = vec![f32::NAN; hours.saturating_sub(history.len())];
-        recent.extend(&history[history.len().saturating_sub(hours)..]);
         let weights = (1..=self.days).map(|day| self.weight(day)).collect();
-        Ok(Box::new(Days { weights, recent }))
+        let mut days = Days { weights, hours: std::array::from_fn(|_| Vec::new()), next: 0 };
+        let recent = &history[history.len().saturating_sub(self.days * DAY)..];
+        recent.iter().for_each(|&value| days.take(value));
+        Ok(Box::new(days))
     }
 }
 
 impl Climatology {
-    /// What the day so many days back weighs.
-    fn weight(&self, day: usize) -> f32 {
+    /// What the day so many days back weighs: in whole numbers, whose sums are exact.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of UNIT, or a few of it"
+    )]
+    pub(crate) fn weight(&self, day: usize) -> u32 {
+        /// Of a day without age: fine enough for a weight, and no sum of days overflows.
+        const UNIT: f32 = 65_536.0;
         let fading = 0.5_f32.powf(day as f32 / self.half_life);
-        if day.is_multiple_of(7) { fading * self.same_weekday } else { fading }
+        let weight = if day.is_multiple_of(7) { fading * self.same_weekday } else { fading };
+        (UNIT * weight).round() as u32
     }
 }
 
+/// The known values of each hour of the day, sorted, so that a median is one pass over them.
+///
+/// Hours are counted from the first one taken; which hour of which day that is does not matter.
 #[derive(Debug)]
 struct Days {
     /// Of the day before, then of earlier ones.
-    weights: Vec<f32>,
-    /// Whole days.
-    recent: Vec<f32>,
+    weights: Vec<u32>,
+    hours: [Vec<Known>; DAY],
+    /// The first hour that was not taken.
+    next: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    value: f32,
+    day: usize,
+}
+
+impl Days {
+    fn take(&mut self, value: f32) {
+        let (day, hour) = (self.next / DAY, self.next % DAY);
+        self.next += 1;
+        let known = &mut self.hours[hour];
+        // What is too old when this hour comes again.
+        known.retain(|known| day + 1 - known.day <= self.weights.len());
+        if !value.is_nan() {
+            let place = known.partition_point(|known| known.value <= value);
+            known.insert(place, Known { value, day });
+        }
+    }
+
+    /// None when no day has that hour.
+    fn median(&self, hour: usize) -> Option<f32> {
+        let known = &self.hours[hour % DAY];
+        let weight = |known: &Known| self.weights.get(hour / DAY - known.day - 1).copied().unwrap_or(0);
+        let half = known.iter().map(weight).sum::<u32>().div_ceil(2).max(1);
+        let mut reached = 0;
+        let middle = known.iter().find(|known| {
+            reached += weight(known);
+            reached >= half
+        });
+        middle.map(|known| known.value)
+    }
 }
 
 impl Fitted for Days {
     fn update(&mut self, value: f32, _: &[f32]) {
-        self.recent.rotate_left(1);
-        if let Some(last) = self.recent.last_mut() {
-            *last = value;
-        }
+        self.take(value);
     }
 
     fn path(&self, _: Rows<'_>, out: &mut [f32]) {
-        let mut of_hour = Vec::with_capacity(self.weights.len());
         let mut before = 0.0;
-        for (hour, out) in out.iter_mut().enumerate() {
-            of_hour.clear();
-            // The first day back from this hour that is known.
-            for day in hour / DAY + 1..=self.weights.len() {
-                let value = self.recent[self.recent.len() + hour - day * DAY];
-                if !value.is_nan() {
-                    of_hour.push((value, self.weights[day - 1]));
-                }
-            }
-            before = weighted_median(&mut of_hour).unwrap_or(before);
+        for (hour, out) in (self.next..).zip(out) {
+            before = self.median(hour).unwrap_or(before);
             *out = before;
         }
     }

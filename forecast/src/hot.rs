@@ -9,6 +9,7 @@
 //!
 //! Invariant: evidence at an origin, and the outcomes learnt from for it, lie before that origin.
 
+use crate::events::EffectsOf;
 use crate::logistic::Logistic;
 use crate::series::{DAY, Series, WEEK, to_log};
 use crate::walk::Walk;
@@ -100,10 +101,22 @@ impl Question {
         self.window(origin).map(|hour| series.at(hour)).fold(f32::NAN, f32::max)
     }
 
+    /// How it would have ended on an earlier day if the events of that day had been those of the window from `origin` on.
+    fn outcome_then(&self, asked: &Asked<'_>, origin: i64, hours_ago: i64) -> Option<bool> {
+        let Some(events) = asked.events else { return self.outcome(asked.series, origin - hours_ago) };
+        let as_if = |hour: i64| {
+            let [now, then] = [hour, hour - hours_ago].map(|hour| events.effect(hour, origin));
+            asked.series.at(hour - hours_ago) + now - then
+        };
+        let peak = self.window(origin).map(as_if).fold(f32::NAN, f32::max);
+        (!peak.is_nan()).then_some(peak > self.limit)
+    }
+
     /// What is known at `origin` that bears on it.
     #[must_use]
-    pub fn evidence(&self, series: &Series, walk: &Walk, origin: i64) -> Evidence {
-        let past = Past::of(self, series, origin);
+    pub fn evidence(&self, asked: &Asked<'_>, origin: i64) -> Evidence {
+        let Asked { series, walk, .. } = *asked;
+        let past = Past::of(self, asked, origin);
         let paths = self.share_of_paths(series, walk, origin).unwrap_or(past.all);
         let since = (1..=SINCE_MAX).find(|&ago| series.at(origin - ago as i64) > self.limit);
         let below = |value: f32| match f64::from(value - self.limit) {
@@ -183,6 +196,8 @@ pub struct Asked<'a> {
     pub series: &'a Series,
     /// A model's walk over it.
     pub walk: &'a Walk,
+    /// What its events do, if it has any.
+    pub events: Option<EffectsOf<'a>>,
 }
 
 /// The probabilities at each of the `origins`, in rising order, entity by entity as in `asked`.
@@ -196,7 +211,7 @@ pub fn rolling(asked: &[Asked<'_>], question: &Question, origins: &[i64]) -> Vec
         .map(|entity| {
             let origins = entity.walk.plan().origins();
             let origins = origins.filter(|&o| o >= first - MEMORY as i64 && o <= last);
-            origins.map(|o| (o, question.evidence(entity.series, entity.walk, o))).collect()
+            origins.map(|o| (o, question.evidence(entity, o))).collect()
         })
         .collect();
     let mut answers = Vec::with_capacity(origins.len());
@@ -247,10 +262,10 @@ struct Past {
 }
 
 impl Past {
-    fn of(question: &Question, series: &Series, origin: i64) -> Self {
+    fn of(question: &Question, asked: &Asked<'_>, origin: i64) -> Self {
         let (mut all, mut fading, mut weekly) = (Share::default(), Share::default(), Share::default());
         for day in 1..=CLIMATOLOGY_DAYS {
-            let Some(hot) = question.outcome(series, origin - (day * DAY) as i64) else { continue };
+            let Some(hot) = question.outcome_then(asked, origin, (day * DAY) as i64) else { continue };
             if day * DAY <= MEMORY {
                 all.count(hot, 1.0);
             }

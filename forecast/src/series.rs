@@ -31,6 +31,12 @@ impl Series {
         Self { start, values: Vec::new() }
     }
 
+    /// Hours from `start` on, each log1p of a load, or NaN.
+    pub(crate) fn from_logs(start: i64, mut values: Vec<f32>) -> Self {
+        values.truncate(SPAN_MAX);
+        Self { start, values }
+    }
+
     /// Puts a load of an hour in; hours between that were not known stay gaps. A load that is negative or not finite is a gap.
     ///
     /// # Errors
@@ -63,7 +69,8 @@ impl Series {
     /// The hour after the last one.
     #[must_use]
     pub fn end(&self) -> i64 {
-        self.start + i64::try_from(self.values.len()).unwrap_or(i64::MAX - self.start)
+        // At most SPAN_MAX, which any number of hours holds.
+        self.start.saturating_add(self.values.len() as i64)
     }
 
     /// log1p of the load; NaN outside of what is known.

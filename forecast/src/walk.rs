@@ -3,7 +3,6 @@
 //! Origins lie on one grid of Unix hours for all series, so that the errors of different series at one origin belong
 //! together. What a path was made of lies before its origin; regressors are those announced by then.
 
-use crate::measures::weighted_median;
 use crate::model::{Fitted, Model, Rows};
 use crate::series::{DAY, Series, offset};
 
@@ -62,7 +61,7 @@ impl Plan {
     }
 
     fn origin(self, index: usize) -> i64 {
-        self.first + i64::try_from(index * self.step).unwrap_or(i64::MAX - self.first)
+        self.first.saturating_add(signed(index * self.step))
     }
 }
 
@@ -70,49 +69,31 @@ impl Walk {
     /// Walks `model` over `series`.
     #[must_use]
     pub fn run(model: &dyn Model, series: &Series, regressors: &dyn Regressors, plan: Plan) -> Self {
-        let origins = plan.origins();
-        let mut paths = vec![f32::NAN; origins.len() * plan.horizon];
-        let mut known: Option<Known> = None;
-        let columns = regressors.columns();
-        for (index, origin) in origins.enumerate() {
-            match &mut known {
-                Some(known) if offset(known.fitted_at, origin) < plan.refit => {
-                    known.advance(series, regressors, origin);
-                }
-                _ => known = Known::fit(model, series, regressors, origin),
-            }
-            if let Some(known) = &known {
-                let ahead = rows(regressors, origin, plan.horizon, origin);
-                let out = &mut paths[index * plan.horizon..][..plan.horizon];
-                known.fitted.path(Rows::new(&ahead, columns), out);
-            }
+        let mut walker = Walker::new(model, plan);
+        let mut paths = vec![f32::NAN; plan.origins().len() * plan.horizon];
+        for (origin, out) in plan.origins().zip(paths.chunks_exact_mut(plan.horizon)) {
+            walker.path(series, regressors, origin, out);
         }
         Self { plan, paths }
     }
 
-    /// Of several walks of one plan, hour by hour the weighted median: NaN paths do not count.
-    ///
-    /// `weights` is asked at every origin, for one weight per walk.
-    ///
-    /// # Panics
-    /// When there is no walk, or their plans differ.
-    #[must_use]
-    pub fn blend(walks: &[Self], mut weights: impl FnMut(i64, &mut [f32])) -> Self {
-        let plan = walks[0].plan;
-        assert!(walks.iter().all(|walk| walk.plan == plan), "walks of one plan");
-        let mut paths = vec![f32::NAN; walks[0].paths.len()];
-        let mut weight = vec![0.0; walks.len()];
-        let mut of_hour = Vec::with_capacity(walks.len());
-        for (origin, out) in plan.origins().zip(paths.chunks_exact_mut(plan.horizon)) {
-            weights(origin, &mut weight);
-            for (hour, out) in out.iter_mut().enumerate() {
-                of_hour.clear();
-                let paths = walks.iter().zip(&weight);
-                of_hour.extend(paths.filter_map(|(walk, &weight)| Some((walk.path(origin)?[hour], weight))));
-                *out = weighted_median(&mut of_hour).unwrap_or(f32::NAN);
-            }
-        }
-        Self { plan, paths }
+    /// Of no origin; `plan` says where the first one will be.
+    pub(crate) fn empty(plan: Plan) -> Self {
+        Self { plan: Plan { last: plan.first - signed(plan.step), ..plan }, paths: Vec::new() }
+    }
+
+    /// The path from the next origin.
+    pub(crate) fn push(&mut self, path: &[f32]) {
+        assert_eq!(path.len(), self.plan.horizon, "a path of the plan's horizon");
+        self.paths.extend(path);
+        self.plan.last += signed(self.plan.step);
+    }
+
+    /// Forgets the first origins until so many are left.
+    pub(crate) fn keep(&mut self, origins: usize) {
+        let surplus = (self.paths.len() / self.plan.horizon).saturating_sub(origins);
+        self.paths.drain(..surplus * self.plan.horizon);
+        self.plan.first += signed(surplus * self.plan.step);
     }
 
     /// Which origins there are.
@@ -133,17 +114,64 @@ impl Walk {
         path.iter().all(|value| value.is_finite()).then_some(path)
     }
 
-    /// The origins of the `hours` before `origin` whose first `lead` hours lie before it.
-    pub fn earlier(&self, origin: i64, hours: usize, lead: usize) -> impl Iterator<Item = (i64, &[f32])> {
-        let step = self.plan.step;
+    /// The origins of the `hours` before `origin` whose first `lead` hours lie before it: the latest one first.
+    pub fn earlier_origins(&self, origin: i64, hours: usize, lead: usize) -> impl Iterator<Item = i64> {
+        let Plan { step, first, .. } = self.plan;
         let counts = lead.div_ceil(step)..=hours / step;
-        counts.filter_map(move |count| {
-            let earlier = origin - i64::try_from(count * step).ok()?;
-            Some((earlier, self.path(earlier)?))
-        })
+        counts.map(move |count| origin - signed(count * step)).take_while(move |&earlier| earlier >= first)
+    }
+
+    /// These origins, and the paths from them, where there is one.
+    pub fn earlier(&self, origin: i64, hours: usize, lead: usize) -> impl Iterator<Item = (i64, &[f32])> {
+        self.earlier_origins(origin, hours, lead).filter_map(|earlier| Some((earlier, self.path(earlier)?)))
     }
 }
 
+/// A model on its way from origin to origin.
+#[derive(Debug)]
+pub(crate) struct Walker<'a> {
+    model: &'a dyn Model,
+    refit: usize,
+    known: Option<Known>,
+}
+
+impl<'a> Walker<'a> {
+    pub(crate) fn new(model: &'a dyn Model, plan: Plan) -> Self {
+        Self { model, refit: plan.refit, known: None }
+    }
+
+    /// Takes the hours before `origin`, which it was not asked of yet.
+    pub(crate) fn advance(&mut self, series: &Series, regressors: &dyn Regressors, origin: i64) {
+        if let Some(known) = &mut self.known {
+            known.advance(series, regressors, origin);
+        }
+    }
+
+    /// The path from `origin`, none earlier than the last one; NaN when the model cannot be fitted.
+    pub(crate) fn path(
+        &mut self,
+        series: &Series,
+        regressors: &dyn Regressors,
+        origin: i64,
+        out: &mut [f32],
+    ) {
+        match &mut self.known {
+            Some(known) if offset(known.fitted_at, origin) < self.refit => {
+                known.advance(series, regressors, origin);
+            }
+            _ => self.known = Known::fit(self.model, series, regressors, origin),
+        }
+        match &self.known {
+            Some(known) => {
+                let ahead = rows(regressors, origin, out.len(), origin);
+                known.fitted.path(Rows::new(&ahead, regressors.columns()), out);
+            }
+            None => out.fill(f32::NAN),
+        }
+    }
+}
+
+#[derive(Debug)]
 struct Known {
     fitted: Box<dyn Fitted>,
     fitted_at: i64,
@@ -172,6 +200,11 @@ impl Known {
             self.next += 1;
         }
     }
+}
+
+/// No span of hours is longer than an `i64`.
+pub(crate) fn signed(hours: usize) -> i64 {
+    i64::try_from(hours).unwrap_or(i64::MAX)
 }
 
 /// The rows of `count` hours from `first`.

@@ -1,11 +1,12 @@
 //! Whatever the series: nothing panics, nothing is NaN, the same input gives the same bytes, and no answer depends on
 //! what lies after its origin.
 
+use foreshard_forecast::events::{Adjusted, Calendar, Effects, EffectsOf, Event, Observed};
 use foreshard_forecast::hot::{Asked, Question, rolling};
 use foreshard_forecast::scenarios::Scenarios;
 use foreshard_forecast::walk::{NoRegressors, Plan, Walk};
 use foreshard_forecast::{
-    Autoregression, Climatology, DoubleSeasonal, Model, SeasonalNaive, Series, WEEK, blend,
+    Autoregression, Climatology, DoubleSeasonal, Model, SeasonalNaive, Series, WEEK, auto,
 };
 
 const MODELS: [&dyn Model; 5] =
@@ -41,17 +42,21 @@ fn walks(series: &Series, last: i64) -> Vec<Walk> {
 /// Every number that is said of `series` at the origin.
 fn said(series: &Series, last: i64) -> Vec<u64> {
     let mut walks = walks(series, last);
-    walks.push(blend(series, &walks));
+    walks.push(auto::walk(&auto::LIGHT, series, &NoRegressors, plan(last)));
+    numbers(series, &walks, None)
+}
+
+fn numbers(series: &Series, walks: &[Walk], events: Option<EffectsOf<'_>>) -> Vec<u64> {
     let question = Question::new(300.0, 2, 7).expect("a window");
     let mut numbers = Vec::new();
-    for walk in &walks {
-        let scenarios = Scenarios::new(series, walk, ORIGIN);
+    for walk in walks {
+        let scenarios = Scenarios::with_events(series, walk, ORIGIN, events);
         for hour in 0..HORIZON {
             numbers.extend([0.0, 0.025, 0.5, 0.975, 1.0].map(|at| scenarios.quantile(hour, at)));
             numbers.push(scenarios.mean(hour));
         }
         numbers.extend([scenarios.exceeds(1..7, 300.0), scenarios.excess(1..7, 300.0)]);
-        numbers.extend(rolling(&[Asked { series, walk }], &question, &[ORIGIN]).concat());
+        numbers.extend(rolling(&[Asked { series, walk, events }], &question, &[ORIGIN]).concat());
     }
     let wrong = numbers.iter().find(|number| !number.is_finite() || **number < 0.0);
     assert_eq!(wrong, None, "of {} numbers", numbers.len());
@@ -72,6 +77,65 @@ fn nothing_depends_on_what_lies_after_the_origin() {
         }
         assert_eq!(said(&other, ORIGIN), honest, "seed {seed}: with another future");
         assert_eq!(said(&other, START + HOURS), honest, "seed {seed}: walked on into that future");
+    }
+}
+
+/// Events of two kinds all over the time, as one who knows only what is announced until `known` has them.
+fn events(seed: u64, known: std::ops::RangeInclusive<i64>) -> Vec<Event> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let event = |_| {
+        let from = rng.i64(START..START + HOURS);
+        let (kind, entities) = (["sale", "launch"][rng.usize(..2)], ["one", "*"][rng.usize(..2)]);
+        // Some are announced before, some while they are on, some long after.
+        let announced = from + rng.i64(-72..240);
+        let (kind, entities) = (kind.to_owned(), entities.to_owned());
+        Event { kind, entities, from, to: from + rng.i64(1..60), announced }
+    };
+    (0..40).map(event).filter(|event| known.contains(&event.announced)).collect()
+}
+
+/// Every number that is said of the first series at the origin, with these events.
+fn said_with(events: &[Event], all: &[Series; 2], last: i64) -> Vec<u64> {
+    let mut calendar = Calendar::default();
+    events.iter().for_each(|event| calendar.add(event).expect("an event"));
+    let observed =
+        ["one", "two"].iter().zip(all).map(|(name, series)| Observed::new(series, calendar.of(name)));
+    let effects = Effects::pool(observed.collect());
+    let walk = |model: &&dyn Model| Walk::run(&Adjusted(*model), &all[0], &effects.of(0), plan(last));
+    let mut walks: Vec<Walk> = MODELS.iter().map(walk).collect();
+    walks.push(auto::walk_with_events(&auto::LIGHT, &all[0], effects.of(0), plan(last)));
+    let mut numbers = numbers(&all[0], &walks, Some(effects.of(0)));
+    let without = effects.of(0).without(&all[0], ORIGIN);
+    numbers.extend((START..ORIGIN).map(|hour| u64::from(without.at(hour).to_bits())));
+    numbers
+        .extend((ORIGIN..START + HOURS).map(|hour| u64::from(effects.of(0).effect(hour, ORIGIN).to_bits())));
+    numbers
+}
+
+#[test]
+fn nothing_depends_on_events_that_are_announced_after_the_origin() {
+    for seed in 0..6 {
+        let all = [load(seed), load(seed + 100)];
+        let known = events(seed, i64::MIN..=ORIGIN);
+        assert!(known.iter().any(|event| event.from < event.announced), "seed {seed}: late announcements");
+        let honest = said_with(&known, &all, ORIGIN);
+        let mut more = events(seed, ORIGIN + 1..=i64::MAX);
+        more.extend(events(seed + 50, i64::MIN..=i64::MAX).into_iter().map(|mut event| {
+            // Of the past too: what happened is told after the origin.
+            event.announced = ORIGIN + 1 + event.announced.rem_euclid(100);
+            event
+        }));
+        more.extend(known.iter().cloned());
+        assert_eq!(said_with(&more, &all, ORIGIN), honest, "seed {seed}: with later announcements");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let others = all.clone().map(|mut series| {
+            (ORIGIN..START + HOURS).for_each(|hour| series.set(hour, rng.f64() * 10_000.0).unwrap());
+            series
+        });
+        assert_eq!(said_with(&more, &others, ORIGIN), honest, "seed {seed}: with another future");
+        assert_eq!(said_with(&more, &others, START + HOURS), honest, "seed {seed}: walked on into it");
+        more.iter_mut().for_each(|event| event.announced = event.announced.min(ORIGIN));
+        assert_ne!(said_with(&more, &all, ORIGIN), honest, "seed {seed}: announced in time, they matter");
     }
 }
 

@@ -22,7 +22,7 @@ fn entity(seed: u64) -> Vec<f32> {
 fn trained(training: Training, seed: u64) -> Lstm {
     let series: Vec<Vec<f32>> = (0..10).map(entity).collect();
     let series: Vec<(i64, &[f32])> = series.iter().map(|values| (START, values.as_slice())).collect();
-    Lstm::train(&series, training, seed).unwrap()
+    Lstm::train(&series, training, seed, |_| ()).unwrap()
 }
 
 static NETWORK: LazyLock<Lstm> = LazyLock::new(|| trained(SMALL, 1));
@@ -80,7 +80,7 @@ fn too_few_known_hours_are_refused() {
     }
     let untrainable: [&[(i64, &[f32])]; 3] = [&[], &[(START, &[])], &[(START, &[f32::NAN; 300])]];
     for series in untrainable {
-        assert!(Lstm::train(series, SMALL, 1).is_err(), "{series:?}");
+        assert!(Lstm::train(series, SMALL, 1, |_| ()).is_err(), "{series:?}");
     }
 }
 

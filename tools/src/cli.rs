@@ -10,6 +10,7 @@ use crate::forecast::Forecast;
 use crate::import::Import;
 use crate::load::Load;
 use crate::node::Arguments;
+use crate::sim::Sim;
 
 /// A durable store that speaks the Redis protocol: serves it, backs it up, puts load on it, looks into it, salvages it.
 #[derive(Parser, Debug)]
@@ -53,6 +54,8 @@ pub(crate) enum Command {
         after_help = "Examples:\n  foreshard ctl table\n  foreshard ctl move customer:7 --to 3\n  foreshard ctl moves --json"
     )]
     Ctl(Ctl),
+    /// Compare policies of placement on a trace, in a modelled cluster.
+    Sim(Box<Sim>),
     /// Put load on a Redis-compatible server, measure it, and check what it acknowledged.
     Load(Box<Load>),
 }

@@ -20,6 +20,7 @@ mod progress;
 mod read_only;
 mod repair;
 mod shell;
+mod sim;
 mod survey;
 mod text;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         | Command::Repair(_)
         | Command::Load(_)
         | Command::Forecast(_)
+        | Command::Sim(_)
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Ctl(_)
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Repair(request) => repair::run(&request),
         Command::Load(options) => load::run(&options),
         Command::Forecast(what) => forecast::run(&what),
+        Command::Sim(options) => sim::run(&options).map(|()| Verdict::Sound),
         Command::Backup(options) => backup::run(&options),
         Command::Restore(options) => backup::restore(&options),
         Command::Import(options) => import::run(&options),

@@ -24,6 +24,10 @@ fn every_command_has_help_with_an_example() {
         &["backup", "--help"],
         &["restore", "--help"],
         &["import", "--help"],
+        &["forecast", "--help"],
+        &["forecast", "backtest", "--help"],
+        &["forecast", "hot", "--help"],
+        &["forecast", "score", "--help"],
     ] {
         let output = run(command);
         assert_eq!(output.status.code(), Some(0), "{command:?}");

@@ -11,12 +11,14 @@
 
 mod network;
 mod training;
+mod turns;
 mod window;
 
 use std::sync::Arc;
 
 use crate::{FitError, Fitted, Model, Rows};
 use network::Network;
+pub use turns::Turns;
 use window::{RECENT_HOURS, Window};
 
 /// How a network is trained.
@@ -46,11 +48,17 @@ pub struct Lstm {
 
 impl Lstm {
     /// Learns from all `series`, each the hour index (Unix hours) of its first value and its values (log1p, NaN is a gap).
+    /// `reached` is told how many steps are done.
     ///
     /// # Errors
     /// When no series has a known hour after enough known ones.
-    pub fn train(series: &[(i64, &[f32])], training: Training, seed: u64) -> Result<Self, FitError> {
-        Ok(Self { network: Arc::new(training::train(series, training, seed)?) })
+    pub fn train(
+        series: &[(i64, &[f32])],
+        training: Training,
+        seed: u64,
+        reached: impl FnMut(usize),
+    ) -> Result<Self, FitError> {
+        Ok(Self { network: Arc::new(training::train(series, training, seed, reached)?) })
     }
 }
 

@@ -91,13 +91,13 @@ impl Network {
             add_scaled(&mut gates, x, &self.weights[self.row(index)]);
         }
         let (sigmoids, candidates) = gates.split_at_mut(3 * size);
-        sigmoids.iter_mut().for_each(|gate| *gate = 0.5 + 0.5 * (0.5 * *gate).tanh());
-        candidates.iter_mut().for_each(|gate| *gate = gate.tanh());
+        sigmoids.iter_mut().for_each(|gate| *gate = 0.5 + 0.5 * tanh(0.5 * *gate));
+        candidates.iter_mut().for_each(|gate| *gate = tanh(*gate));
         let cell_before = std::mem::replace(cell, vec![0.0; size]);
         for (unit, slot) in cell.iter_mut().enumerate() {
             *slot = gates[size + unit] * cell_before[unit] + gates[unit] * gates[3 * size + unit];
         }
-        let cell_tanh: Vec<f32> = cell.iter().map(|value| value.tanh()).collect();
+        let cell_tanh: Vec<f32> = cell.iter().map(|&value| tanh(value)).collect();
         let hidden = cell_tanh.iter().zip(&gates[2 * size..]).map(|(value, gate)| value * gate).collect();
         Step { gates, cell_before, cell_tanh, hidden_before, hidden }
     }
@@ -156,6 +156,17 @@ impl Network {
 /// See [`Network::across`]: made once for all the windows that the same weights run over.
 pub(super) struct Across(Vec<f32>);
 
+/// Lambert's continued fraction of tanh (1770), nine deep: off by less than 1e-5, in vector registers, and with the same
+/// bits on every machine, which the C library's is not.
+fn tanh(x: f32) -> f32 {
+    let square = x * x;
+    let over = x * (34_459_425.0 + square * (4_729_725.0 + square * (135_135.0 + square * (990.0 + square))));
+    let under =
+        34_459_425.0 + square * (16_216_200.0 + square * (945_945.0 + square * (13_860.0 + square * 45.0)));
+    // Its own bound is reached by seven; far out the squares would overflow.
+    if x.abs() < 7.0 { (over / under).clamp(-1.0, 1.0) } else { x.signum() }
+}
+
 /// `to += scale · from`.
 fn add_scaled(to: &mut [f32], scale: f32, from: &[f32]) {
     for (to, from) in to.iter_mut().zip(from) {
@@ -168,7 +179,17 @@ const GATES: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::super::window::INPUTS;
-    use super::Network;
+    use super::{Network, tanh};
+
+    #[test]
+    fn tanh_is_close_everywhere_and_within_one() {
+        for step in -4000..=4000_i16 {
+            let x = f32::from(step) * 0.01;
+            let off = (f64::from(tanh(x)) - f64::from(x).tanh()).abs();
+            assert!(off < 1e-5 && tanh(x).abs() <= 1.0, "{x}: {}", tanh(x));
+        }
+        assert_eq!((tanh(f32::INFINITY), tanh(-1e30)), (1.0, -1.0));
+    }
 
     #[test]
     fn gradients_are_what_moving_a_weight_does() {

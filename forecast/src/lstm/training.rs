@@ -11,7 +11,12 @@ struct Example {
     differences: Vec<f32>,
 }
 
-pub(super) fn train(series: &[(i64, &[f32])], training: Training, seed: u64) -> Result<Network, FitError> {
+pub(super) fn train(
+    series: &[(i64, &[f32])],
+    training: Training,
+    seed: u64,
+    mut reached: impl FnMut(usize),
+) -> Result<Network, FitError> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut network = Network::random(training.hidden, &mut random);
     let mut adam = Adam::new(network.size());
@@ -27,6 +32,7 @@ pub(super) fn train(series: &[(i64, &[f32])], training: Training, seed: u64) -> 
         let progress = batch as f32 / training.batches as f32;
         let rate = training.learning_rate * 0.5 * (1.0 + (std::f32::consts::PI * progress).cos());
         adam.step(network.weights_mut(), &mut gradient, rate);
+        reached(batch + 1);
     }
     Ok(network)
 }

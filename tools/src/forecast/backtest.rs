@@ -1,18 +1,22 @@
 //! `forecast backtest`: what each method would have said in the last days, and what then was.
 
-use std::fmt::Write as _;
 use std::io::Write;
 
-use foreshard_forecast::scenarios::{MEMORY, Scenarios};
+use foreshard_forecast::recalibration::{self, Rolling};
+use foreshard_forecast::scenarios::Scenarios;
 use foreshard_forecast::series::to_load;
-use foreshard_forecast::walk::Plan;
+use foreshard_forecast::walk::Walk;
 use foreshard_forecast::{DAY, Series};
 
+use super::calibrated::{calibrated, random};
+use super::draw::{self, Picture, Said};
+use super::given::Given;
 use super::hot::signed;
-use super::models::{AUTO, Choice, MODELS, REFIT, STEP};
+use super::models::Choice;
 use super::options::Backtest;
-use super::table::Table;
-use super::work;
+use super::report::{self, Row};
+use super::table::{self, Table};
+use super::{event_days, work};
 use crate::shell::Failure;
 
 /// A series whose error is zero would make a product of ratios zero.
@@ -26,20 +30,58 @@ pub(crate) fn run(options: &Backtest) -> Result<(), Failure> {
     let table = Table::read(&options.load)?;
     super::tell_broken(&table);
     let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
-    let mut judged = Vec::new();
-    let choices = MODELS.iter().map(|&model| (model.name(), Choice::One(model)));
-    for (name, choice) in choices.chain([(AUTO, Choice::Auto)]) {
+    let drawn = options.drawing.draw.as_deref().map(|entity| find(options, &table, entity)).transpose()?;
+    let choices = if options.model.is_empty() { Choice::all() } else { options.model.clone() };
+    let first = table.end - signed(options.last);
+    let last = table.end - signed(options.horizon);
+    let mut given = Given::read(options.events.as_deref(), &table, options.load.threads)?;
+    given.train(&choices, &table, (first, last), (options.training_steps, options.seed))?;
+    let plan = recalibration::plan(first, last, options.horizon);
+    let (mut rows, mut picture) = (Vec::new(), None);
+    for &choice in &choices {
+        let name = choice.name();
         let what = format!("backtest of {name}");
         let began = work::now();
-        let measures = work::map(&series, options.load.threads, &what, |&(index, series)| {
-            judge(options, choice, &table, index, series)
-        });
+        let walk = |index: usize, series: &Series| choice.walk(&given, index, series, plan);
+        let walks = work::map(&series, options.load.threads, &what, |&(index, series)| walk(index, series));
         let millis = began.elapsed().as_secs_f64() * 1000.0 * options.load.threads.get() as f64;
-        judged.push((name, measures, millis / series.len() as f64));
+        let of = (first, last, options.horizon);
+        let recalibrations =
+            calibrated(&given, &series, &options.load, of, options.seed, |index, _| walks[index].clone());
+        let measures = work::map(&series, options.load.threads, &what, |&(index, series)| {
+            judge(options, &given, &walks[index], &recalibrations, (index, series), &table)
+        });
+        rows.push(row(name, &measures, millis / series.len() as f64));
+        if let Some((index, entity, series)) = drawn {
+            let origin = (first..=last).step_by(DAY).last().unwrap_or(last);
+            let scenarios = given.scenarios(index, series, &walks[index], origin);
+            let scenarios = scenarios.recalibrated(recalibrations.at(origin));
+            let said = Said { entity, series, model: name, scenarios: &scenarios, origin };
+            let marks = draw::marks(options.events.as_deref(), entity, &table)?;
+            picture = Some(Picture::new(&said, &options.load.metric, &table, marks));
+        }
     }
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(report(&judged).as_bytes())?;
-    Ok(stdout.flush()?)
+    let report = if options.json { report::json(options, series.len(), &rows) } else { report::text(&rows) };
+    stdout.write_all(report.as_bytes())?;
+    if let Some(effects) = given.effects().filter(|_| !options.json) {
+        stdout.write_all(event_days::compare(options, &choices, &given, effects, &table).as_bytes())?;
+    }
+    stdout.flush()?;
+    drop(stdout);
+    picture.map_or(Ok(()), |picture| draw::draw(&picture, options.drawing.svg.as_deref()))
+}
+
+/// The entity that is to be drawn, and its index.
+fn find<'a>(
+    options: &Backtest,
+    table: &'a Table,
+    wanted: &str,
+) -> Result<(usize, &'a str, &'a Series), Failure> {
+    let mut entities = table.entities.iter().enumerate();
+    let found = entities.find(|(_, (entity, _))| *entity == wanted);
+    let found = found.map(|(index, (entity, series))| (index, entity.as_str(), series));
+    found.ok_or_else(|| table::at(&options.load.input, &format!("has no entity {wanted:?} to draw")))
 }
 
 /// Sums over the hours of one series.
@@ -59,24 +101,27 @@ struct Sums {
     origins: f64,
 }
 
-fn judge(options: &Backtest, choice: Choice, table: &Table, index: usize, series: &Series) -> Sums {
+fn judge(
+    options: &Backtest,
+    given: &Given,
+    walk: &Walk,
+    recalibrations: &Rolling,
+    (index, series): (usize, &Series),
+    table: &Table,
+) -> Sums {
     let horizon = options.horizon;
     let first = table.end - signed(options.last);
     let last = table.end - signed(horizon);
-    // Error paths before the first origin, and errors before them to weigh models by.
-    let before = (2 * MEMORY + horizon).next_multiple_of(STEP);
-    let plan = Plan { first: first - signed(before), last, step: STEP, refit: REFIT, horizon };
-    let walk = choice.walk(series, plan);
-    let mut rng = fastrand::Rng::with_seed(options.seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut random = random(!options.seed, index);
     let mut history: Vec<f64> =
         series.before(first).iter().filter(|v| !v.is_nan()).map(|&v| to_load(v)).collect();
     history.sort_unstable_by(f64::total_cmp);
     let limit = foreshard_forecast::measures::quantile(&history, LIMIT_PERCENTILE).unwrap_or(0.0);
     let mut sums = Sums { scale: scale(series, first), ..Sums::default() };
     for origin in (first..=last).step_by(DAY) {
-        let scenarios = Scenarios::new(series, &walk, origin);
+        let scenarios = given.scenarios(index, series, walk, origin).recalibrated(recalibrations.at(origin));
         for hour in 0..horizon {
-            sums.add_hour(series, &scenarios, origin, hour, rng.f64());
+            sums.add_hour(series, &scenarios, origin, hour, random.f64());
         }
         let peak = (origin..origin + signed(horizon)).map(|hour| series.at(hour)).fold(f32::NAN, f32::max);
         if !peak.is_nan() {
@@ -103,23 +148,14 @@ impl Sums {
         self.naive_error += (was - naive).abs();
         self.symmetric += symmetric(was, said);
         self.naive_symmetric += symmetric(was, naive);
-        let pinball = QUANTILES.map(|at| {
-            let over = was - scenarios.quantile(hour, at);
-            (at * over).max((at - 1.0) * over)
-        });
-        self.pinball += pinball.iter().sum::<f64>() / QUANTILES.len() as f64;
+        self.pinball += pinball(scenarios, hour, was);
         self.within_80 += f64::from(u8::from((0.1..=0.9).contains(&place)));
         self.within_95 += f64::from(u8::from((0.025..=0.975).contains(&place)));
     }
 
+    /// NaN of a series that seasonal naive foretells exactly: nothing is worse by any factor, and there is no ratio.
     fn ratio(&self) -> f64 {
-        if self.naive_error > 0.0 {
-            (self.error / self.naive_error).max(RATIO_MIN)
-        } else if self.error > 0.0 {
-            1.0 / RATIO_MIN
-        } else {
-            1.0
-        }
+        if self.naive_error > 0.0 { (self.error / self.naive_error).max(RATIO_MIN) } else { f64::NAN }
     }
 }
 
@@ -130,7 +166,8 @@ fn naive(series: &Series, origin: i64, hour: usize) -> f32 {
     values.filter(|value| !value.is_nan()).take(1).fold(0.0, |_, value| value)
 }
 
-fn scale(series: &Series, first: i64) -> f64 {
+/// The mean error of seasonal naive over the history before `first`.
+pub(crate) fn scale(series: &Series, first: i64) -> f64 {
     let history = series.before(first);
     let steps = history.iter().zip(history.iter().skip(DAY)).map(|(&a, &b)| (to_load(b) - to_load(a)).abs());
     let pairs = history.iter().zip(history.iter().skip(DAY)).map(|(a, b)| a.is_nan() || b.is_nan());
@@ -141,40 +178,44 @@ fn scale(series: &Series, first: i64) -> f64 {
     sum / count
 }
 
+/// The mean of the pinball losses.
+pub(crate) fn pinball(scenarios: &Scenarios, hour: usize, was: f64) -> f64 {
+    let losses = QUANTILES.map(|at| {
+        let over = was - scenarios.quantile(hour, at);
+        (at * over).max((at - 1.0) * over)
+    });
+    losses.iter().sum::<f64>() / QUANTILES.len() as f64
+}
+
 /// The terms of sMAPE, 0 to 2; two zeros are equal.
 fn symmetric(was: f64, said: f64) -> f64 {
     let both = was + said;
     if both > 0.0 { 2.0 * (was - said).abs() / both } else { 0.0 }
 }
 
-fn report(judged: &[(&str, Vec<Sums>, f64)]) -> String {
-    let mut text = format!(
-        "{:<16}{:>8}{:>8}{:>8}{:>8}{:>9}{:>8}{:>8}{:>8}{:>11}\n",
-        "model", "ratio", "sMAPE", "MASE", "OWA", "pinball", "80%", "95%", "Brier", "ms/series"
-    );
-    for (name, sums, millis) in judged {
-        let of = |f: &dyn Fn(&Sums) -> f64| mean(sums.iter().map(f));
-        let all = |f: &dyn Fn(&Sums) -> f64| sums.iter().map(f).sum::<f64>();
-        let hours = all(&|s| s.hours);
-        let symmetric = of(&|s| s.symmetric / s.hours);
-        let (error, naive_error) =
-            (of(&|s| s.error / s.hours / s.scale), of(&|s| s.naive_error / s.hours / s.scale));
-        let overall = f64::midpoint(symmetric / of(&|s| s.naive_symmetric / s.hours), error / naive_error);
-        let ratio = of(&|s| if s.hours > 0.0 { s.ratio().ln() } else { f64::NAN }).exp();
-        let _infallible = writeln!(
-            text,
-            "{name:<16}{ratio:>8.3}{symmetric:>8.3}{error:>8.3}{overall:>8.3}{:>9.3}{:>7.1}%{:>7.1}%{:>8.4}{millis:>11.2}",
-            of(&|s| s.pinball / s.hours / s.scale),
-            100.0 * all(&|s| s.within_80) / hours,
-            100.0 * all(&|s| s.within_95) / hours,
-            all(&|s| s.brier) / all(&|s| s.origins),
-        );
+fn row(model: &'static str, sums: &[Sums], millis_per_series: f64) -> Row {
+    let of = |f: &dyn Fn(&Sums) -> f64| mean(sums.iter().map(f));
+    let all = |f: &dyn Fn(&Sums) -> f64| sums.iter().map(f).sum::<f64>();
+    let hours = all(&|s| s.hours);
+    let smape = of(&|s| s.symmetric / s.hours);
+    let (mase, naive_mase) =
+        (of(&|s| s.error / s.hours / s.scale), of(&|s| s.naive_error / s.hours / s.scale));
+    Row {
+        model,
+        ratio: of(&|s| s.ratio().ln()).exp(),
+        smape,
+        mase,
+        owa: f64::midpoint(smape / of(&|s| s.naive_symmetric / s.hours), mase / naive_mase),
+        pinball: of(&|s| s.pinball / s.hours / s.scale),
+        coverage_80: all(&|s| s.within_80) / hours,
+        coverage_95: all(&|s| s.within_95) / hours,
+        brier: all(&|s| s.brier) / all(&|s| s.origins),
+        millis_per_series,
     }
-    text
 }
 
 /// Of what is finite: a series that never changed has no scale.
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.filter(|v| v.is_finite()).fold((0.0, 0.0), |(s, c), v| (s + v, c + 1.0));
     sum / count
 }

@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
-use foreshard_forecast::Series;
-use foreshard_forecast::scenarios::{MEMORY, Scenarios};
-use foreshard_forecast::walk::Plan;
+use foreshard_forecast::scenarios::Scenarios;
+use foreshard_forecast::{Series, auto, recalibration};
 
+use super::calibrated::calibrated;
+use super::given::Given;
 use super::hot::signed;
-use super::models::{REFIT, STEP};
+use super::models::Choice;
 use super::options::Course;
 use super::table::{self, Table};
 use super::work;
+use super::youth::Youth;
 use crate::shell::Failure;
 
 /// Entities that are forecast before any of them is written: their rows are held in memory.
@@ -26,10 +28,27 @@ pub(crate) fn run(options: &Course) -> Result<(), Failure> {
     let mut out = BufWriter::new(file);
     let quantiles: Vec<String> = options.quantiles.iter().map(|quantile| format!(",q{quantile}")).collect();
     writeln!(out, "entity,time,mean{}", quantiles.concat()).map_err(wrong)?;
-    let entities: Vec<(&String, &Series)> = table.entities.iter().collect();
+    let origin = table.end;
+    let mut given = Given::read(options.events.as_deref(), &table, load.threads)?;
+    given.train(&[options.model], &table, (origin, origin), (options.training_steps, options.seed))?;
+    let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
+    let long = recalibration::plan(origin, origin, options.horizon);
+    let of = (origin, origin, options.horizon);
+    let recalibrations = calibrated(&given, &series, &load, of, options.seed, |index, series| {
+        options.model.walk(&given, index, series, long)
+    });
+    let youth = match options.model {
+        Choice::Auto => Youth::learn(&given, &table, options.horizon, load.threads),
+        Choice::One(_) | Choice::Lstm => Youth::default(),
+    };
+    let plan = auto::plan(origin, origin, options.horizon);
+    let entities: Vec<(usize, &String, &Series)> =
+        table.entities.iter().enumerate().map(|(index, (entity, series))| (index, entity, series)).collect();
     for batch in entities.chunks(BATCH) {
-        let rows = work::map(batch, load.threads, "forecasting", |&(entity, series)| {
-            rows(options, &table, entity, series)
+        let rows = work::map(batch, load.threads, "forecasting", |&(index, entity, series)| {
+            let walk = options.model.walk(&given, index, series, plan);
+            let own = given.scenarios(index, series, &walk, origin).recalibrated(recalibrations.at(origin));
+            rows(options, &table, entity, &youth.blend(&given, index, series, own, origin))
         });
         for rows in rows {
             out.write_all(&rows).map_err(wrong)?;
@@ -38,16 +57,10 @@ pub(crate) fn run(options: &Course) -> Result<(), Failure> {
     out.flush().map_err(wrong)
 }
 
-fn rows(options: &Course, table: &Table, entity: &str, series: &Series) -> Vec<u8> {
-    let (origin, horizon) = (table.end, options.horizon);
-    // Error paths end before the origin; weights are learnt from those before them.
-    let before = (MEMORY + horizon).next_multiple_of(STEP);
-    let plan = Plan { first: origin - signed(before), last: origin, step: STEP, refit: REFIT, horizon };
-    let walk = options.model.walk(series, plan);
-    let scenarios = Scenarios::new(series, &walk, origin);
+fn rows(options: &Course, table: &Table, entity: &str, scenarios: &Scenarios) -> Vec<u8> {
     let mut out = csv::Writer::from_writer(Vec::new());
-    for hour in 0..horizon {
-        let mut record = vec![entity.to_owned(), table.time(origin + signed(hour)).to_string()];
+    for hour in 0..options.horizon {
+        let mut record = vec![entity.to_owned(), table.time(table.end + signed(hour)).to_string()];
         record.push(number(scenarios.mean(hour)));
         record.extend(options.quantiles.iter().map(|at| number(scenarios.quantile(hour, at / 100.0))));
         // A vector takes everything.

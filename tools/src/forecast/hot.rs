@@ -8,9 +8,10 @@ use std::io::{BufWriter, Write};
 use foreshard_forecast::hot::{Asked, MEMORY, Question, rolling};
 use foreshard_forecast::measures::{Judged, average_precision, brier, reliability};
 use foreshard_forecast::series::to_load;
-use foreshard_forecast::walk::{NoRegressors, Plan, Walk};
+use foreshard_forecast::walk::{Plan, Walk};
 use foreshard_forecast::{Autoregression, DAY, Series};
 
+use super::given::Given;
 use super::options::{Asking, Hot, Limit, Load, Score};
 use super::table::{self, Table};
 use super::work;
@@ -28,9 +29,11 @@ pub(crate) fn hot(options: &Hot) -> Result<(), Failure> {
     let first = table.end - signed(options.last);
     let origins: Vec<i64> = (first..=table.end).step_by(options.origins).collect();
     let question = question(&options.asking, &table, first)?;
-    let walks = walks(&table, &options.load, &question, &origins)?;
+    let given = Given::read(options.events.as_deref(), &table, options.load.threads)?;
+    let walks = walks(&table, &given, &options.load, &question, &origins)?;
+    let asked = table.entities.values().zip(&walks).enumerate();
     let asked: Vec<Asked<'_>> =
-        table.entities.values().zip(&walks).map(|(series, walk)| Asked { series, walk }).collect();
+        asked.map(|(index, (series, walk))| Asked { series, walk, events: given.events_of(index) }).collect();
     let answers = rolling(&asked, &question, &origins);
     let file = File::create(&options.out).map_err(|e| table::at(&options.out, &e.to_string()))?;
     let mut out = csv::Writer::from_writer(BufWriter::new(file));
@@ -53,7 +56,7 @@ pub(crate) fn score(options: &Score) -> Result<(), Failure> {
     let origins: Vec<i64> = answers.keys().copied().collect();
     let first = *origins.first().ok_or_else(|| table::at(&options.forecast, "has no rows"))?;
     let question = question(&options.asking, &table, first)?;
-    let walks = walks(&table, &options.load, &question, &origins)?;
+    let walks = walks(&table, &Given::default(), &options.load, &question, &origins)?;
     let mut cases = Vec::new();
     for ((entity, series), walk) in table.entities.iter().zip(&walks) {
         for (&origin, answers) in &answers {
@@ -95,7 +98,7 @@ fn case(question: &Question, series: &Series, walk: &Walk, origin: i64, said: f6
     let point = walk.path(origin).map_or(0.0, |path| {
         peak(&mut window().filter_map(|hour| usize::try_from(hour - origin).ok()).map(|lead| path[lead]))
     });
-    let evidence = question.evidence(series, walk, origin);
+    let evidence = question.evidence(&Asked { series, walk, events: None }, origin);
     let day_ago = peak(&mut window().map(|hour| series.at(hour - signed(DAY))));
     let last = peak(&mut std::iter::once(series.at(origin - 1)));
     let said = [last, day_ago, point, evidence.climatology, evidence.paths, evidence.blend(), said];
@@ -126,7 +129,13 @@ fn report(cases: &[Case]) -> String {
 }
 
 /// Of every entity, at the origins and as long before as is learnt from.
-fn walks(table: &Table, load: &Load, question: &Question, origins: &[i64]) -> Result<Vec<Walk>, Failure> {
+fn walks(
+    table: &Table,
+    given: &Given,
+    load: &Load,
+    question: &Question,
+    origins: &[i64],
+) -> Result<Vec<Walk>, Failure> {
     let (first, last) = (origins[0], origins[origins.len() - 1]);
     let step = origins.windows(2).fold(0, |step, pair| greatest_divisor(step, pair[1] - pair[0]));
     let step = usize::try_from(step).ok().filter(|&step| step > 0).unwrap_or(STEP_MAX);
@@ -134,9 +143,9 @@ fn walks(table: &Table, load: &Load, question: &Question, origins: &[i64]) -> Re
     // The outcomes learnt from lie one memory before the first origin, their error paths another one.
     let before = (2 * MEMORY).next_multiple_of(step);
     let plan = Plan { first: first - signed(before), last, step, refit: DAY, horizon: question.horizon() };
-    let series: Vec<&Series> = table.entities.values().collect();
-    Ok(work::map(&series, load.threads, "walking entities", |series| {
-        Walk::run(&Autoregression, series, &NoRegressors, plan)
+    let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
+    Ok(work::map(&series, load.threads, "walking entities", |&(index, series)| {
+        given.walk(&Autoregression, index, series, plan)
     }))
 }
 

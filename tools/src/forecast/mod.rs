@@ -1,12 +1,21 @@
 //! `foreshard forecast`: load in, probabilities out. Files and threads are here, all that is computed is in the forecast crate.
 
 mod backtest;
+mod calibrated;
+mod cold;
 mod course;
+mod draw;
+mod event_days;
+mod events;
+mod given;
 mod hot;
 mod models;
-mod options;
-mod table;
-mod work;
+pub(crate) mod options;
+mod report;
+mod sums;
+pub(crate) mod table;
+pub(crate) mod work;
+mod youth;
 
 use std::io::Write;
 
@@ -21,7 +30,9 @@ use crate::shell::Failure;
 pub(crate) fn run(forecast: &Forecast) -> Result<Verdict, Failure> {
     match (&forecast.what, &forecast.course) {
         (Some(What::Backtest(options)), _) => backtest::run(options),
+        (Some(What::Cold(options)), _) => cold::run(options),
         (Some(What::Hot(options)), _) => hot::hot(options),
+        (Some(What::Sums(options)), _) => sums::run(options),
         (Some(What::Score(options)), _) => hot::score(options),
         (None, Some(options)) => course::run(options),
         (None, None) => {
@@ -32,7 +43,7 @@ pub(crate) fn run(forecast: &Forecast) -> Result<Verdict, Failure> {
 }
 
 /// On stderr, which rows were left out.
-fn tell_broken(table: &table::Table) {
+pub(crate) fn tell_broken(table: &table::Table) {
     let broken = &table.broken;
     let mut stderr = std::io::stderr().lock();
     for told in &broken.told {

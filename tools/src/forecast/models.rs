@@ -2,20 +2,18 @@
 
 use foreshard_forecast::arima::Arima;
 use foreshard_forecast::prophet::Prophet;
-use foreshard_forecast::walk::{NoRegressors, Plan, Walk};
-use foreshard_forecast::{
-    Autoregression, Climatology, DoubleSeasonal, Model, SeasonalNaive, Series, WEEK, blend,
-};
+use foreshard_forecast::walk::{Plan, Walk};
+use foreshard_forecast::{Autoregression, Climatology, DoubleSeasonal, Model, Mstl, SeasonalNaive, Series};
 
-/// The blend of all methods that cost little.
+use super::given::Given;
+
+/// The blend of all methods that are worth it.
 pub(crate) const AUTO: &str = "auto";
-/// Hours between the origins of error paths: every part of the day has its turn.
-pub(crate) const STEP: usize = 6;
-/// Between fits; in between a method is updated.
-pub(crate) const REFIT: usize = WEEK;
+/// The network, which is trained over entities before it forecasts any.
+pub(crate) const LSTM: &str = "lstm";
 
-/// Every method there is.
-pub(crate) const MODELS: [&dyn Model; 7] = [
+/// Every method that learns each entity by itself.
+pub(crate) const MODELS: [&dyn Model; 8] = [
     &SeasonalNaive::DAILY,
     &Climatology::LAST_WEEK,
     &Climatology::FADING,
@@ -23,34 +21,45 @@ pub(crate) const MODELS: [&dyn Model; 7] = [
     &Autoregression,
     &Arima::DEFAULT,
     &Prophet::DEFAULT,
+    &Mstl,
 ];
-/// What is blended. Seasonal naive is what the others are measured by, and adds only noise.
-const BLENDED: [&dyn Model; 4] =
-    [&Climatology::LAST_WEEK, &Climatology::FADING, &DoubleSeasonal, &Autoregression];
 
 /// A method by name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Choice {
     Auto,
     One(&'static dyn Model),
+    /// Trained over the heavy entities first.
+    Lstm,
 }
 
 impl Choice {
-    pub(crate) fn walk(self, series: &Series, plan: Plan) -> Walk {
+    /// Every one there is.
+    pub(crate) fn all() -> Vec<Self> {
+        MODELS.map(Self::One).into_iter().chain([Self::Lstm, Self::Auto]).collect()
+    }
+
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::One(model) => Walk::run(model, series, &NoRegressors, plan),
-            Self::Auto => blend(series, &BLENDED.map(|model| Walk::run(model, series, &NoRegressors, plan))),
+            Self::Auto => AUTO,
+            Self::One(model) => model.name(),
+            Self::Lstm => LSTM,
+        }
+    }
+
+    /// Over the series of the entity of this index.
+    pub(crate) fn walk(self, given: &Given, entity: usize, series: &Series, plan: Plan) -> Walk {
+        match self {
+            Self::One(model) => given.walk(model, entity, series, plan),
+            Self::Lstm => given.walk(given.network(), entity, series, plan),
+            Self::Auto => given.walk_auto(entity, series, plan),
         }
     }
 }
 
 pub(crate) fn parse(name: &str) -> Result<Choice, String> {
-    if name == AUTO {
-        return Ok(Choice::Auto);
-    }
-    let model = MODELS.into_iter().find(|model| model.name() == name);
-    model.map(Choice::One).ok_or_else(|| {
-        let names: Vec<_> = MODELS.iter().map(|model| model.name()).collect();
-        format!("must be {AUTO} or one of {}", names.join(", "))
+    Choice::all().into_iter().find(|choice| choice.name() == name).ok_or_else(|| {
+        let names: Vec<_> = Choice::all().into_iter().map(Choice::name).collect();
+        format!("must be one of {}", names.join(", "))
     })
 }

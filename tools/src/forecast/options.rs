@@ -14,6 +14,13 @@ hour: 2..7 asks for six hours and leaves one to act. An origin is written as the
 
 Example: foreshard forecast hot --in load.csv --metric reads+writes --limit 900 --window 2..7 --out hot.csv";
 
+const BACKTEST_HELP: &str = "\
+ratio, MASE and OWA compare the median with the daily seasonal naive method; Brier is of the probability that the peak exceeds \
+the 95th percentile of a series' earlier hours. auto is the blend that forecast uses unless told otherwise.
+
+Example: foreshard forecast backtest --in load.csv --metric reads+writes --horizon 24h
+Example: foreshard forecast backtest --in load.csv --metric writes --horizon 48 --model auto --draw shop-7 --svg shop-7.svg";
+
 const COURSE_HELP: &str = "\
 Without a command: the hours after the last one, entity by entity, as entity,time,mean and a column per quantile. \
 Rows that make no sense are left out and told of on stderr, with line and reason.
@@ -34,14 +41,23 @@ pub(crate) struct Forecast {
 #[derive(Subcommand, Debug)]
 pub(crate) enum What {
     /// Compare models by what they would have forecast in the last days.
-    #[command(
-        after_help = "Errors are those of the median, relative to the daily seasonal naive method's.\n\
-        Example: foreshard forecast backtest --in load.csv --metric reads+writes --horizon 24h"
-    )]
+    #[command(after_help = BACKTEST_HELP)]
     Backtest(Backtest),
     /// How likely the peak of each entity exceeds a limit in a window ahead, at every origin.
     #[command(after_help = HOT_HELP)]
     Hot(Hot),
+    /// How well intervals of the sums of groups of entities held, from whole paths and as if entities were independent.
+    #[command(
+        after_help = "Example: foreshard forecast sums --in load.csv --metric reads+writes --horizon 24h --groups 50 \
+        --size 20"
+    )]
+    Sums(Sums),
+    /// How forecasts of entities with little history would have done.
+    #[command(
+        after_help = "Errors are relative to those of the shape of alike entities times the entity's own level.\n\
+        Example: foreshard forecast cold --in load.csv --metric reads+writes --horizon 24h --history 48h"
+    )]
+    Cold(Cold),
     /// How good such probabilities were, beside those of simple methods.
     #[command(
         after_help = "Example: foreshard forecast score --in load.csv --metric reads+writes --limit 900 \
@@ -104,6 +120,15 @@ pub(crate) struct Course {
     /// Percentages of what may come that a column each is for.
     #[arg(long, value_delimiter = ',', default_value = "2.5,50,97.5", value_parser = parse_percentage)]
     pub(crate) quantiles: Vec<f64>,
+    /// CSV of announced events: name,kind,entities (a pattern with * and ?),from,to,announced, in the load's unit of time.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
+    /// Of what is drawn to train and to calibrate.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Steps of the training of lstm; fewer are worse, many more are hardly better.
+    #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) training_steps: u32,
     /// Where to write entity,time,mean,q...
     #[arg(long)]
     pub(crate) out: PathBuf,
@@ -120,9 +145,84 @@ pub(crate) struct Backtest {
     /// The origins, one a day, are in the time so long before the end.
     #[arg(long, value_parser = parse_hours, default_value = "21d")]
     pub(crate) last: usize,
-    /// Of the draws that break ties where coverage is counted.
+    /// The methods to compare, such as auto,week-median; all unless some are named.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = models::parse)]
+    pub(crate) model: Vec<Choice>,
+    /// CSV of announced events: name,kind,entities (a pattern with * and ?),from,to,announced, in the load's unit of time.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
+    /// Of what is drawn to train, and of the draws that break ties where coverage is counted.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Steps of the training of lstm; fewer are worse, many more are hardly better.
+    #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) training_steps: u32,
+    /// The measures as one JSON object instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) drawing: Drawing,
+}
+
+/// The options of `forecast sums`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Sums {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Hours ahead: 24, 24h or 1d.
+    #[arg(long, value_parser = parse_horizon)]
+    pub(crate) horizon: usize,
+    /// The origins, one a day, are in the time so long before the end.
+    #[arg(long, value_parser = parse_hours, default_value = "21d")]
+    pub(crate) last: usize,
+    /// Groups of entities drawn at random.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) groups: usize,
+    /// Entities of a group.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) size: usize,
+    /// The method.
+    #[arg(long, default_value = AUTO, value_parser = models::parse)]
+    pub(crate) model: Choice,
+    /// Of what is drawn: groups, training, ties.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Steps of the training of lstm; fewer are worse, many more are hardly better.
+    #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) training_steps: u32,
+}
+
+/// The options of `forecast cold`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Cold {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Hours ahead: 24, 24h or 1d.
+    #[arg(long, value_parser = parse_horizon)]
+    pub(crate) horizon: usize,
+    /// What is known of the entities that are held out.
+    #[arg(long, value_parser = parse_hours, default_value = "48h")]
+    pub(crate) history: usize,
+    /// How many are held out.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) entities: usize,
+    /// The origins, one a day, are in the time so long before the end.
+    #[arg(long, value_parser = parse_hours, default_value = "21d")]
+    pub(crate) last: usize,
+    /// Of the choice of entities, and of the draws that break ties where coverage is counted.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+/// What `forecast backtest` draws.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Drawing {
+    /// Draw this entity too: its last week, what the last method said at the last origin, and what then was.
+    #[arg(long, value_name = "ENTITY")]
+    pub(crate) draw: Option<String>,
+    /// Draw into this file, as SVG, instead of the terminal.
+    #[arg(long, value_name = "FILE", requires = "draw")]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 /// The options of `forecast hot`.
@@ -138,6 +238,9 @@ pub(crate) struct Hot {
     /// The first origin lies so long before the end of the load.
     #[arg(long, value_parser = parse_hours, default_value = "21d")]
     pub(crate) last: usize,
+    /// CSV of announced events: name,kind,entities (a pattern with * and ?),from,to,announced, in the load's unit of time.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
     /// Where to write origin,entity,probability.
     #[arg(long)]
     pub(crate) out: PathBuf,

@@ -16,10 +16,10 @@ use super::options::Load;
 use crate::shell::Failure;
 
 /// A time below is an hour index: as hours it is the year 3110, as seconds April 1970.
-const HOUR_INDEX_END: i64 = 10_000_000;
-const SECONDS_PER_HOUR: i64 = 3600;
+pub(crate) const HOUR_INDEX_END: i64 = 10_000_000;
+pub(crate) const SECONDS_PER_HOUR: i64 = 3600;
 /// Broken rows that are told of one by one; the others are counted.
-const BROKEN_TOLD_MAX: usize = 10;
+pub(crate) const BROKEN_TOLD_MAX: usize = 10;
 /// What gzip files begin with.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 

@@ -48,6 +48,27 @@ pub(crate) fn map<T: Sync, R: Send>(
     results.into_iter().map(|result| result.1).collect()
 }
 
+/// Says on stderr, now and then, how far something is.
+pub(crate) struct Progress {
+    what: &'static str,
+    of: usize,
+    told: Instant,
+}
+
+impl Progress {
+    pub(crate) fn new(what: &'static str, of: usize) -> Self {
+        Self { what, of, told: now() }
+    }
+
+    pub(crate) fn reached(&mut self, count: usize) {
+        if self.told.elapsed() >= PERIOD {
+            self.told = now();
+            // Progress that nobody can see is no failure.
+            let _unheard = writeln!(std::io::stderr(), "foreshard: {}: {count} of {}", self.what, self.of);
+        }
+    }
+}
+
 /// For progress and for what is said of cost; no result depends on it.
 #[expect(clippy::disallowed_methods, reason = "the program's shell may tell how long something took")]
 pub(crate) fn now() -> Instant {

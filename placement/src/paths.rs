@@ -1,0 +1,79 @@
+//! Loads to come: equally likely paths over the same hours, which belong together across entities.
+//!
+//! Path 7 of one entity and path 7 of another are of one world: sums over entities are taken path by path, so that what
+//! rises together is seen to.
+
+/// How many paths over how many hours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// Equally likely paths.
+    pub paths: usize,
+    /// Hours of each, the first of which is the one that begins.
+    pub hours: usize,
+}
+
+impl Shape {
+    /// Values of one load.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.paths * self.hours
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A load, path by path and hour by hour in each; empty: none at all.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Paths(Vec<f32>);
+
+impl Paths {
+    /// Of values in that order.
+    ///
+    /// # Panics
+    /// When they are not as many as `shape` says.
+    #[must_use]
+    pub fn new(values: Vec<f32>, shape: Shape) -> Self {
+        assert_eq!(values.len(), shape.len(), "a value for every path and hour");
+        Self(values)
+    }
+
+    /// Known for certain: every path is the same.
+    #[must_use]
+    pub fn certain(course: &[f32], shape: Shape) -> Self {
+        assert_eq!(course.len(), shape.hours, "a value for every hour");
+        Self(course.repeat(shape.paths))
+    }
+
+    /// No load.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// All values; empty where there is no load.
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        &self.0
+    }
+
+    /// The mean over paths of one hour.
+    #[must_use]
+    pub fn mean(&self, hour: usize, shape: Shape) -> f32 {
+        if self.0.is_empty() {
+            return 0.0;
+        }
+        let of_hour = self.0.iter().skip(hour).step_by(shape.hours);
+        of_hour.sum::<f32>() / shape.paths as f32
+    }
+
+    /// Adds `times` this load to `sum`.
+    pub(crate) fn add_to(&self, sum: &mut [f32], times: f32) {
+        for (sum, value) in sum.iter_mut().zip(&self.0) {
+            *sum += times * value;
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What events are worth: each method's errors in their hours, with the calendar and without it.
+
+use std::fmt::Write as _;
+
+use foreshard_forecast::events::{Effects, EffectsOf};
+use foreshard_forecast::scenarios::Scenarios;
+use foreshard_forecast::series::to_load;
+use foreshard_forecast::walk::Walk;
+use foreshard_forecast::{DAY, Series, WEEK, auto};
+
+use super::given::Given;
+use super::hot::signed;
+use super::models::Choice;
+use super::options::Backtest;
+use super::table::Table;
+use super::work;
+
+/// Which hours are compared.
+const ROWS: [&str; 4] = ["event", "first of its kind", "a day after", "a week after"];
+
+/// Hours, and absolute errors of the median with events and without, by [`ROWS`].
+#[derive(Clone, Copy, Default, Debug)]
+struct Errors([[f64; 3]; ROWS.len()]);
+
+/// As a table. An event counts as far as it was announced before the origin.
+pub(crate) fn compare(
+    options: &Backtest,
+    choices: &[Choice],
+    given: &Given,
+    effects: &Effects,
+    table: &Table,
+) -> String {
+    let mut text = format!(
+        "\nmean absolute error of the median\n{:<16}{:<20}{:>8}{:>14}{:>14}{:>9}\n",
+        "model", "hours", "count", "without", "with events", "change"
+    );
+    let without = given.without_events();
+    let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
+    let series: Vec<(usize, &Series)> =
+        series.into_iter().filter(|&(index, _)| !effects.of(index).dates().is_empty()).collect();
+    for &choice in choices {
+        let name = choice.name();
+        let what = format!("events with {name}");
+        let errors = work::map(&series, options.load.threads, &what, |&(index, series)| {
+            let first = table.end - signed(options.last);
+            let plan = auto::plan(first, table.end - signed(options.horizon), options.horizon);
+            let walks = [&without, given].map(|given| choice.walk(given, index, series, plan));
+            let origins = (first..=plan.last).step_by(DAY);
+            let effects = effects.of(index);
+            origins.fold(Errors::default(), |errors, origin| errors.add(series, effects, &walks, origin))
+        });
+        let all = errors.into_iter().fold(Errors::default(), Errors::plus);
+        for (row, [hours, without, with]) in ROWS.iter().zip(all.0).filter(|row| row.1[0] > 0.0) {
+            let change = 100.0 * (with / without - 1.0);
+            let (without, with) = (without / hours, with / hours);
+            let _infallible =
+                writeln!(text, "{name:<16}{row:<20}{hours:>8.0}{without:>14.3}{with:>14.3}{change:>8.1}%");
+        }
+    }
+    text
+}
+
+impl Errors {
+    fn add(mut self, series: &Series, events: EffectsOf<'_>, walks: &[Walk; 2], origin: i64) -> Self {
+        let dates = events.dates();
+        let hours: Vec<i64> = (origin..).take(walks[0].plan().horizon).collect();
+        let on = |hour: i64| dates.is_on(hour, origin);
+        let is_of = |row: usize, hour: i64| match row {
+            0 => on(hour),
+            1 => dates.is_first_on(hour, origin),
+            2 => !on(hour) && on(hour - signed(DAY)),
+            _ => !on(hour) && on(hour - signed(WEEK)),
+        };
+        if !hours.iter().any(|&hour| (0..ROWS.len()).any(|row| is_of(row, hour))) {
+            return self;
+        }
+        let [without, with] = walks;
+        let scenarios = [
+            Scenarios::new(series, without, origin),
+            Scenarios::with_events(series, with, origin, Some(events)),
+        ];
+        for (lead, &hour) in hours.iter().enumerate().filter(|(_, hour)| !series.at(**hour).is_nan()) {
+            let was = to_load(series.at(hour));
+            let [without, with] = scenarios.each_ref().map(|said| (said.quantile(lead, 0.5) - was).abs());
+            for row in (0..ROWS.len()).filter(|&row| is_of(row, hour)) {
+                for (sum, more) in self.0[row].iter_mut().zip([1.0, without, with]) {
+                    *sum += more;
+                }
+            }
+        }
+        self
+    }
+
+    fn plus(mut self, other: Self) -> Self {
+        for (sum, more) in self.0.iter_mut().flatten().zip(other.0.as_flattened()) {
+            *sum += more;
+        }
+        self
+    }
+}
