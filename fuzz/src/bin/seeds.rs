@@ -235,7 +235,8 @@ fn moves() {
     let whole = state.partitions[&PartitionId(1)].placed;
     let at = RoutingKey(u64::midpoint(whole.start.0, whole.end.0 >> 2));
     let (lower, upper) = (Placed { end: at, ..whole }, Placed { start: at, ..whole });
-    let guests = state.guests.in_partition(PartitionId(1)).map(|guest| (guest.entity(), Some(PartitionId(2))));
+    let guests =
+        state.guests.in_partition(PartitionId(1)).map(|guest| (guest.entity(), Some(PartitionId(2))));
     let split = Partitions {
         seen: vec![(PartitionId(1), state.version_of(PartitionId(1))), (PartitionId(2), TableVersion(0))],
         edits: vec![(PartitionId(1), Some(lower)), (PartitionId(2), Some(upper))],
