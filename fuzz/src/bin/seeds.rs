@@ -128,7 +128,13 @@ fn stream() {
         rows
     };
     let (mut sender, first) = Sender::open(MoveId(5), opening);
-    let frames = [first, sender.base(rows()), sender.base_end(Version(3), 7), sender.log(rows()), sender.last(Version(4), 8)];
+    let frames = [
+        first,
+        sender.base(rows()),
+        sender.base_end(Version(3), 7),
+        sender.log(rows()),
+        sender.last(Version(4), 8),
+    ];
     let mut whole = Vec::new();
     for frame in frames {
         frame.encode(&mut whole);
@@ -197,7 +203,8 @@ fn backup(bytes: &[u8]) {
     }
     let partitions = vec![PartitionRecord { id, state }];
     let table = State::first(&[(id, 0)], 1).ok();
-    let record = Record { store: StoreId([7; 16]), number: 1, created_ms: 2, version: Version(3), table, partitions };
+    let record =
+        Record { store: StoreId([7; 16]), number: 1, created_ms: 2, version: Version(3), table, partitions };
     let mut bytes = record.encode();
     bytes.truncate(bytes.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1));
     seed("backup", &bytes);

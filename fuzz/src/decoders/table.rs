@@ -82,7 +82,8 @@ fn is(bytes: &[u8], frame: &Frame, checksum: u32, len: usize) {
 
 /// The input's frames, each padded to whole blocks, of the first one's store, and chained.
 fn relaid(mut data: &[u8]) -> Vec<u8> {
-    let (mut out, mut before): (Vec<u8>, Option<(u32, u64, [u8; 16])>) = (Vec::new(), None);
+    let mut out: Vec<u8> = Vec::new();
+    let mut before: Option<(u32, u64, [u8; 16])> = None;
     while let Some(length) = u32_at(data, LENGTH_AT) {
         let Some((frame, rest)) = data.split_at_checked(FRAME_HEADER_BYTES.saturating_add(length)) else {
             break;

@@ -14,9 +14,8 @@ const PAYLOAD_BYTES_AT: usize = 76;
 /// Records one after the other, as in a batch.
 pub fn record(data: &[u8]) {
     let mut rest = data;
-    loop {
-        // Decoding borrows: it allocates nothing.
-        let Ok((record, after)) = bounded(0, || codec::decode(rest)) else { break };
+    // Decoding borrows: it allocates nothing.
+    while let Ok((record, after)) = bounded(0, || codec::decode(rest)) {
         let read = &rest[..rest.len() - after.len()];
         assert!(!read.is_empty(), "decoding goes on");
         check(&record, read);

@@ -90,7 +90,7 @@ async fn build(
 /// Keys that are there, next to one that is, or not at all.
 fn probes(rows: &Rows, input: &mut Unstructured<'_>) -> Vec<(Vec<u8>, Version)> {
     let mut probes = vec![(Vec::new(), Version::MAX), (vec![0xff; 9], Version::MAX)];
-    for ((key, version), _) in rows {
+    for (key, version) in rows.keys() {
         probes.push((key.clone(), version.0));
         probes.push((key.clone(), Version(version.0.0 - 1)));
     }
