@@ -26,9 +26,9 @@ pub(crate) struct Met {
     pub(crate) expiry: Expiry,
 }
 
-/// Rows of a page: a turn's work. Fields of hashes are among them.
 /// A page that is not begun before somebody moves again, so often in a row, is not to be had.
 const LOOKS_MAX: usize = 100;
+/// Rows of a page: a turn's work. Fields of hashes are among them.
 const ROWS_MAX: usize = 1024;
 const BYTES_MAX: usize = 1 << 20;
 

@@ -1,5 +1,6 @@
 //! The trace as the modelled cluster's entities.
 
+use foreshard_engine::ids::PartitionId;
 use foreshard_engine::key::RoutingKey;
 use foreshard_engine::table::State;
 use foreshard_forecast::series::to_load;
@@ -51,11 +52,12 @@ impl Fleet {
             auto::walk(&auto::LIGHT, series, &NoRegressors, plan)
         });
         let partitions = usize::from(options.partitions);
+        let ranges = State::even_ranges(partitions);
         let sizes = Sizes { median: to_f64(options.median_bytes), ..Sizes::default() };
         let world = World {
             loads: series.iter().map(|series| loads(series, start, table.end)).collect(),
             bytes: sizes.draw(series.len(), options.seed),
-            homes: table.entities.keys().map(|name| home(name, partitions)).collect(),
+            homes: table.entities.keys().map(|name| home(name, &ranges)).collect(),
             partitions,
             capacity: 1.0,
             bursts: Bursts::new(0.0, options.seed),
@@ -70,15 +72,16 @@ impl Fleet {
 #[expect(clippy::cast_possible_truncation, reason = "the precision of loads")]
 fn loads(series: &Series, start: i64, end: i64) -> Vec<f32> {
     let at = |hour: i64| {
-        let days = (0..=GAP_DAYS_MAX).map(|days| series.at(hour - days * hours_of(1)));
-        days.into_iter().find(|value| !value.is_nan()).map_or(0.0, |value| to_load(value) as f32)
+        let mut days = (0..=GAP_DAYS_MAX).map(|days| series.at(hour - days * hours_of(1)));
+        days.find(|value| !value.is_nan()).map_or(0.0, |value| to_load(value) as f32)
     };
     (start..end).map(at).collect()
 }
 
-fn home(name: &str, partitions: usize) -> usize {
+/// Which of the ranges, by their first routing keys, an entity is at home in.
+fn home(name: &str, ranges: &[(PartitionId, u64)]) -> usize {
     let key = RoutingKey::of(name.as_bytes());
-    State::even_ranges(partitions).partition_point(|(_, start)| *start <= key.0) - 1
+    ranges.partition_point(|(_, start)| *start <= key.0) - 1
 }
 
 fn hours_of(days: i64) -> i64 {
