@@ -3,6 +3,7 @@
 use std::path::Path;
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the corpus is files that git keeps")]
 fn every_target_takes_its_corpus() {
     for target in foreshard_fuzz::TARGETS {
         let dir = Path::new("corpus").join(target.name);

@@ -75,6 +75,7 @@ fn store() -> MemoryDisk {
     let mut options = Options {
         partitions: 3,
         memory_bytes: 4 << 20,
+        memtables_bytes: 1 << 20,
         memtable_bytes: 64 << 10,
         wal_file_bytes: 256 << 10,
         wal_cap_bytes: 2 << 20,
@@ -279,6 +280,7 @@ fn frames(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Keeps `bytes` as a seed of `target`, unless it has enough, or they are many.
+#[expect(clippy::disallowed_methods, reason = "a program that writes what git keeps")]
 fn seed(target: &str, bytes: &[u8]) {
     let dir = PathBuf::from("corpus").join(target);
     std::fs::create_dir_all(&dir).expect("a writable folder");
