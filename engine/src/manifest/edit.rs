@@ -18,6 +18,9 @@ pub const FORMAT_VERSION: u16 = 2;
 /// The format without views and arrivals.
 pub const FORMAT_VERSION_WHOLE: u16 = 1;
 
+/// What a key takes at least: its length.
+const KEY_BYTES_MIN: usize = size_of::<U16>();
+
 /// A change of a partition's files and numbers, applied whole or not at all.
 ///
 /// The numbers only ever rise: an edit lifts those of the partition that are below its own, so 0 leaves one as it is.
@@ -205,7 +208,7 @@ fn decode_ranges(count: u32, mut rest: &[u8]) -> Result<(KeyRanges, &[u8]), &'st
     if count == 0 {
         return Ok((KeyRanges::everything(), rest));
     }
-    let mut ranges = Vec::new();
+    let mut ranges = Vec::with_capacity((count as usize).min(rest.len() / (2 * KEY_BYTES_MIN)));
     for _ in 0..count {
         let (start, tail) = decode_key(rest)?;
         let (end, tail) = decode_key(tail)?;
@@ -213,12 +216,11 @@ fn decode_ranges(count: u32, mut rest: &[u8]) -> Result<(KeyRanges, &[u8]), &'st
         ranges.push(KeyRange::new(start, (!end.is_empty()).then(|| end.to_vec())));
         rest = tail;
     }
-    let visible = KeyRanges::of(ranges.clone());
-    if visible.parts() == Some(&ranges) { Ok((visible, rest)) } else { Err("visible ranges out of order") }
+    KeyRanges::formed(ranges).map(|visible| (visible, rest)).ok_or("visible ranges out of order")
 }
 
 fn decode_prefixes(count: u32, mut rest: &[u8]) -> Result<(Vec<Vec<u8>>, &[u8]), &'static str> {
-    let mut prefixes: Vec<Vec<u8>> = Vec::new();
+    let mut prefixes: Vec<Vec<u8>> = Vec::with_capacity((count as usize).min(rest.len() / KEY_BYTES_MIN));
     for _ in 0..count {
         let (prefix, tail) = decode_key(rest)?;
         if prefixes.last().is_some_and(|last| last.as_slice() >= prefix) {

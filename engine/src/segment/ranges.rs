@@ -111,6 +111,14 @@ impl KeyRanges {
         if joined == [KeyRange::all()] { Self(None) } else { Self(Some(joined.into())) }
     }
 
+    /// The set whose ranges these are, if they are in its form.
+    #[must_use]
+    pub fn formed(ranges: Vec<KeyRange>) -> Option<Self> {
+        let apart = |pair: &[KeyRange]| pair[0].end.as_ref().is_some_and(|end| *end < pair[1].start);
+        let is_formed = !ranges.iter().any(KeyRange::is_empty) && ranges.windows(2).all(apart);
+        (is_formed && ranges != [KeyRange::all()]).then(|| Self(Some(ranges.into())))
+    }
+
     /// Whether all keys are in it.
     #[must_use]
     #[inline]
@@ -255,8 +263,12 @@ mod tests {
                 assert!(ranges.iter().all(|range| !range.is_empty()), "seed {seed}");
                 let apart = |pair: &[KeyRange]| pair[0].end.as_ref().is_some_and(|end| *end < pair[1].start);
                 assert!(ranges.windows(2).all(apart), "seed {seed}: {ranges:?}");
+                let again = KeyRanges::formed(ranges);
+                assert_eq!(again, Some(formed.clone()).filter(|set| !set.is_everything()), "seed {seed}");
             }
             assert_eq!(set.inverted().inverted(), set, "seed {seed}");
+            let is_form = set.parts() == Some(&a);
+            assert_eq!(KeyRanges::formed(a.clone()), is_form.then_some(set), "seed {seed}: {a:?}");
         }
     }
 

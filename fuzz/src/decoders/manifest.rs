@@ -24,9 +24,9 @@ pub fn chain(data: &[u8]) {
 }
 
 fn edit(data: &[u8]) {
-    // An added segment takes at least 88 bytes on disk, in memory some 220 and its keys; a range takes 4 and 48, twice while
-    // it is checked.
-    let room = 32 * data.len() + 256;
+    // An added segment takes at least 88 bytes on disk, in memory some 220 and its keys; a range takes 4 and 48, a name 2
+    // and 24.
+    let room = 16 * data.len() + 256;
     // What format 1 says is written as format 2 says it.
     if let Ok(old) = bounded(room, || Edit::decode(data, FORMAT_VERSION_WHOLE)) {
         let mut again = Vec::new();
