@@ -373,6 +373,30 @@ fn every_flipped_bit_is_detected_cut_or_in_unused_space() {
 }
 
 #[test]
+fn what_an_opening_cuts_is_overwritten_and_stays_so_after_a_crash() {
+    let virtual_time = VirtualRuntime::new(1);
+    let runtime = virtual_time.runtime();
+    let disk = MemoryDisk::new(&runtime, 1, MemoryConfig::default());
+    virtual_time.block_on(async {
+        make_dir(&disk).await;
+        let manifest = Manifest::create(place(&disk), State::default()).await.unwrap();
+        manifest.append(adds(0)).await.unwrap();
+        // Of two blocks: when the first is torn, the second is not written over by the next edit.
+        let added = (1..60).map(segment).collect();
+        manifest.append(Edit { added, next_segment: SegmentId(60), ..Edit::default() }).await.unwrap();
+        let torn = disk.crash(&runtime, 1, CrashMode::Keep);
+        assert!(torn.flip(&path(0), 8 * (2 * 4096 + 40)));
+        let after = |disk: &MemoryDisk| disk.durable_contents(&path(0)).unwrap()[2 * 4096..].to_vec();
+        assert!(after(&torn)[4096..].iter().any(|byte| *byte != 0), "the edit has a second block");
+        let (opened, cuts) = reopen(&torn, 2).await.unwrap();
+        assert_eq!((opened.last(), cuts.len()), (EditNumber(2), 1));
+        drop(opened);
+        let crashed = torn.crash(&runtime, 1, CrashMode::Lose);
+        assert!(after(&crashed).iter().all(|byte| *byte == 0), "nothing follows the last edit");
+    });
+}
+
+#[test]
 fn a_flipped_bit_in_the_newest_snapshot_is_cut_until_it_is_witnessed() {
     let virtual_time = VirtualRuntime::new(1);
     let runtime = virtual_time.runtime();
