@@ -4,16 +4,13 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use foreshard_engine::ids::PartitionId;
 use foreshard_engine::io::disk::Disk;
 use foreshard_engine::io::memory::{CrashMode, DiskEvent, MemoryConfig, MemoryDisk};
 use foreshard_engine::io::runtime::Runtime;
 use foreshard_engine::io::virtual_time::VirtualRuntime;
-use foreshard_engine::manifest::read_chain;
 use foreshard_engine::partition::strategy::Shape;
 use foreshard_engine::{Error, Options, SimulatedStore};
 
-use super::kinds::kind_of;
 use super::model::Model;
 use super::operator::Operator;
 use super::workload::{Witness, Worker, verify};
@@ -147,7 +144,6 @@ async fn whole_life(
     let store =
         SimulatedStore::open(runtimes, shared, Path::new(DIR), plan.options.clone(), plan.seed).await?;
     opened_at.set(disk.boundaries());
-    torn_edits_are_wiped(disk);
     let client = store.client()?;
     let operator = Operator { store: &store, runtime: &runtimes[0], disk, model };
     verify(&client, model, &runtimes[0]).await?;
@@ -166,20 +162,6 @@ async fn whole_life(
     }
     drop(client);
     store.close().await
-}
-
-/// What an opening finds torn behind a manifest's last edit it overwrites, durably: nothing follows the chain.
-fn torn_edits_are_wiped(disk: &MemoryDisk) {
-    for path in disk.files().into_iter().filter(|path| kind_of(path) == "manifest") {
-        let partition = path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
-        let partition =
-            PartitionId(partition.and_then(|name| name.parse().ok()).expect("a partition's directory"));
-        let Some(bytes) = disk.durable_contents(&path) else { continue };
-        let chain = read_chain(&bytes, partition);
-        let end = usize::try_from(chain.end).expect("in memory");
-        let left = bytes[end..].iter().position(|byte| *byte != 0);
-        assert_eq!(left, None, "{} has bytes after its last edit, which ends at {end}", path.display());
-    }
 }
 
 /// Lets all callers work side by side.
