@@ -11,7 +11,8 @@ use foreshard_compare::load::{self, Phase};
 use foreshard_compare::metrics::Metrics;
 use foreshard_compare::node::Node;
 use foreshard_compare::report::{Numbers, Report, SERVERS};
-use foreshard_compare::server::{Server, empty, free_address, program};
+use foreshard_compare::server::{Server, empty, free_address};
+use foreshard_compare::site::{Choice, Site};
 use foreshard_compare::{Result, machine};
 
 /// What a server put off during a cell is waited for, and counted, for so long; beyond it, it never rests.
@@ -46,21 +47,14 @@ struct Arguments {
     /// Runs of each server.
     #[arg(long, default_value_t = 3)]
     runs: u32,
-    /// The server's core; the last one if not given.
-    #[arg(long)]
-    server_core: Option<usize>,
-    /// The client's; the one before the server's if not given.
-    #[arg(long)]
-    client_core: Option<usize>,
+    #[command(flatten)]
+    place: Choice,
     /// The disk that is measured: stores are made in a directory `store` in it, emptied before and after each run.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/compare"))]
     dir: PathBuf,
     /// Where compare.json and compare.svg go.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/compare"))]
     out: PathBuf,
-    /// A `foreshard` to run, server and load generator; built if not given.
-    #[arg(long)]
-    foreshard: Option<PathBuf>,
     /// The Redis to run.
     #[arg(long, default_value = "redis-server")]
     redis: PathBuf,
@@ -90,10 +84,7 @@ const FILL_PIPELINE: u32 = 16;
 /// Everything a run needs.
 struct Bench {
     arguments: Arguments,
-    foreshard: PathBuf,
-    store: PathBuf,
-    server_core: usize,
-    client_core: usize,
+    site: Site,
 }
 
 fn main() -> Result<()> {
@@ -102,16 +93,13 @@ fn main() -> Result<()> {
     if arguments.smoke {
         (arguments.seconds, arguments.keys, arguments.runs) = (1.0, 5_000, 1);
     }
-    let (server_core, client_core) = machine::cores(arguments.server_core, arguments.client_core)?;
     let redis_version = version(&arguments.redis).map_err(|e| {
         let redis = arguments.redis.display();
         format!(
             "{redis} does not run ({e}): install it (apt-get install redis-server), or name one with --redis"
         )
     })?;
-    let foreshard = program(arguments.foreshard.take())?;
-    let store = arguments.dir.join("store");
-    let bench = Bench { foreshard, store, server_core, client_core, arguments };
+    let bench = Bench { site: arguments.place.site(&arguments.dir)?, arguments };
     let mut report = Report::of(bench.settings(&redis_version)?);
     for run in 0..bench.arguments.runs {
         let mut order = SERVERS;
@@ -124,7 +112,7 @@ fn main() -> Result<()> {
             bench.run(server, run, &mut report)?;
         }
     }
-    std::fs::remove_dir_all(&bench.store)?;
+    std::fs::remove_dir_all(&bench.site.store)?;
     print!("{}", report.table());
     report.save(&bench.arguments.out)?;
     println!("drawn in {}", bench.arguments.out.join("compare.svg").display());
@@ -151,24 +139,33 @@ impl Bench {
         let a = &self.arguments;
         let started = if name == SERVERS[0] {
             let settings = format!("durability = \"always\"\nmemtable_bytes = {}\n", a.memtable_bytes);
-            let node = Node::start(&self.foreshard, self.server_core, &self.store, a.partitions, &settings);
+            let node = Node::start(
+                &self.site.foreshard,
+                self.site.server_core,
+                &self.site.store,
+                a.partitions,
+                &settings,
+            );
             node.map(|node| (node.server, Some(node.admin)))
         } else {
-            empty(&self.store)?;
+            empty(&self.site.store)?;
             let address = free_address(0)?;
-            let mut program = Program::new(&a.redis, Some(self.server_core));
+            let mut program = Program::new(&a.redis, Some(self.site.server_core));
             program.arguments(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", ""]);
             program
                 .arguments(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
-                .argument(&self.store);
-            Server::start_heard(&mut program, address, &self.store.join("said")).map(|server| (server, None))
+                .argument(&self.site.store);
+            Server::start_heard(&mut program, address, &self.site.store.join("said"))
+                .map(|server| (server, None))
         };
         Ok(started.map_err(|e| format!("{name}: {e}"))?)
     }
 
     fn generator(&self, server: &Server, pipeline: u32) -> Program {
-        let (a, mut program) =
-            (&self.arguments, load::generator(&self.foreshard, Some(self.client_core), server.address()));
+        let (a, mut program) = (
+            &self.arguments,
+            load::generator(&self.site.foreshard, Some(self.site.client_core), server.address()),
+        );
         program.arguments(["--keys", &a.keys.to_string(), "--value-bytes", &a.value_bytes.to_string()]);
         program.arguments(["--connections", &a.connections.to_string(), "--pipeline", &pipeline.to_string()]);
         program
@@ -191,9 +188,9 @@ impl Bench {
         generator.arguments(["--mix", cell.mix, "--distribution", "uniform"]);
         generator.arguments(["--seconds", &self.arguments.seconds.to_string()]);
         let begin = Instant::now();
-        let before = (machine::process_cpu_seconds(id)?, machine::core_busy_seconds(self.server_core)?);
+        let before = (machine::process_cpu_seconds(id)?, machine::core_busy_seconds(self.site.server_core)?);
         let said = load::run(&mut generator, self.arguments.seconds)?;
-        let during = (machine::process_cpu_seconds(id)?, machine::core_busy_seconds(self.server_core)?);
+        let during = (machine::process_cpu_seconds(id)?, machine::core_busy_seconds(self.site.server_core)?);
         let elapsed = begin.elapsed();
         machine::settle(id, self.settle_max())?;
         let after = machine::process_cpu_seconds(id)?;
@@ -215,11 +212,11 @@ impl Bench {
     fn settings(&self, redis_version: &str) -> Result<serde_json::Value> {
         let a = &self.arguments;
         Ok(serde_json::json!({
-            "foreshard": version(&self.foreshard)?,
+            "foreshard": version(&self.site.foreshard)?,
             "redis": redis_version,
             "kernel": std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
-            "server_core": self.server_core,
-            "client_core": self.client_core,
+            "server_core": self.site.server_core,
+            "client_core": self.site.client_core,
             "seconds": a.seconds,
             "keys": a.keys,
             "value_bytes": a.value_bytes,

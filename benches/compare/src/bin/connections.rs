@@ -9,7 +9,8 @@ use foreshard_compare::child::Program;
 use foreshard_compare::idle::Idle;
 use foreshard_compare::load::{self, Phase};
 use foreshard_compare::node::Node;
-use foreshard_compare::server::{Server, program};
+use foreshard_compare::server::Server;
+use foreshard_compare::site::{Choice, Site};
 use foreshard_compare::{Result, machine};
 use serde::Serialize;
 
@@ -48,18 +49,11 @@ struct Arguments {
     /// Rows there are.
     #[arg(long, default_value_t = 1_000_000)]
     keys: u64,
-    /// The node's core; the last one if not given.
-    #[arg(long)]
-    server_core: Option<usize>,
-    /// The client's; the one before it if not given.
-    #[arg(long)]
-    client_core: Option<usize>,
+    #[command(flatten)]
+    place: Choice,
     /// The disk that is used: a directory `store` in it is emptied before and removed after.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/connections"))]
     dir: PathBuf,
-    /// A `foreshard` to run, node and load generator; built if not given.
-    #[arg(long)]
-    foreshard: Option<PathBuf>,
     /// One JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -109,10 +103,7 @@ struct Report {
 
 struct Bench {
     arguments: Arguments,
-    foreshard: PathBuf,
-    store: PathBuf,
-    server_core: usize,
-    client_core: usize,
+    site: Site,
 }
 
 fn main() -> Result<()> {
@@ -122,12 +113,9 @@ fn main() -> Result<()> {
         (arguments.idle, arguments.many, arguments.few) = (500, 100, 10);
         (arguments.seconds, arguments.keys, arguments.runs) = (1.0, 5_000, 1);
     }
-    let (server_core, client_core) = machine::cores(arguments.server_core, arguments.client_core)?;
-    let foreshard = program(arguments.foreshard.take())?;
-    let store = arguments.dir.join("store");
-    let bench = Bench { foreshard, store, server_core, client_core, arguments };
+    let bench = Bench { site: arguments.place.site(&arguments.dir)?, arguments };
     let report = bench.measure()?;
-    std::fs::remove_dir_all(&bench.store)?;
+    std::fs::remove_dir_all(&bench.site.store)?;
     if bench.arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -229,12 +217,13 @@ impl Bench {
     fn start(&self) -> Result<Server> {
         let clients = self.arguments.idle + self.arguments.many as usize + CLIENTS_BESIDES;
         let settings = format!("maxclients = {clients}\n");
-        Ok(Node::start(&self.foreshard, self.server_core, &self.store, PARTITIONS, &settings)?.server)
+        Ok(Node::start(&self.site.foreshard, self.site.server_core, &self.site.store, PARTITIONS, &settings)?
+            .server)
     }
 
     fn generator(&self, node: &Server, connections: u32) -> Program {
         let a = &self.arguments;
-        let mut program = load::generator(&self.foreshard, Some(self.client_core), node.address());
+        let mut program = load::generator(&self.site.foreshard, Some(self.site.client_core), node.address());
         program.arguments(["--keys", &a.keys.to_string(), "--value-bytes", "100", "--mix", &a.mix]);
         program.arguments(["--distribution", "uniform", "--connections", &connections.to_string()]);
         program

@@ -11,7 +11,8 @@ use foreshard_compare::fio::{FlushedWrites, RandomReads};
 use foreshard_compare::load::{self, Phase};
 use foreshard_compare::metrics::Metrics;
 use foreshard_compare::node::Node;
-use foreshard_compare::server::{empty, program};
+use foreshard_compare::server::empty;
+use foreshard_compare::site::{Choice, Site};
 use foreshard_compare::{Result, machine};
 use serde::Serialize;
 
@@ -39,18 +40,11 @@ struct Arguments {
     /// Runs of each; medians count.
     #[arg(long, default_value_t = 3)]
     runs: u32,
-    /// The node's core, and fio's; the last one if not given.
-    #[arg(long)]
-    server_core: Option<usize>,
-    /// The client's; the one before it if not given.
-    #[arg(long)]
-    client_core: Option<usize>,
+    #[command(flatten)]
+    place: Choice,
     /// The disk that is measured: a directory `store` in it is emptied before and after.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/disk"))]
     dir: PathBuf,
-    /// A `foreshard` to run, node and load generator; built if not given.
-    #[arg(long)]
-    foreshard: Option<PathBuf>,
     /// One JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -96,10 +90,7 @@ struct Report {
 
 struct Bench {
     arguments: Arguments,
-    foreshard: PathBuf,
-    store: PathBuf,
-    server_core: usize,
-    client_core: usize,
+    site: Site,
 }
 
 fn main() -> Result<()> {
@@ -109,9 +100,7 @@ fn main() -> Result<()> {
         (arguments.seconds, arguments.keys, arguments.runs) = (1.0, 50_000, 1);
         (arguments.memory_bytes, arguments.memtable_bytes) = (4 << 20, 256 << 10);
     }
-    let (server_core, client_core) = machine::cores(arguments.server_core, arguments.client_core)?;
-    let foreshard = program(arguments.foreshard.take())?;
-    let bench = Bench { foreshard, store: arguments.dir.join("store"), server_core, client_core, arguments };
+    let bench = Bench { site: arguments.place.site(&arguments.dir)?, arguments };
     let mut report = Report { seconds: bench.arguments.seconds, reads: Vec::new(), writes: Vec::new() };
     for run in 0..bench.arguments.runs {
         let reads = bench.reads()?;
@@ -121,7 +110,7 @@ fn main() -> Result<()> {
         eprintln!("run {run}: {writes:.1?}");
         report.writes.push(writes);
     }
-    std::fs::remove_dir_all(&bench.store)?;
+    std::fs::remove_dir_all(&bench.site.store)?;
     if bench.arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -151,10 +140,10 @@ impl Bench {
         let cached = metrics.get("block_cache_bytes")? + metrics.get("row_cache_bytes")?;
         let data = metrics.get("segment_bytes")?;
         drop(node);
-        empty(&self.store)?;
+        empty(&self.site.store)?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes on a disk")]
         let fio = RandomReads { depth: a.depth, file_bytes: (data as u64).next_multiple_of(1 << 20) };
-        let fio_per_s = fio.measure(&self.store, self.server_core, a.seconds)?;
+        let fio_per_s = fio.measure(&self.site.store, self.site.server_core, a.seconds)?;
         let node_per_s = phase.operations_per_second;
         Ok(Reads { node_per_s, fio_per_s, ratio: node_per_s / fio_per_s, data_per_cache: data / cached })
     }
@@ -168,7 +157,7 @@ impl Bench {
         let open = self.set(&node, Some(closed.operations_per_second / 2.0))?;
         let after = Metrics::of(node.admin)?;
         drop(node);
-        empty(&self.store)?;
+        empty(&self.site.store)?;
         let mut written = 0.0;
         for name in ["flushed_bytes_total", "compaction_written_bytes_total"] {
             written += after.get(name)? - before.get(name)?;
@@ -176,10 +165,10 @@ impl Bench {
         let background_bytes_per_s = written / a.seconds;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes per second")]
         let fio = FlushedWrites { beside: background_bytes_per_s as u64 };
-        let fio_p99_9_us = fio.p99_9_us(&self.store, self.server_core, a.seconds)?;
+        let fio_p99_9_us = fio.p99_9_us(&self.site.store, self.site.server_core, a.seconds)?;
         let (rate, p99_9_us) = (open.operations_per_second, open.latency_us.p99_9);
         let bare = BareLog { rate, beside: background_bytes_per_s };
-        let bare_p99_9_us = bare.p99_9_us(&self.store, self.server_core, a.seconds)?;
+        let bare_p99_9_us = bare.p99_9_us(&self.site.store, self.site.server_core, a.seconds)?;
         Ok(Writes {
             closed_per_s: closed.operations_per_second,
             open_per_s: rate,
@@ -225,11 +214,12 @@ impl Bench {
 
     fn start(&self, settings: &str) -> Result<Node> {
         let settings = format!("durability = \"always\"\n{settings}");
-        Node::start(&self.foreshard, self.server_core, &self.store, PARTITIONS, &settings)
+        Node::start(&self.site.foreshard, self.site.server_core, &self.site.store, PARTITIONS, &settings)
     }
 
     fn generator(&self, node: &Node) -> Program {
-        let mut program = load::generator(&self.foreshard, Some(self.client_core), node.server.address());
+        let mut program =
+            load::generator(&self.site.foreshard, Some(self.site.client_core), node.server.address());
         program.arguments(["--keys", &self.arguments.keys.to_string(), "--value-bytes", "100"]);
         program.arguments(["--distribution", "uniform"]);
         program
