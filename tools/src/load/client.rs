@@ -164,7 +164,7 @@ impl Client {
                 }
                 schedule.advance();
             }
-            match self.plan.next() {
+            match self.plan.next(due) {
                 Some(operation) => self.begin(operation, due, now, out),
                 None => self.is_exhausted = true,
             }
@@ -197,7 +197,11 @@ impl Client {
     pub(crate) fn count_unsent(&mut self, end: Nanos) -> u64 {
         let mut count = 0;
         if let Some(schedule) = &mut self.schedule {
-            while schedule.due() < end && self.plan.next().is_some() {
+            loop {
+                let due = schedule.due();
+                if due >= end || self.plan.next(due).is_none() {
+                    break;
+                }
                 schedule.advance();
                 count += 1;
             }

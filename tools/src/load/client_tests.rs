@@ -162,7 +162,15 @@ fn bulk(bytes: &[u8], out: &mut Vec<u8>) {
 fn common(data: Data) -> Arc<Common> {
     let members = if data == Data::Transactions { 3 } else { 1 };
     let fields = if data == Data::Hashes { 4 } else { 1 };
-    let layout = Layout { data, prefix: "key:".into(), entities: 8, fields, members, connections: 1 };
+    let layout = Layout {
+        data,
+        prefix: "key:".into(),
+        entities: 8,
+        fields,
+        members,
+        connections: 1,
+        names: Vec::new(),
+    };
     Arc::new(Common {
         layout: Arc::new(layout),
         sizes: "44-90".parse().unwrap(),

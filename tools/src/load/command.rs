@@ -112,7 +112,8 @@ mod tests {
 
     fn text(data: Data, put: impl FnOnce(&mut Commands, &mut Vec<u8>)) -> String {
         let prefix = "k".into();
-        let layout = Layout { data, prefix, entities: 9, fields: 4, members: 2, connections: 1 };
+        let layout =
+            Layout { data, prefix, entities: 9, fields: 4, members: 2, connections: 1, names: Vec::new() };
         let mut out = Vec::new();
         put(&mut Commands::new(Arc::new(layout)), &mut out);
         let text = String::from_utf8(out).unwrap();

@@ -118,7 +118,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Journal, String> {
         serde_json::from_slice(text).map_err(|error| format!("its header cannot be read: {error}"))?;
     let layout = &description.layout;
     let counts = [layout.entities, layout.fields, u64::from(layout.connections), u64::from(layout.members)];
-    if counts.contains(&0) || layout.entities.saturating_mul(layout.fields) > CELLS_MAX {
+    let is_named = layout.names.is_empty() || layout.names.len() as u64 == layout.entities;
+    if !is_named || counts.contains(&0) || layout.entities.saturating_mul(layout.fields) > CELLS_MAX {
         return Err("its header has counts that no run has".into());
     }
     let mut journal = Journal { description, ledger: Ledger::default(), is_closed: false, bytes_cut: 0 };
@@ -174,6 +175,7 @@ mod tests {
             fields: 3,
             members: 1,
             connections: 2,
+            names: Vec::new(),
         };
         Description { run: u64::MAX - 5, layout }
     }

@@ -108,8 +108,15 @@ mod tests {
 
     fn description() -> Description {
         let prefix = "key:".into();
-        let layout =
-            Layout { data: Data::Strings, prefix, entities: 9, fields: 1, members: 1, connections: 1 };
+        let layout = Layout {
+            data: Data::Strings,
+            prefix,
+            entities: 9,
+            fields: 1,
+            members: 1,
+            connections: 1,
+            names: Vec::new(),
+        };
         Description { run: 5, layout }
     }
 

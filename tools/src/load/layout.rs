@@ -36,6 +36,9 @@ pub(crate) struct Layout {
     /// Keys in a cell: a transaction's, or 1.
     pub(crate) members: u16,
     pub(crate) connections: u32,
+    /// What entities are called; none: by their numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) names: Vec<String>,
 }
 
 /// More are not named apart in the digits of a name, nor held in anyone's memory.
@@ -84,6 +87,13 @@ impl Layout {
     /// The key that the cell, or this member of it, is in.
     pub(crate) fn put_key(&self, cell: u64, member: u16, out: &mut Vec<u8>) {
         out.extend_from_slice(self.prefix.as_bytes());
+        if !self.names.is_empty() {
+            let entity = usize::try_from(cell / self.fields).ok().and_then(|entity| self.names.get(entity));
+            out.push(b'{');
+            out.extend_from_slice(entity.map_or(&b""[..], |name| name.as_bytes()));
+            out.push(b'}');
+            return;
+        }
         if self.data == Data::Transactions {
             out.push(b'{');
             decimal(out, cell, KEY_DIGITS);
@@ -127,7 +137,7 @@ mod tests {
     use super::*;
 
     fn layout(data: Data, entities: u64, fields: u64, connections: u32) -> Layout {
-        Layout { data, prefix: "key:".into(), entities, fields, members: 3, connections }
+        Layout { data, prefix: "key:".into(), entities, fields, members: 3, connections, names: Vec::new() }
     }
 
     #[test]
@@ -166,6 +176,9 @@ mod tests {
         assert_eq!(layout(Data::Strings, 10, 1, 2).name(7, 0), "key:000000000007");
         assert_eq!(layout(Data::Hashes, 10, 4, 2).name(7, 0), "key:000000000001 f00000003");
         assert_eq!(layout(Data::Transactions, 10, 1, 2).name(7, 2), "key:{000000000007:2}");
+        let names = ["shop:1", "shop:2"].map(str::to_owned).to_vec();
+        let named = Layout { names, ..layout(Data::Hashes, 2, 4, 2) };
+        assert_eq!(named.name(7, 0), "key:{shop:2} f00000003");
     }
 
     #[test]

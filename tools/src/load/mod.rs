@@ -6,7 +6,7 @@
 //! of one stretch, `session` the order: fill, run, read back.
 //!
 //! Invariants:
-//! - a clock is read in `clock.rs` only, files are touched in `journal_file.rs` and `session.rs` only;
+//! - a clock is read in `clock.rs` only, files are touched in `journal_file.rs`, `session.rs` and `trace.rs` only;
 //! - each connection's operations follow from the seed alone;
 //! - the exit status is 1 if and only if an answer contradicts what was acknowledged or sent.
 
@@ -36,6 +36,7 @@ mod schedule;
 mod session;
 mod settings;
 mod sizes;
+pub(crate) mod trace;
 mod value;
 mod violation;
 mod worker;
@@ -45,6 +46,7 @@ use std::io::Write;
 
 use self::report::Report;
 use self::settings::Settings;
+use self::trace::Trace;
 use crate::Verdict;
 use crate::shell::Failure;
 
@@ -58,7 +60,11 @@ pub(crate) fn run(options: &Load) -> Result<Verdict, Failure> {
     let mut options = options.clone();
     let is_json = options.json;
     options.password = options.password.or_else(|| std::env::var(PASSWORD_VARIABLE).ok());
-    let report = Settings::new(options).and_then(session::run).map_err(Failure::told)?;
+    let trace = match &options.trace {
+        Some(path) => Some(Trace::read(path, options.hours)?.replayed(options.hour_seconds, options.scale)),
+        None => None,
+    };
+    let report = Settings::new(options, trace).and_then(session::run).map_err(Failure::told)?;
     tell(&report, is_json)?;
     Ok(match report.status {
         0 => Verdict::Sound,

@@ -25,6 +25,7 @@ Examples:
   foreshard load --connections 50 --pipeline 16 --mix update=100 --requests 10000000 --json
   foreshard load --rate 1000..50000 --seconds 120 --connections 200 --hgrm latency.hgrm
   foreshard load --fill --workload e --keys 1000 --fields 1000
+  foreshard load --fill --trace load.csv.gz --hour-seconds 2 --hours 48 --pipeline 64 --verify
   foreshard load --data transactions --verify --reconnect --journal acknowledged --seconds 60
   foreshard load --verify-only --journal acknowledged
 Example: foreshard load --fill --workload a";
@@ -107,6 +108,19 @@ pub(crate) struct Load {
     /// How many operations, if not ended by time before.
     #[arg(long, short = 'n')]
     pub(crate) requests: Option<u64>,
+    /// Replay a trace, open loop: a CSV file with columns time, entity, reads and writes, as operations a second, plain or
+    /// gzip. Each entity is a hash with its name as hash tag and --fields fields; its operations are one connection's.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rate", "workload", "mix", "distribution", "requests", "seconds", "data", "keys", "verify_only"])]
+    pub(crate) trace: Option<PathBuf>,
+    /// Seconds that an hour of the trace takes.
+    #[arg(long, default_value_t = 3600.0, requires = "trace", value_parser = parse_hour)]
+    pub(crate) hour_seconds: f64,
+    /// Only the last so many hours of the trace.
+    #[arg(long, requires = "trace")]
+    pub(crate) hours: Option<usize>,
+    /// So many times the trace's operations.
+    #[arg(long, default_value_t = 1.0, requires = "trace", value_parser = parse_scale)]
+    pub(crate) scale: f64,
     /// First write every key once.
     #[arg(long)]
     pub(crate) fill: bool,
@@ -143,6 +157,19 @@ pub(crate) struct Load {
     /// Say nothing while it runs.
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+fn parse_hour(text: &str) -> Result<f64, String> {
+    parse_within(text, 0.01, 3600.0)
+}
+
+fn parse_scale(text: &str) -> Result<f64, String> {
+    parse_within(text, 1e-6, 1e6)
+}
+
+fn parse_within(text: &str, min: f64, max: f64) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|value| (min..=max).contains(value));
+    value.ok_or_else(|| format!("{text:?} is no number between {min} and {max}"))
 }
 
 /// A distribution's name.

@@ -13,7 +13,7 @@ use super::journal_file::JournalFile;
 use super::measure::Measure;
 use super::plan::{Plan, Work};
 use super::progress::{Progress, Second};
-use super::schedule::Schedule;
+use super::schedule::{Schedule, Steps};
 use super::settings::{Purpose, Settings};
 use super::value::Filling;
 use super::violation::Violations;
@@ -80,7 +80,7 @@ impl Run {
             is_failed: AtomicBool::new(false),
         };
         let manner = Manner {
-            scheduled: is_run && options.rate.is_some(),
+            scheduled: is_run && self.settings.is_open(),
             end: self.settings.end().filter(|_| is_run),
             timeout: options.timeout_ms * (SECOND / 1000),
             reconnects: options.reconnect,
@@ -136,17 +136,25 @@ impl Run {
             };
             let random = self.settings.random(task.purpose, number);
             let plan = Plan::new((number, inserted), layout.clone(), task.work.clone(), random);
-            let schedule = options.rate.filter(|_| is_run).map(|rate| {
-                let random = self.settings.random(Purpose::Arrivals, number);
-                let place = (number, options.connections);
-                Schedule::new((rate, self.settings.seconds), options.arrivals, place, random)
-            });
+            let schedule = is_run.then(|| self.schedule(number)).flatten();
             let client = Client::new(common.clone(), number, plan, schedule, books);
             let address = self.addresses[usize::try_from(number).expect("32 bits") % self.addresses.len()];
             let token = u64::from(number / options.threads.min(options.connections));
             all.push(Connection::new(client, address, token, self.greeting.clone()));
         }
         all
+    }
+
+    /// When what a connection does is due; none: at once.
+    fn schedule(&self, number: u32) -> Option<Schedule> {
+        let options = &self.settings.options;
+        let random = self.settings.random(Purpose::Arrivals, number);
+        if let Some(trace) = &self.settings.trace {
+            let before = trace.due_before(number, options.connections);
+            return Some(Schedule::stepped(Steps { before, seconds: trace.hour_seconds }, random));
+        }
+        let place = (number, options.connections);
+        options.rate.map(|rate| Schedule::new((rate, self.settings.seconds), options.arrivals, place, random))
     }
 }
 

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
+use super::clock::Nanos;
 use super::keys::{Keys, Pick};
 use super::layout::Layout;
 use super::ledger::Ledger;
 use super::mix::{Kind, Mix};
+use super::trace::{Share, Trace};
 
 /// YCSB's longest scan.
 const SCAN_ROWS_MAX: u32 = 100;
@@ -45,6 +47,8 @@ pub(crate) enum Work {
         /// How many operations of all connections; none for no end.
         operations: Option<u64>,
     },
+    /// What a trace says, each connection for its own entities.
+    Traced(Arc<Trace>),
     /// Every cell that was ever written is read, by another connection than its owner.
     ReadBack(Arc<Ledger>),
 }
@@ -60,6 +64,8 @@ pub(crate) struct Plan {
     left: Option<u64>,
     /// Where a fill or a read-back is; how many rows were inserted.
     position: u64,
+    /// Its part of a trace.
+    share: Option<Share>,
 }
 
 impl Plan {
@@ -72,18 +78,22 @@ impl Plan {
     ) -> Self {
         let connections = u64::from(layout.connections);
         let (left, position) = match &work {
-            Work::Fill | Work::ReadBack(_) => (None, 0),
+            Work::Fill | Work::ReadBack(_) | Work::Traced(_) => (None, 0),
             Work::Mixed { operations, .. } => {
                 let share =
                     |all: u64| all / connections + u64::from(u64::from(connection) < all % connections);
                 (operations.map(share), inserted)
             }
         };
-        Self { connection, layout, work, random, left, position }
+        let share = match &work {
+            Work::Traced(trace) => Some(trace.share(connection, layout.connections)),
+            Work::Fill | Work::ReadBack(_) | Work::Mixed { .. } => None,
+        };
+        Self { connection, layout, work, random, left, position, share }
     }
 
-    /// The next operation; none at the end.
-    pub(crate) fn next(&mut self) -> Option<Operation> {
+    /// The next operation, which is due then; none at the end.
+    pub(crate) fn next(&mut self, due: Nanos) -> Option<Operation> {
         match &self.work {
             Work::Fill => {
                 let local = self.position;
@@ -107,6 +117,11 @@ impl Plan {
                 }
             }
             Work::Mixed { .. } => self.mixed(),
+            Work::Traced(trace) => {
+                let (entity, kind) = trace.pick(self.share.as_mut()?, due, self.random.f64())?;
+                let fields = self.layout.fields;
+                Some(Operation::new(kind, entity * fields + self.random.u64(0..fields)))
+            }
         }
     }
 
@@ -147,7 +162,7 @@ impl Plan {
     pub(crate) const fn is_exhaustive(&self) -> bool {
         match self.work {
             Work::Fill | Work::ReadBack(_) => true,
-            Work::Mixed { .. } => false,
+            Work::Mixed { .. } | Work::Traced(_) => false,
         }
     }
 
@@ -177,6 +192,7 @@ mod tests {
             fields: 4,
             members: 1,
             connections: CONNECTIONS,
+            names: Vec::new(),
         })
     }
 
@@ -190,7 +206,7 @@ mod tests {
     }
 
     fn all(mut plan: Plan) -> Vec<Operation> {
-        std::iter::from_fn(move || plan.next()).take(10_000).collect()
+        std::iter::from_fn(move || plan.next(0)).take(10_000).collect()
     }
 
     #[test]

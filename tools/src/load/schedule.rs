@@ -42,6 +42,25 @@ pub(crate) struct Schedule {
     position: f64,
     connections: f64,
     random: Rng,
+    steps: Option<Steps>,
+}
+
+/// A rate that is another in each step.
+#[derive(Clone, Debug)]
+pub(crate) struct Steps {
+    /// Operations that are due before each step begins, and before the last one ends.
+    pub(crate) before: Vec<f64>,
+    /// Of each.
+    pub(crate) seconds: f64,
+}
+
+impl Steps {
+    /// When so many were due, in seconds; none: that many never are.
+    fn at(&self, position: f64) -> Option<f64> {
+        let next = self.before.partition_point(|before| *before <= position);
+        let (first, last) = (self.before.get(next.checked_sub(1)?)?, self.before.get(next)?);
+        Some(self.seconds * (next as f64 - 1.0 + (position - first) / (last - first)))
+    }
 }
 
 impl Schedule {
@@ -59,11 +78,21 @@ impl Schedule {
             Arrivals::Even => f64::from(index),
             Arrivals::Poisson => gap(&mut random) * connections,
         };
-        Self { rate, ramp, arrivals, position, connections, random }
+        Self { rate, ramp, arrivals, position, connections, random, steps: None }
+    }
+
+    /// Of a connection by itself, whose operations come as if of many independent clients.
+    pub(crate) fn stepped(steps: Steps, mut random: Rng) -> Self {
+        let (rate, arrivals) = (Rate { first: 0.0, last: 0.0 }, Arrivals::Poisson);
+        let position = gap(&mut random);
+        Self { rate, ramp: None, arrivals, position, connections: 1.0, random, steps: Some(steps) }
     }
 
     /// When the next operation is due, from the beginning of the run.
     pub(crate) fn due(&self) -> Nanos {
+        if let Some(steps) = &self.steps {
+            return steps.at(self.position).map_or(Nanos::MAX, |seconds| whole(seconds * 1e9));
+        }
         let seconds = match self.ramp {
             None => self.position / self.rate.first,
             Some(ramp) => {
@@ -186,6 +215,23 @@ mod tests {
         }
         let variance = counts.iter().map(|count| (count - 100.0).powi(2)).sum::<f64>() / 1000.0;
         assert!((75.0..125.0).contains(&variance), "{variance}");
+    }
+
+    #[test]
+    fn steps_have_their_rates_and_nothing_is_due_in_one_without() {
+        let steps = Steps { before: vec![0.0, 4000.0, 4000.0, 5000.0], seconds: 2.0 };
+        let mut schedule = Schedule::stepped(steps, Rng::with_seed(4));
+        let mut counts = [0_i32; 3];
+        while schedule.due() < Nanos::MAX {
+            counts[usize::try_from(schedule.due() / 2_000_000_000).unwrap()] += 1;
+            schedule.advance();
+        }
+        assert!(
+            (counts[0] - 4000).abs() < 320 && counts[1] == 0 && (counts[2] - 1000).abs() < 160,
+            "{counts:?}"
+        );
+        let idle = Steps { before: vec![0.0, 0.0], seconds: 2.0 };
+        assert_eq!(Schedule::stepped(idle, Rng::with_seed(4)).due(), Nanos::MAX);
     }
 
     #[test]

@@ -117,6 +117,9 @@ impl Session {
 
     fn mixed(&self) -> Work {
         let settings = &self.run.settings;
+        if let Some(trace) = &settings.trace {
+            return Work::Traced(Arc::clone(trace));
+        }
         Work::Mixed {
             mix: settings.mix,
             keys: Arc::new(Keys::new(settings.distribution, settings.layout.cells())),

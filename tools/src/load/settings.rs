@@ -11,6 +11,7 @@ use super::layout::{CELLS_MAX, Data, Layout};
 use super::mix::{Kind, Mix, Workload};
 use super::numbers::{scrambled, whole};
 use super::options::{DistributionName, Load};
+use super::trace::Trace;
 use super::value::VALUE_BYTES_MIN;
 
 /// As many ports as one address has, roughly.
@@ -36,11 +37,20 @@ pub(crate) struct Settings {
     pub(crate) seconds: Option<f64>,
     /// Operations of a kind are done after what --fill does.
     pub(crate) has_run: bool,
+    /// What is replayed.
+    pub(crate) trace: Option<Arc<Trace>>,
 }
 
 impl Settings {
     /// Of the options; in words what is wrong with them.
-    pub(crate) fn new(options: Load) -> Result<Self, String> {
+    pub(crate) fn new(mut options: Load, trace: Option<Trace>) -> Result<Self, String> {
+        if let Some(trace) = &trace {
+            let entities = trace.names.len();
+            options.keys = entities as u64;
+            options.connections = options.connections.min(u32::try_from(entities).unwrap_or(u32::MAX));
+            options.data = Some(Data::Hashes);
+            options.seconds = Some(trace.seconds());
+        }
         let within = |name: &str, number: u64, max: u64| {
             let is_within = (1..=max).contains(&number);
             if is_within { Ok(()) } else { Err(format!("{name} {number} is not between 1 and {max}")) }
@@ -80,12 +90,18 @@ impl Settings {
             (None, Some(mix)) => mix,
             (None, None) => Workload::A.mix(),
         };
-        let layout = Arc::new(layout(&options, mix)?);
+        let names = trace.as_ref().map_or_else(Vec::new, |trace| trace.names.clone());
+        let layout = Arc::new(Layout { names, ..layout(&options, mix)? });
         if options.verify {
             check_verify(&options, &layout)?;
         }
         let distribution = distribution(&options)?;
-        Ok(Self { options, layout, mix, distribution, seconds, has_run })
+        Ok(Self { options, layout, mix, distribution, seconds, has_run, trace: trace.map(Arc::new) })
+    }
+
+    /// Whether operations are due at times fixed ahead.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.options.rate.is_some() || self.trace.is_some()
     }
 
     /// When nothing is begun any more.
@@ -104,7 +120,9 @@ impl Settings {
         let options = &self.options;
         json!({
             "connect": options.connect,
-            "loop": if options.rate.is_some() { "open" } else { "closed" },
+            "loop": if self.is_open() { "open" } else { "closed" },
+            "trace": options.trace,
+            "hour_seconds": self.trace.as_ref().map(|trace| trace.hour_seconds),
             "rate_per_second": options.rate.map(|rate| rate.to_string()),
             "arrivals": options.rate.map(|_| options.arrivals),
             "connections": options.connections,
@@ -161,7 +179,8 @@ fn layout(options: &Load, mix: Mix) -> Result<Layout, String> {
         return Err(format!("--keys times --fields is more than {CELLS_MAX}"));
     }
     let prefix = options.prefix.clone();
-    Ok(Layout { data, prefix, entities, fields, members, connections: options.connections })
+    let (connections, names) = (options.connections, Vec::new());
+    Ok(Layout { data, prefix, entities, fields, members, connections, names })
 }
 
 fn check_verify(options: &Load, layout: &Layout) -> Result<(), String> {
