@@ -17,7 +17,7 @@ mod execute;
 pub mod resp;
 pub mod server;
 
-pub use admin::Admin;
+pub use admin::{Admin, Pages, Question, Said};
 pub use execute::Caller;
 pub use server::Server;
 pub use server::config::Config;

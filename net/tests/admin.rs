@@ -22,7 +22,8 @@ fn get(admin: &Admin, request: &str) -> String {
 #[test]
 fn metrics_health_and_status_are_told() {
     let node = Node::start(2, 3, Config::default());
-    let admin = Admin::start(node.store.as_ref().unwrap(), "127.0.0.1:0".parse().unwrap(), None).unwrap();
+    let admin =
+        Admin::start(node.store.as_ref().unwrap(), "127.0.0.1:0".parse().unwrap(), None, None).unwrap();
     let mut client = node.client();
     (0..7).for_each(|n| drop(client.say(&format!("SET k{n} v"))));
     assert!(get(&admin, "GET /healthz").ends_with("\r\n\r\nok\n"));
@@ -53,7 +54,7 @@ fn metrics_health_and_status_are_told() {
 fn a_server_that_is_stopping_is_not_ready() {
     let mut node = Node::start(2, 3, Config::default());
     let store = node.store.take().unwrap();
-    let admin = Admin::start(&store, "127.0.0.1:0".parse().unwrap(), None).unwrap();
+    let admin = Admin::start(&store, "127.0.0.1:0".parse().unwrap(), None, None).unwrap();
     node.server.stop(&store, std::time::Duration::ZERO).unwrap();
     assert!(get(&admin, "GET /readyz").starts_with("HTTP/1.1 503"));
     drop(admin);
@@ -64,7 +65,7 @@ fn a_server_that_is_stopping_is_not_ready() {
 fn a_backup_that_a_web_page_might_ask_for_or_that_has_nowhere_to_go_is_refused() {
     let mut node = Node::start(1, 2, Config::default());
     let store = node.store.take().unwrap();
-    let admin = Admin::start(&store, "127.0.0.1:0".parse().unwrap(), None).unwrap();
+    let admin = Admin::start(&store, "127.0.0.1:0".parse().unwrap(), None, None).unwrap();
     let post = |headers: &str, body: &str| {
         let mut stream = TcpStream::connect(admin.address()).unwrap();
         let length = body.len();

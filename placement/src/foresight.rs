@@ -56,6 +56,17 @@ pub fn paths(series: &Series, walk: &Walk, origin: i64, hours: usize) -> Paths {
     Paths::new(values, shape)
 }
 
+/// Paths of an entity that no model is trusted with: its last days as they were, one after the other.
+#[must_use]
+pub fn days(series: &Series, origin: i64, hours: usize) -> Paths {
+    let shape = shape(hours);
+    let mut values = Vec::with_capacity(shape.len());
+    for path in 0..shape.paths {
+        day(series, origin, path % DAYS, hours, &mut values);
+    }
+    Paths::new(values, shape)
+}
+
 /// The hours of the day so many days back, as they were; nothing in gaps.
 fn day(series: &Series, origin: i64, days: usize, hours: usize, values: &mut Vec<f32>) {
     let whole_days = hours.div_ceil(DAY);

@@ -10,7 +10,9 @@
 //! The forecasts are made by whoever makes the snapshot, with `foreshard-forecast`: this crate takes distributions, and
 //! does not care which model they are from.
 
+pub mod forecasts;
 pub mod foresight;
+pub mod history;
 pub mod overload;
 mod paths;
 mod plan;

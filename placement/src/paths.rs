@@ -70,6 +70,27 @@ impl Paths {
         of_hour.sum::<f32>() / shape.paths as f32
     }
 
+    /// With each hour of every path so many times as much.
+    ///
+    /// # Panics
+    /// When there are no factors.
+    #[must_use]
+    pub fn times(mut self, factors: &[f32]) -> Self {
+        for path in self.0.chunks_mut(factors.len()) {
+            path.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor);
+        }
+        self
+    }
+
+    /// The value that the share `at` of all paths does not exceed in one hour.
+    #[must_use]
+    pub fn quantile(&self, hour: usize, at: f64, shape: Shape) -> f64 {
+        let mut values: Vec<f64> =
+            self.0.iter().skip(hour).step_by(shape.hours).map(|v| f64::from(*v)).collect();
+        values.sort_unstable_by(f64::total_cmp);
+        foreshard_forecast::measures::quantile(&values, at).unwrap_or(0.0)
+    }
+
     /// Adds `times` this load to `sum`.
     pub(crate) fn add_to(&self, sum: &mut [f32], times: f32) {
         for (sum, value) in sum.iter_mut().zip(&self.0) {

@@ -22,13 +22,12 @@ use foreshard_engine::backup::{self, Progress, Summary};
 use foreshard_engine::{Client, Result};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Frame, Incoming};
-use hyper::header::{CONTENT_TYPE, ORIGIN};
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::JSON;
+use super::{JSON, is_from_a_page};
 
 /// An order is a line of text.
 const ORDER_BYTES_MAX: usize = 16 << 10;
@@ -97,8 +96,7 @@ pub(super) async fn begin(
     backups: &Rc<Backups>,
     request: Request<Incoming>,
 ) -> Result<Lines, (StatusCode, String)> {
-    let headers = request.headers();
-    if headers.contains_key(ORIGIN) || headers.get(CONTENT_TYPE).is_none_or(|kind| kind != JSON) {
+    if is_from_a_page(request.headers()) {
         return Err((StatusCode::FORBIDDEN, format!("send Content-Type: {JSON}, and no Origin")));
     }
     let body = Limited::new(request.into_body(), ORDER_BYTES_MAX).collect().await;

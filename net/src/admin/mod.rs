@@ -6,6 +6,7 @@
 mod backups;
 mod metrics;
 mod moves;
+mod pages;
 mod status;
 
 use std::convert::Infallible;
@@ -22,7 +23,7 @@ use foreshard_engine::table::Image;
 use foreshard_engine::{Client, Error, Result, Store};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -33,6 +34,7 @@ use tokio::time::timeout;
 
 pub use self::backups::summary_json;
 use self::backups::{Backups, Lines};
+pub use self::pages::{Pages, Question, Said};
 use crate::server::front_of;
 use crate::server::report::Report;
 
@@ -55,11 +57,17 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Tells at `address` how `store` is doing, and takes backups of it into directories in `backups`, if there is one.
+    /// Tells at `address` how `store` is doing, takes backups of it into directories in `backups`, if there is one, and passes
+    /// on what is asked of `pages`.
     ///
     /// # Errors
     /// When the address cannot be had, or there is no thread to be had.
-    pub fn start(store: &Store, address: SocketAddr, backups: Option<PathBuf>) -> Result<Self> {
+    pub fn start(
+        store: &Store,
+        address: SocketAddr,
+        backups: Option<PathBuf>,
+        pages: Option<Pages>,
+    ) -> Result<Self> {
         let client = store.client()?;
         let refused = |e| Error::io("listen", Path::new(&format!("http:{address}")), e);
         let listener = std::net::TcpListener::bind(address).map_err(refused)?;
@@ -67,7 +75,8 @@ impl Admin {
         let address = listener.local_addr().map_err(refused)?;
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("admin".to_owned());
-        let thread = thread.spawn(move || run(client, backups, listener, stopped)).map_err(refused)?;
+        let thread =
+            thread.spawn(move || run(client, (backups, pages), listener, stopped)).map_err(refused)?;
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 
@@ -94,7 +103,7 @@ impl Drop for Admin {
 
 fn run(
     client: Client,
-    backups: Option<PathBuf>,
+    (backups, pages): (Option<PathBuf>, Option<Pages>),
     listener: std::net::TcpListener,
     stopped: oneshot::Receiver<()>,
 ) {
@@ -110,7 +119,7 @@ fn run(
         match TcpListener::from_std(listener) {
             Ok(listener) => {
                 tokio::select! {
-                    () = accept(Rc::new(client), Rc::new(Backups::new(backups)), listener) => {}
+                    () = accept(Desk { client: Rc::new(client), backups: Rc::new(Backups::new(backups)), pages }, listener) => {}
                     _ = stopped => {}
                 }
             }
@@ -119,7 +128,15 @@ fn run(
     });
 }
 
-async fn accept(client: Rc<Client>, backups: Rc<Backups>, listener: TcpListener) {
+/// What questions are answered from.
+#[derive(Clone)]
+struct Desk {
+    client: Rc<Client>,
+    backups: Rc<Backups>,
+    pages: Option<Pages>,
+}
+
+async fn accept(desk: Desk, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         // Never closed: nothing but this loop holds it open or shut.
@@ -132,11 +149,11 @@ async fn accept(client: Rc<Client>, backups: Rc<Backups>, listener: TcpListener)
                 continue;
             }
         };
-        let (client, backups) = (Rc::clone(&client), Rc::clone(&backups));
+        let desk = desk.clone();
         tokio::task::spawn_local(async move {
             let service = service_fn(move |request| {
-                let (client, backups) = (Rc::clone(&client), Rc::clone(&backups));
-                async move { Ok::<_, Infallible>(answer(&client, &backups, request).await) }
+                let desk = desk.clone();
+                async move { Ok::<_, Infallible>(answer(&desk, request).await) }
             });
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -174,11 +191,15 @@ async fn table(client: &Client) -> Result<Arc<Image>, String> {
     }
 }
 
-async fn answer(client: &Rc<Client>, backups: &Rc<Backups>, request: Request<Incoming>) -> Answer {
+async fn answer(desk: &Desk, request: Request<Incoming>) -> Answer {
+    let Desk { client, backups, pages } = desk;
     let path = request.uri().path();
+    if let Some(pages) = pages.as_ref().filter(|pages| pages.has(path)) {
+        return pages.answer(request).await.map(Either::Left);
+    }
     let is_move = matches!(path, "/move" | "/cancel");
     if path != "/backup" && !is_move {
-        return look(client, &request).await.map(Either::Left);
+        return look(desk, &request).await.map(Either::Left);
     }
     if request.method() != Method::POST {
         return told(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST\n".to_owned()).map(Either::Left);
@@ -197,14 +218,20 @@ async fn answer(client: &Rc<Client>, backups: &Rc<Backups>, request: Request<Inc
 }
 
 /// What changes nothing.
-async fn look(client: &Client, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn look(desk: &Desk, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let client = &desk.client;
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return told(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());
     }
     let known = ["/metrics", "/healthz", "/readyz", "/status", "/table", "/moves", "/entity", "/partition"];
     let path = request.uri().path();
     if !known.contains(&path) {
-        return told(StatusCode::NOT_FOUND, TEXT, format!("there is {}\n", known.join(", ")));
+        let more = desk.pages.as_ref().map(Pages::paths).unwrap_or_default();
+        return told(
+            StatusCode::NOT_FOUND,
+            TEXT,
+            format!("there is {}\n", [&known[..], more].concat().join(", ")),
+        );
     }
     if matches!(path, "/table" | "/moves" | "/entity" | "/partition") {
         return json_or(moves::tell(client, path, request.uri().query().unwrap_or_default()).await);
@@ -225,6 +252,11 @@ async fn look(client: &Client, request: &Request<Incoming>) -> Response<Full<Byt
             Some(why) => told(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n"),
         },
     }
+}
+
+/// Whether a web page may have sent it: it has an origin, or is no JSON.
+fn is_from_a_page(headers: &HeaderMap) -> bool {
+    headers.contains_key(ORIGIN) || headers.get(CONTENT_TYPE).is_none_or(|kind| kind != JSON)
 }
 
 /// Why a shard does not take everything that clients may send.

@@ -11,13 +11,12 @@ use foreshard_engine::table::Image;
 use foreshard_engine::{Client, Error, key};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, ORIGIN};
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{ANSWER_TIME_MAX, JSON};
+use super::{ANSWER_TIME_MAX, JSON, is_from_a_page};
 
 /// An order is a line of text.
 const ORDER_BYTES_MAX: usize = 16 << 10;
@@ -50,8 +49,7 @@ struct CancelOrder {
 /// # Errors
 /// What is wrong with it, or why it is not done.
 pub(super) async fn order(client: &Client, request: Request<Incoming>) -> Result<Value, Refused> {
-    let headers = request.headers();
-    if headers.contains_key(ORIGIN) || headers.get(CONTENT_TYPE).is_none_or(|kind| kind != JSON) {
+    if is_from_a_page(request.headers()) {
         return Err((StatusCode::FORBIDDEN, format!("send Content-Type: {JSON}, and no Origin")));
     }
     let path = request.uri().path().to_owned();

@@ -1,0 +1,379 @@
+//! What entities and partitions did, hour by hour: where forecasts begin.
+//!
+//! Counts arrive as they are made and are folded into the hour under way; when it ends they become requests and bytes a second,
+//! so that hours of any length, and imported ones, are told alike. Whose hours are kept, [`Tracking`] decides; what a
+//! partition did besides is kept as its rest. Which entities are named together is remembered, and forgotten over days.
+//!
+//! Invariants:
+//! - an hour is closed once, after all before it; an hour that nobody counted is a gap;
+//! - memory is bounded by the limits of tracking, [`PAIRS_MAX`] and the partitions there are.
+
+use std::collections::BTreeMap;
+
+use foreshard_forecast::Series;
+use foreshard_forecast::series::to_load;
+use foreshard_forecast::store::{Capacity, EntityId, Loads, Metric, Refused, Store};
+use foreshard_forecast::tracking::{Estimate, Limits, Tracking};
+
+/// Pairs of entities that are remembered: behind them, the least counted go.
+pub const PAIRS_MAX: usize = 16_384;
+/// Part of what was counted of a pair that an hour leaves of it: half of it is gone after a day.
+const PAIR_MEMORY: f64 = 0.971;
+/// Hours of partitions' loads that are kept.
+const PARTITION_HOURS_MAX: i64 = 35 * 24;
+
+/// What was counted, or what an hour had a second.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Counted {
+    /// Rows or commands read.
+    pub reads: f64,
+    /// Rows or commands written.
+    pub writes: f64,
+    /// Bytes that came in.
+    pub bytes_in: f64,
+    /// Bytes that went out.
+    pub bytes_out: f64,
+    /// Nanoseconds of a core.
+    pub service_nanos: f64,
+}
+
+/// The history.
+#[derive(Debug)]
+pub struct History {
+    store: Store,
+    tracking: Tracking,
+    limits: Limits,
+    names: BTreeMap<EntityId, Vec<u8>>,
+    /// Of the hour under way: what was counted, and by how much too much that may be.
+    now: BTreeMap<EntityId, (Counted, f64)>,
+    partitions: BTreeMap<u32, Partition>,
+    pairs: BTreeMap<(EntityId, EntityId), f64>,
+    hour: i64,
+}
+
+#[derive(Debug)]
+struct Partition {
+    now: Counted,
+    /// Requests a second.
+    load: Series,
+    /// Of entities whose hours are not kept.
+    rest: Series,
+}
+
+impl Counted {
+    /// Requests: what capacity is measured in.
+    #[must_use]
+    pub fn requests(&self) -> f64 {
+        self.reads + self.writes
+    }
+
+    /// Adds what was counted elsewhere, or later.
+    pub fn add(&mut self, other: &Self) {
+        self.reads += other.reads;
+        self.writes += other.writes;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.service_nanos += other.service_nanos;
+    }
+
+    fn per(&self, seconds: f64) -> Loads {
+        let rate = |count: f64| count / seconds.max(f64::MIN_POSITIVE);
+        Loads::UNKNOWN
+            .with(Metric::Reads, rate(self.reads))
+            .with(Metric::Writes, rate(self.writes))
+            .with(Metric::BytesIn, rate(self.bytes_in))
+            .with(Metric::BytesOut, rate(self.bytes_out))
+            .with(Metric::ServiceNanos, rate(self.service_nanos))
+    }
+}
+
+impl History {
+    /// Without hours; `hour`, in Unix hours, is under way.
+    #[must_use]
+    pub fn new(limits: Limits, hour: i64) -> Self {
+        let capacity = Capacity { entities: limits.tracked, hourly: limits.hourly, ..Capacity::default() };
+        Self {
+            store: Store::new(capacity),
+            tracking: Tracking::new(limits),
+            limits,
+            names: BTreeMap::new(),
+            now: BTreeMap::new(),
+            partitions: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            hour,
+        }
+    }
+
+    /// The hour under way.
+    #[must_use]
+    pub const fn hour(&self) -> i64 {
+        self.hour
+    }
+
+    /// So much more came to an entity; it may be too much by `error` requests.
+    pub fn count(&mut self, entity: EntityId, name: Option<&[u8]>, counted: &Counted, error: f64) {
+        let (sum, sum_error) = self.now.entry(entity).or_default();
+        sum.add(counted);
+        *sum_error += error;
+        if let Some(name) = name
+            && !self.names.contains_key(&entity)
+        {
+            self.names.insert(entity, name.to_vec());
+        }
+    }
+
+    /// So much more came to a partition, all of its entities together.
+    pub fn count_partition(&mut self, partition: u32, counted: &Counted) {
+        self.partition(partition).now.add(counted);
+    }
+
+    /// Two entities were named together so often.
+    pub fn count_pair(&mut self, a: EntityId, b: EntityId, count: f64) {
+        *self.pairs.entry((a.min(b), a.max(b))).or_default() += count;
+    }
+
+    /// What was counted of an entity in the hour under way.
+    #[must_use]
+    pub fn counted(&self, entity: EntityId) -> Counted {
+        self.now.get(&entity).map_or_else(Counted::default, |now| now.0)
+    }
+
+    /// And of a partition.
+    #[must_use]
+    pub fn counted_of_partition(&self, partition: u32) -> Counted {
+        self.partitions.get(&partition).map_or_else(Counted::default, |partition| partition.now)
+    }
+
+    /// The hour under way has ended after so many seconds, and `next` begins. `at` says in which partition an entity is.
+    ///
+    /// # Panics
+    /// When `next` is not later than it.
+    pub fn end_hour(&mut self, seconds: f64, next: i64, at: impl Fn(EntityId) -> Option<u32>) {
+        assert!(next > self.hour, "hours go forward");
+        let counted = std::mem::take(&mut self.now);
+        self.track(self.hour, &counted);
+        // Of those that are tracked and were not counted, nothing came.
+        let members: Vec<EntityId> = self.store.entities().collect();
+        for entity in members {
+            let (counted, _) = counted.get(&entity).copied().unwrap_or_default();
+            // Of an entity that is there, an hour that is not over yet.
+            let _late = self.store.record(self.hour, entity, &counted.per(seconds));
+        }
+        self.end_partitions(seconds, &counted, at);
+        self.pairs.values_mut().for_each(|count| *count *= PAIR_MEMORY);
+        self.forget_pairs();
+        self.hour = next;
+    }
+
+    /// Takes hours that are over, of entities: name, hour and what each had a second. Says how many were not taken, as they
+    /// are not before the hour under way, or not after those that the entity has.
+    pub fn import<'a>(
+        &mut self,
+        rows: impl IntoIterator<Item = (&'a [u8], EntityId, i64, Counted)>,
+    ) -> usize {
+        let mut hours: BTreeMap<i64, BTreeMap<EntityId, (Counted, f64)>> = BTreeMap::new();
+        let mut refused = 0;
+        for (name, entity, hour, load) in rows {
+            if hour >= self.hour {
+                refused += 1;
+                continue;
+            }
+            self.names.entry(entity).or_insert_with(|| name.to_vec());
+            hours.entry(hour).or_default().entry(entity).or_default().0.add(&load);
+        }
+        for (hour, loads) in hours {
+            self.track(hour, &loads);
+            for (entity, (load, _)) in loads {
+                match self.store.record(hour, entity, &load.per(1.0)) {
+                    Ok(()) | Err(Refused::Unknown { .. }) => {}
+                    Err(Refused::Late { .. } | Refused::Full { .. } | Refused::HourlyFull { .. }) => {
+                        refused += 1
+                    }
+                }
+            }
+        }
+        refused
+    }
+
+    /// The entities whose hours are kept.
+    pub fn entities(&self) -> impl Iterator<Item = EntityId> {
+        self.store.hourly()
+    }
+
+    /// An entity's name, if it was ever told.
+    #[must_use]
+    pub fn name(&self, entity: EntityId) -> Option<&[u8]> {
+        self.names.get(&entity).map(Vec::as_slice)
+    }
+
+    /// How many entities are tracked, and of how many the hours are kept.
+    #[must_use]
+    pub fn tracked(&self) -> (usize, usize) {
+        (self.store.count(), self.store.hourly_count())
+    }
+
+    /// Requests a second of an entity, up to the hour under way.
+    #[must_use]
+    pub fn requests(&self, entity: EntityId) -> Option<Series> {
+        let reads = self.store.series(entity, Metric::Reads)?;
+        let writes = self.store.series(entity, Metric::Writes)?;
+        let mut sum = Series::new(reads.start());
+        for hour in reads.start()..reads.end().min(self.hour) {
+            let load = to_load(reads.at(hour)) + to_load(writes.at(hour));
+            let load = if reads.at(hour).is_nan() || writes.at(hour).is_nan() { f64::NAN } else { load };
+            // Hours of a series are near each other.
+            let _infallible = sum.set(hour, load);
+        }
+        sum.pad_to(self.hour);
+        Some(sum)
+    }
+
+    /// A metric of an entity's hours.
+    #[must_use]
+    pub fn series(&self, entity: EntityId, metric: Metric) -> Option<Series> {
+        self.store.series(entity, metric)
+    }
+
+    /// Requests a second of a partition, as they were.
+    #[must_use]
+    pub fn load(&self, partition: u32) -> Option<&Series> {
+        self.partitions.get(&partition).map(|partition| &partition.load)
+    }
+
+    /// Requests a second that a partition had from entities whose hours are not kept.
+    #[must_use]
+    pub fn rest(&self, partition: u32) -> Option<&Series> {
+        self.partitions.get(&partition).map(|partition| &partition.rest)
+    }
+
+    /// Pairs of entities, and how often they were lately named together.
+    pub fn pairs(&self) -> impl Iterator<Item = (EntityId, EntityId, f64)> {
+        self.pairs.iter().map(|(pair, count)| (pair.0, pair.1, *count))
+    }
+
+    fn track(&mut self, hour: i64, counted: &BTreeMap<EntityId, (Counted, f64)>) {
+        let estimates = counted.iter().map(|(entity, (counted, error))| {
+            (*entity, Estimate { weight: counted.requests(), error: *error })
+        });
+        let changes = self.tracking.hour(hour, estimates, 0.0);
+        let applied = changes.apply(&mut self.store);
+        assert!(applied.is_ok(), "the store has room for what tracking allows: {:?}", self.limits);
+        let store = &self.store;
+        if self.names.len() > 2 * store.count().max(1024) {
+            self.names.retain(|entity, _| store.typical(*entity).is_some() || counted.contains_key(entity));
+        }
+    }
+
+    fn partition(&mut self, id: u32) -> &mut Partition {
+        let hour = self.hour;
+        self.partitions.entry(id).or_insert_with(|| Partition {
+            now: Counted::default(),
+            load: Series::new(hour),
+            rest: Series::new(hour),
+        })
+    }
+
+    fn end_partitions(
+        &mut self,
+        seconds: f64,
+        counted: &BTreeMap<EntityId, (Counted, f64)>,
+        at: impl Fn(EntityId) -> Option<u32>,
+    ) {
+        let mut kept: BTreeMap<u32, f64> = BTreeMap::new();
+        for entity in self.store.hourly() {
+            if let (Some((counted, _)), Some(partition)) = (counted.get(&entity), at(entity)) {
+                *kept.entry(partition).or_default() += counted.requests();
+            }
+        }
+        for (id, partition) in &mut self.partitions {
+            let all = std::mem::take(&mut partition.now).requests();
+            let rest = (all - kept.get(id).copied().unwrap_or(0.0)).max(0.0);
+            for (series, requests) in [(&mut partition.load, all), (&mut partition.rest, rest)] {
+                if self.hour - series.start() >= 2 * PARTITION_HOURS_MAX {
+                    *series = latest(series, self.hour);
+                }
+                let _infallible = series.set(self.hour, requests / seconds.max(f64::MIN_POSITIVE));
+            }
+        }
+    }
+
+    fn forget_pairs(&mut self) {
+        if self.pairs.len() <= PAIRS_MAX {
+            return;
+        }
+        let mut counts: Vec<f64> = self.pairs.values().copied().collect();
+        counts.sort_unstable_by(f64::total_cmp);
+        let least = counts[counts.len() - PAIRS_MAX];
+        self.pairs.retain(|_, count| *count > least);
+    }
+}
+
+/// The last weeks of a series.
+fn latest(series: &Series, end: i64) -> Series {
+    let begin = end - PARTITION_HOURS_MAX;
+    let mut latest = Series::new(begin);
+    for hour in begin..end {
+        let value = series.at(hour);
+        let _infallible = latest.set(hour, if value.is_nan() { f64::NAN } else { to_load(value) });
+    }
+    latest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { tracked: 10, hourly: 10, tracked_weight: 0.0, hourly_weight: 0.0 };
+
+    fn requests(reads: f64, writes: f64) -> Counted {
+        Counted { reads, writes, ..Counted::default() }
+    }
+
+    fn close(value: f32, load: f64) -> bool {
+        (to_load(value) - load).abs() < 0.02 * (1.0 + load)
+    }
+
+    #[test]
+    fn hours_of_any_length_are_told_in_requests_a_second() {
+        let mut history = History::new(LIMITS, 100);
+        let (a, b) = (EntityId(1), EntityId(2));
+        history.count(a, Some(b"a"), &requests(30.0, 10.0), 0.0);
+        history.count(a, None, &requests(0.0, 20.0), 0.0);
+        history.count(b, Some(b"b"), &requests(10.0, 0.0), 0.0);
+        history.count_partition(7, &requests(100.0, 40.0));
+        assert_eq!(history.counted(a), requests(30.0, 30.0));
+        history.end_hour(2.0, 101, |_| Some(7));
+        history.count_partition(7, &requests(0.0, 0.0));
+        history.end_hour(4.0, 102, |_| Some(7));
+        let series = history.requests(a).unwrap();
+        assert!(close(series.at(100), 30.0) && close(series.at(101), 0.0), "{series:?}");
+        assert_eq!((history.name(b), history.tracked()), (Some(&b"b"[..]), (2, 2)));
+        assert!(close(history.load(7).unwrap().at(100), 70.0));
+        assert!(close(history.rest(7).unwrap().at(100), 35.0), "all but the two");
+    }
+
+    #[test]
+    fn imported_hours_come_before_those_that_are_counted_and_gaps_stay_gaps() {
+        let mut history = History::new(LIMITS, 100);
+        let a = EntityId(1);
+        let row = |hour, rate| (&b"a"[..], a, hour, requests(rate, 0.0));
+        assert_eq!(history.import([row(98, 8.0), row(95, 5.0), row(100, 1.0), row(99, 9.0)]), 1);
+        assert_eq!(history.import([row(97, 7.0)]), 1, "not after those that it has");
+        history.count(a, None, &requests(60.0, 0.0), 0.0);
+        history.end_hour(5.0, 101, |_| None);
+        let series = history.requests(a).unwrap();
+        assert!(close(series.at(95), 5.0) && series.at(96).is_nan() && close(series.at(99), 9.0));
+        assert!(close(series.at(100), 12.0), "{series:?}");
+    }
+
+    #[test]
+    fn pairs_are_forgotten_the_least_first() {
+        let mut history = History::new(LIMITS, 0);
+        for n in 0..PAIRS_MAX as u64 + 100 {
+            history.count_pair(EntityId(n + 1), EntityId(n), n as f64 + 1.0);
+        }
+        history.end_hour(1.0, 1, |_| None);
+        let left: Vec<_> = history.pairs().collect();
+        assert!(left.len() < PAIRS_MAX && left.iter().all(|pair| pair.0 < pair.1 && pair.2 > 97.0));
+    }
+}
