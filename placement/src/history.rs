@@ -49,6 +49,8 @@ pub struct History {
     partitions: BTreeMap<u32, Partition>,
     pairs: BTreeMap<(EntityId, EntityId), f64>,
     hour: i64,
+    /// How long the last hour was.
+    hour_seconds: f64,
 }
 
 #[derive(Debug)]
@@ -101,6 +103,7 @@ impl History {
             partitions: BTreeMap::new(),
             pairs: BTreeMap::new(),
             hour,
+            hour_seconds: 3600.0,
         }
     }
 
@@ -108,6 +111,12 @@ impl History {
     #[must_use]
     pub const fn hour(&self) -> i64 {
         self.hour
+    }
+
+    /// Seconds that the last hour had.
+    #[must_use]
+    pub const fn hour_seconds(&self) -> f64 {
+        self.hour_seconds
     }
 
     /// So much more came to an entity; it may be too much by `error` requests.
@@ -163,6 +172,7 @@ impl History {
         self.pairs.values_mut().for_each(|count| *count *= PAIR_MEMORY);
         self.forget_pairs();
         self.hour = next;
+        self.hour_seconds = seconds;
     }
 
     /// Takes hours that are over, of entities: name, hour and what each had a second. Says how many were not taken, as they

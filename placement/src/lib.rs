@@ -7,12 +7,13 @@
 //! is avoided, [`score`] how it is weighed against the cost, [`target`] where an entity may go, [`schedule`] when a move
 //! begins. [`Reactive`] is the rule for what nobody saw coming: it looks at the last seconds and at nothing else.
 //!
-//! The forecasts are made by whoever makes the snapshot, with `foreshard-forecast`: this crate takes distributions, and
-//! does not care which model they are from.
+//! What a node keeps between its plans: [`history`] of what was counted, [`forecasts`] that follow it, the [`ledger`] of what
+//! was said and done. [`situation`] makes a snapshot of these; [`foresight`] makes paths of what a model was walked over.
 
 pub mod forecasts;
 pub mod foresight;
 pub mod history;
+pub mod ledger;
 pub mod overload;
 mod paths;
 mod plan;
@@ -20,6 +21,7 @@ mod reactive;
 pub mod schedule;
 pub mod score;
 pub mod sim;
+pub mod situation;
 mod snapshot;
 pub mod target;
 mod unit;
