@@ -16,6 +16,7 @@ mod lock;
 mod mapped;
 mod node;
 mod output;
+mod planner;
 mod progress;
 mod read_only;
 mod repair;

@@ -254,9 +254,29 @@ async fn look(desk: &Desk, request: &Request<Incoming>) -> Response<Full<Bytes>>
     }
 }
 
-/// Whether a web page may have sent it: it has an origin, or is no JSON.
+/// An argument of a query, its `%xx` and `+` put back; none where it is not there, empty or broken.
+#[must_use]
+pub fn argument(query: &str, name: &str) -> Option<Vec<u8>> {
+    let found = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name);
+    let raw = found.map(|(_, value)| value).unwrap_or_default();
+    let mut plain = Vec::with_capacity(raw.len());
+    let mut rest = raw.bytes();
+    while let Some(byte) = rest.next() {
+        plain.push(match byte {
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            b'+' => b' ',
+            other => other,
+        });
+    }
+    Some(plain).filter(|plain| !plain.is_empty())
+}
+
+/// Whether a web page may have sent it: it has an origin, or is of a kind that forms are sent as.
 fn is_from_a_page(headers: &HeaderMap) -> bool {
-    headers.contains_key(ORIGIN) || headers.get(CONTENT_TYPE).is_none_or(|kind| kind != JSON)
+    headers.contains_key(ORIGIN) || headers.get(CONTENT_TYPE).is_none_or(|kind| kind != JSON && kind != CSV)
 }
 
 /// Why a shard does not take everything that clients may send.
@@ -288,4 +308,5 @@ fn told(status: StatusCode, kind: &'static str, body: String) -> Response<Full<B
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
+const CSV: &str = "text/csv";
 const LINES: &str = "application/x-ndjson";

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{ANSWER_TIME_MAX, JSON, is_from_a_page};
+use super::{ANSWER_TIME_MAX, JSON, argument, is_from_a_page};
 
 /// An order is a line of text.
 const ORDER_BYTES_MAX: usize = 16 << 10;
@@ -94,9 +94,9 @@ pub(super) async fn tell(client: &Client, path: &str, query: &str) -> Result<Val
             let moves: Vec<Value> = moves(client).await?.iter().map(move_json).collect();
             Ok(json!({ "moves": moves }))
         }
-        "/entity" => entity(client, &argument(query, "name")?).await,
+        "/entity" => entity(client, &given(query, "name")?).await,
         _ => {
-            let id = String::from_utf8(argument(query, "id")?).ok().and_then(|id| id.parse().ok());
+            let id = String::from_utf8(given(query, "id")?).ok().and_then(|id| id.parse().ok());
             let id = id.ok_or((StatusCode::BAD_REQUEST, "id: the number of a partition".to_owned()))?;
             partition(client, PartitionId(id)).await
         }
@@ -253,30 +253,11 @@ fn rate(count: u64, counted: Duration) -> f64 {
     count as f64 / counted.as_secs_f64().max(1e-9)
 }
 
-/// An argument of a query, its `%xx` and `+` put back.
-fn argument(query: &str, name: &str) -> Result<Vec<u8>, Refused> {
-    let found = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name);
-    let raw = found.map(|(_, value)| value).unwrap_or_default();
-    let plain = unescaped(raw.as_bytes()).filter(|plain| !plain.is_empty());
-    plain.ok_or_else(|| {
+/// An argument that there has to be.
+fn given(query: &str, name: &str) -> Result<Vec<u8>, Refused> {
+    argument(query, name).ok_or_else(|| {
         (StatusCode::BAD_REQUEST, format!("give {name}=, with other bytes than letters as %xx"))
     })
-}
-
-fn unescaped(raw: &[u8]) -> Option<Vec<u8>> {
-    let mut plain = Vec::with_capacity(raw.len());
-    let mut rest = raw.iter();
-    while let Some(&byte) = rest.next() {
-        plain.push(match byte {
-            b'%' => {
-                let digits = [*rest.next()?, *rest.next()?];
-                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
-            }
-            b'+' => b' ',
-            other => other,
-        });
-    }
-    Some(plain)
 }
 
 #[cfg(test)]
@@ -285,7 +266,7 @@ mod tests {
 
     #[test]
     fn arguments_are_read_as_they_were_meant_and_broken_ones_refused() {
-        let name = |query: &str| argument(query, "name").ok();
+        let name = |query: &str| given(query, "name").ok();
         assert_eq!(name("id=1&name=a%3ab+c"), Some(b"a:b c".to_vec()));
         assert_eq!(name("name=%00%ff"), Some(vec![0, 255]));
         for broken in ["", "name=", "name", "name=%f", "name=%zz", "names=a"] {

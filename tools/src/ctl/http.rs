@@ -11,27 +11,44 @@ use serde_json::Value;
 
 use crate::shell::Failure;
 
-/// The node answers at once, or a shard of it does not run.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// A plan of many entities takes seconds; else the node answers at once, or a shard of it does not run.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// A table with all guests that are told is well below.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 /// Asks.
-pub(super) fn get(admin: &str, path: &str) -> Result<Value, Failure> {
+pub(crate) fn get(admin: &str, path: &str) -> Result<Value, Failure> {
+    json(admin, &get_text(admin, path)?)
+}
+
+/// Asks for something that is not JSON.
+pub(crate) fn get_text(admin: &str, path: &str) -> Result<String, Failure> {
     ask(admin, &format!("GET {path} HTTP/1.0\r\nHost: {admin}\r\n\r\n"))
 }
 
 /// Orders.
-pub(super) fn post(admin: &str, path: &str, order: &Value) -> Result<Value, Failure> {
-    let body = order.to_string();
-    let head = format!(
-        "POST {path} HTTP/1.0\r\nHost: {admin}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    ask(admin, &(head + &body))
+pub(crate) fn post(admin: &str, path: &str, order: &Value) -> Result<Value, Failure> {
+    json(admin, &send(admin, path, "application/json", &order.to_string())?)
 }
 
-fn ask(admin: &str, request: &str) -> Result<Value, Failure> {
+/// Hands over rows.
+pub(crate) fn post_csv(admin: &str, path: &str, rows: &str) -> Result<Value, Failure> {
+    json(admin, &send(admin, path, "text/csv", rows)?)
+}
+
+fn send(admin: &str, path: &str, kind: &str, body: &str) -> Result<String, Failure> {
+    let head = format!(
+        "POST {path} HTTP/1.0\r\nHost: {admin}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    ask(admin, &(head + body))
+}
+
+fn json(admin: &str, body: &str) -> Result<Value, Failure> {
+    serde_json::from_str(body).map_err(|e| Failure::told(format!("not understood: the node at {admin}: {e}")))
+}
+
+fn ask(admin: &str, request: &str) -> Result<String, Failure> {
     let lost = |what: &str, e: &dyn std::fmt::Display| {
         Failure::told(format!("{what} the node at {admin}: {e}; --admin says where it tells of its health"))
     };
@@ -43,13 +60,13 @@ fn ask(admin: &str, request: &str) -> Result<Value, Failure> {
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| lost("not understood:", &"no HTTP"))?;
     match head.split(' ').nth(1) {
-        Some("200") => serde_json::from_str(body).map_err(|e| lost("not understood:", &e)),
+        Some("200") => Ok(body.to_owned()),
         _ => Err(Failure::told(format!("refused by the node at {admin}: {}", body.trim_end()))),
     }
 }
 
 /// As it may stand in a query.
-pub(super) fn escaped(bytes: &[u8]) -> String {
+pub(crate) fn escaped(bytes: &[u8]) -> String {
     let mut out = String::new();
     for &byte in bytes {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -3,7 +3,8 @@
 //! What the node answers is JSON, which is shown as it is or as a table (`show`); nothing is known here that the node does
 //! not say.
 
-mod http;
+pub(crate) mod http;
+mod planning;
 mod show;
 
 use std::io::Write;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use self::planning::Planning;
 use crate::Verdict;
 use crate::shell::Failure;
 
@@ -76,6 +78,8 @@ enum What {
     /// Moves under way and how far they are, and those that have ended.
     #[command(after_help = "Example: foreshard ctl moves")]
     Moves,
+    #[command(flatten)]
+    Planning(Planning),
 }
 
 /// How often it is looked how far a move is.
@@ -91,6 +95,7 @@ pub(crate) fn run(ctl: &Ctl) -> Result<Verdict, Failure> {
             tell(ctl, &get(&format!("/entity?name={}", http::escaped(name.as_bytes())))?, show::fields)
         }
         What::Partition { id } => tell(ctl, &get(&format!("/partition?id={id}"))?, show::fields),
+        What::Planning(what) => planning::run(ctl, what),
         What::Moves => tell(ctl, &get("/moves")?, show::moves),
         What::Cancel { id } => {
             tell(ctl, &http::post(&ctl.admin, "/cancel", &json!({ "id": id }))?, show::fields)

@@ -101,6 +101,131 @@ pub(super) fn moved(answer: &Value) -> String {
     columns(&Value::Array(vec![answer.clone()]), MOVES)
 }
 
+/// Partitions by now and by the busiest hour ahead.
+pub(super) fn outlook(answer: &Value) -> String {
+    let empty = Vec::new();
+    let partitions = answer["partitions"].as_array().unwrap_or(&empty).iter().map(|one| {
+        let ahead = one["forecast"].as_array().unwrap_or(&empty);
+        let busiest = ahead.iter().max_by(|a, b| number(&a["q50"]).total_cmp(&number(&b["q50"])));
+        let busiest = busiest.unwrap_or(&Value::Null);
+        let most = ahead.iter().map(|band| number(&band["p_over"])).fold(0.0, f64::max);
+        serde_json::json!({
+            "partition": one["id"], "shard": one["shard"], "capacity": one["capacity"], "load": one["load"],
+            "busiest_hour": busiest["hour"], "median": busiest["q50"], "one_in_ten_above": busiest["q90"],
+            "overloaded": most,
+        })
+    });
+    const PARTITIONS: &[Column] = &[
+        ("partition", plain),
+        ("shard", plain),
+        ("capacity", whole),
+        ("load", whole),
+        ("busiest_hour", plain),
+        ("median", whole),
+        ("one_in_ten_above", whole),
+        ("overloaded", percent),
+    ];
+    let rows = Value::Array(partitions.collect());
+    format!("hour {}, {}\n{}", answer["hour"], plain(&answer["unit"]), columns(&rows, PARTITIONS))
+}
+
+/// A plan.
+pub(super) fn plan(answer: &Value) -> String {
+    const MOVES: &[Column] = &[
+        ("entities", plain),
+        ("from", plain),
+        ("to", plain),
+        ("score", plain),
+        ("avoided", plain),
+        ("cost", plain),
+        ("begin_hour", plain),
+        ("peak_hour", plain),
+        ("bytes", float_size),
+    ];
+    const HOMEWARD: &[Column] = &[("entity", plain), ("from", plain), ("to", plain)];
+    const KEPT: &[Column] = &[("entity", plain), ("reason", plain)];
+    let mut out = format!(
+        "hour {}: expected overload {:.2} partition-hours, {:.2} with the plan; threshold {:.3}; made in {} ms\n",
+        answer["hour"],
+        number(&answer["overloaded_hours_before"]),
+        number(&answer["overloaded_hours_after"]),
+        number(&answer["threshold"]),
+        answer["took_ms"],
+    );
+    for (title, name, of) in
+        [("moves", "moves", MOVES), ("homeward", "homeward", HOMEWARD), ("stay", "kept", KEPT)]
+    {
+        if answer[name].as_array().is_some_and(|all| !all.is_empty()) {
+            let _ = write!(out, "\n{title}\n{}", columns(&answer[name], of));
+        }
+    }
+    out
+}
+
+/// Events.
+pub(super) fn events(answer: &Value) -> String {
+    const EVENTS: &[Column] = &[
+        ("name", plain),
+        ("kind", plain),
+        ("entities", plain),
+        ("from", plain),
+        ("to", plain),
+        ("announced", plain),
+    ];
+    match answer["events"].as_array() {
+        Some(all) if !all.is_empty() => {
+            format!("times in Unix hours\n{}", columns(&answer["events"], EVENTS))
+        }
+        _ => "no events\n".to_owned(),
+    }
+}
+
+/// What came of it.
+pub(super) fn ledger(answer: &Value) -> String {
+    let record = &answer["forecasts"];
+    let mut out = String::new();
+    let _ = match record["ratio"].as_f64() {
+        Some(ratio) => writeln!(
+            out,
+            "forecasts, 6 hours ahead: error {:.2} of the day before's, {} within the inner 80 %; {} demoted",
+            ratio,
+            percent(&record["inside_80"]),
+            answer["demoted"]
+        ),
+        None => writeln!(out, "forecasts: too few hours to judge them"),
+    };
+    let _ = writeln!(out, "planned moves that turned out needless: {}", percent(&answer["wasted"]));
+    if answer["moves"].as_array().is_some_and(|moves| !moves.is_empty()) {
+        out.push('\n');
+        out += &ledger_moves(&answer["moves"]);
+    }
+    out
+}
+
+/// The ledger's moves.
+pub(super) fn ledger_moves(moves: &Value) -> String {
+    const MOVES: &[Column] = &[
+        ("move", plain),
+        ("entity", plain),
+        ("from", plain),
+        ("to", plain),
+        ("kind", plain),
+        ("score", plain),
+        ("began", plain),
+        ("ended", plain),
+        ("peak_hour", plain),
+        ("outcome", plain),
+        ("bytes", size),
+        ("pause_ms", plain),
+        ("was_needed", plain),
+    ];
+    let mut rows = moves.clone();
+    for row in rows.as_array_mut().into_iter().flatten() {
+        row["was_needed"] = row["judged"]["was_needed"].clone();
+    }
+    columns(&rows, MOVES)
+}
+
 /// A table: a line an object, columns as wide as they need be.
 fn columns(rows: &Value, columns: &[Column]) -> String {
     let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -130,6 +255,23 @@ fn plain(value: &Value) -> String {
         Value::Array(all) => all.iter().map(plain).collect::<Vec<_>>().join(", "),
         Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
     }
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_default()
+}
+
+fn whole(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "-".to_owned(), |number| format!("{number:.0}"))
+}
+
+fn percent(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", 100.0 * share))
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes that are shown")]
+fn float_size(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "-".to_owned(), |number| bytes(number as u64))
 }
 
 fn size(value: &Value) -> String {

@@ -4,7 +4,7 @@ mod backtest;
 mod calibrated;
 mod cold;
 mod course;
-mod draw;
+pub(crate) mod draw;
 mod event_days;
 mod events;
 mod given;

@@ -160,15 +160,24 @@ impl Columns {
 
 /// A CSV file with a header, plain or gzip.
 pub(crate) fn reader(path: &Path) -> Result<csv::Reader<Box<dyn Read>>, Failure> {
+    Ok(ReaderBuilder::new().from_reader(open(path)?))
+}
+
+fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
     #[expect(clippy::disallowed_methods, reason = "a trace is a file of the user's, not of a store")]
     let mut file = File::open(path).map_err(|e| at(path, &e.to_string()))?;
     let mut begin = Vec::new();
     file.by_ref().take(GZIP.len() as u64).read_to_end(&mut begin).map_err(|e| at(path, &e.to_string()))?;
     let is_gzip = begin == GZIP;
     let whole = BufReader::with_capacity(1 << 16, std::io::Cursor::new(begin).chain(file));
-    let input: Box<dyn Read> =
-        if is_gzip { Box::new(BufReader::new(MultiGzDecoder::new(whole))) } else { Box::new(whole) };
-    Ok(ReaderBuilder::new().from_reader(input))
+    Ok(if is_gzip { Box::new(BufReader::new(MultiGzDecoder::new(whole))) } else { Box::new(whole) })
+}
+
+/// A text file, plain or gzip.
+pub(crate) fn text(path: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    open(path)?.read_to_string(&mut text).map_err(|e| at(path, &e.to_string()))?;
+    Ok(text)
 }
 
 fn unreadable(path: &Path, e: &csv::Error) -> Failure {

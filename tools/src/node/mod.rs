@@ -16,6 +16,7 @@ use signal_hook::iterator::Signals;
 
 pub(crate) use self::settings::Arguments;
 use self::settings::Settings;
+use crate::planner::Planner;
 use crate::shell::Failure;
 
 /// Clients have this long to get their answers when the node stops.
@@ -44,12 +45,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let server = Server::start(&store, shards, served(&settings)?).map_err(|e| told(&e))?;
     tracing::info!("serving Redis clients at {}", server.address());
     let backups = Some(settings.backups).filter(|dir| !dir.as_os_str().is_empty());
-    let admin = Admin::start(&store, settings.admin, backups).map_err(|e| told(&e))?;
+    let (planner, pages) = Some(settings.planner)
+        .filter(|planner| planner.enabled)
+        .map(|planner| Planner::start(&store, planner))
+        .transpose()?
+        .unzip();
+    let admin = Admin::start(&store, settings.admin, backups, pages).map_err(|e| told(&e))?;
     tracing::info!("metrics and health at http://{}", admin.address());
     let signal = signals.forever().next();
     tracing::info!("stopping: signal {}", signal.unwrap_or_default());
     server.stop(&store, DRAIN).map_err(|e| told(&e))?;
     drop(admin);
+    drop(planner);
     store.close().map_err(|e| told(&e))?;
     tracing::info!("stopped; everything acknowledged is durable");
     Ok(())

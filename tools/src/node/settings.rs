@@ -8,6 +8,7 @@ use foreshard_engine::{Durability, Options};
 use foreshard_net::Config;
 use serde::{Deserialize, Serialize};
 
+use crate::planner::PlannerSettings;
 use crate::shell::Failure;
 
 /// `foreshard node ..`
@@ -86,6 +87,8 @@ pub(crate) struct Settings {
     latency_monitor_threshold: u64,
     /// Seconds for one pass of the background sweep.
     sweep_secs: u64,
+    /// Forecasts and moves.
+    pub(crate) planner: PlannerSettings,
 }
 
 impl Default for Settings {
@@ -116,6 +119,7 @@ impl Default for Settings {
             slowlog_max_len: server.slowlog_max_len,
             latency_monitor_threshold: server.latency_monitor_threshold,
             sweep_secs: server.sweep_secs,
+            planner: PlannerSettings::default(),
         }
     }
 }

@@ -61,7 +61,40 @@ pub(crate) struct Said<'a> {
     pub(crate) origin: i64,
 }
 
+/// A forecast as a node tells it; hours are Unix hours.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) title: String,
+    pub(crate) origin: i64,
+    pub(crate) was: Vec<(i64, f64)>,
+    pub(crate) median: Vec<f64>,
+    pub(crate) bands: [Vec<(f64, f64)>; BANDS.len()],
+    /// Names of events, and their hours.
+    pub(crate) marks: Vec<(String, i64, i64)>,
+}
+
 impl Picture {
+    /// What a node told.
+    pub(crate) fn of_answer(answer: Answer) -> Self {
+        let Answer { title, origin, was, median, bands, marks } = answer;
+        let start = was.first().map_or(origin, |first| first.0);
+        let hours = start..origin + i64::try_from(median.len()).unwrap_or(0);
+        let mut all = vec![f64::NAN; usize::try_from(hours.end - hours.start).unwrap_or(0)];
+        for (hour, load) in was {
+            if let Some(slot) = usize::try_from(hour - start).ok().and_then(|at| all.get_mut(at)) {
+                *slot = load;
+            }
+        }
+        let marks = marks.into_iter().map(|(name, from, to)| Mark { name, from, to });
+        let marks = marks.filter(|mark| mark.from < hours.end && mark.to > hours.start).collect();
+        Self { title, origin, is_dated: true, was: all, median, bands, marks, hours }
+    }
+
+    /// As characters.
+    pub(crate) fn terminal(&self) -> String {
+        terminal::draw(self)
+    }
+
     pub(crate) fn new(said: &Said<'_>, metric: &str, table: &Table, marks: Vec<Mark>) -> Self {
         let horizon = said.scenarios.horizon();
         let ahead = 0..horizon;

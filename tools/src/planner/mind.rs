@@ -1,0 +1,372 @@
+//! What a planner knows, and its turns: a tick's counts, an hour's end, a plan.
+//!
+//! It asks shards as any client does. What is decided is decided in `foreshard_placement`, from what is here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use foreshard_engine::counters::{Load, Tick};
+use foreshard_engine::ids::{PartitionId, ShardId};
+use foreshard_engine::key::{self, RoutingKey};
+use foreshard_engine::table::Image;
+use foreshard_engine::{Client, Result, block_on};
+use foreshard_forecast::series::to_load;
+use foreshard_forecast::store::EntityId;
+use foreshard_placement::forecasts::{Forecasts, Subject};
+use foreshard_placement::history::{Counted, History};
+use foreshard_placement::ledger::{Entry, Judged, LEAD, Ledger, Said};
+use foreshard_placement::situation::{self, Band, Placed};
+use foreshard_placement::{Hold, Partition, Plan, Reactive, Snapshot, State};
+
+use super::hours::{Hours, instant};
+use super::memory::Memory;
+use super::settings::PlannerSettings;
+
+/// Entities whose size is asked for before a plan, the busiest ones; others have the size they were last said to have.
+const SIZES_MAX: usize = 1000;
+/// Part of a core that is planned to be used, where capacity is learnt.
+const CORE_SHARE: f64 = 0.8;
+/// What a request is taken to cost before any was timed.
+const REQUEST_NANOS: f64 = 20_000.0;
+/// How fast what was measured of bursts and of requests' cost is forgotten, by hour.
+const FADING: f64 = 0.9;
+/// Spread of a partition's load within the hour before it was measured, as a part of its mean.
+const BURST_FIRST: f64 = 0.1;
+
+/// A plan that was made.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) hour: i64,
+    pub(super) snapshot: Snapshot,
+    pub(super) placed: Vec<Placed>,
+    pub(super) plan: Plan,
+    pub(super) outlook: Vec<Vec<Band>>,
+    pub(super) homeward: Vec<usize>,
+    pub(super) took_ms: u64,
+}
+
+/// A planner.
+#[derive(Debug)]
+pub(super) struct Mind {
+    pub(super) client: Client,
+    pub(super) settings: PlannerSettings,
+    pub(super) hours: Hours,
+    pub(super) history: History,
+    pub(super) forecasts: Forecasts,
+    pub(super) ledger: Ledger,
+    pub(super) memory: Memory,
+    pub(super) image: Arc<Image>,
+    pub(super) made: Option<Made>,
+    pub(super) rule: Rule,
+    /// Until which hour an entity rests.
+    pub(super) rests: BTreeMap<EntityId, i64>,
+    sizes: BTreeMap<EntityId, f64>,
+    bursts: BTreeMap<u32, Burst>,
+    /// When the hour under way was begun to be counted.
+    pub(super) counted_since: Instant,
+    /// Nanoseconds of a core for a request.
+    request_nanos: f64,
+}
+
+/// The reactive rule, and what it is shown of the second under way.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) rule: Reactive,
+    pub(super) since: Instant,
+    pub(super) partitions: BTreeMap<u32, f64>,
+    pub(super) entities: BTreeMap<EntityId, f64>,
+}
+
+/// How a partition's load varies within the hour.
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    ticks: f64,
+    sum: f64,
+    squares: f64,
+    spread: f64,
+}
+
+impl Mind {
+    pub(super) fn new(client: Client, settings: PlannerSettings) -> Result<Self> {
+        let hours = Hours::new(settings.hour_seconds, settings.start_hour);
+        let image = image(&client)?;
+        let partitions = image.state().partitions.len();
+        let rule = Rule {
+            rule: Reactive::new(settings.rule(), partitions),
+            since: instant(),
+            partitions: BTreeMap::new(),
+            entities: BTreeMap::new(),
+        };
+        Ok(Self {
+            history: History::new(settings.limits(), hours.hour()),
+            forecasts: Forecasts::default(),
+            ledger: Ledger::default(),
+            memory: Memory { paused: settings.paused, ..Memory::default() },
+            image,
+            made: None,
+            rule,
+            rests: BTreeMap::new(),
+            sizes: BTreeMap::new(),
+            bursts: BTreeMap::new(),
+            counted_since: instant(),
+            request_nanos: REQUEST_NANOS,
+            client,
+            settings,
+            hours,
+        })
+    }
+
+    /// Takes what shards counted since the last time.
+    pub(super) fn tick(&mut self) -> Result<()> {
+        let ticks = block_on(self.client.ticks())?;
+        self.image = image(&self.client)?;
+        for tick in &ticks {
+            self.take(tick);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, tick: &Tick) {
+        for (id, load) in &tick.partitions {
+            let counted = counted(&load.load);
+            self.history.count_partition(id.0, &counted);
+            *self.rule.partitions.entry(id.0).or_default() += counted.requests();
+            self.bursts.entry(id.0).or_insert_with(Burst::new).take(counted.requests());
+        }
+        for entity in tick.entities() {
+            let (lower, upper) = (counted(&entity.load.lower), counted(&entity.load.upper));
+            let id = EntityId(entity.routing.0);
+            self.history.count(id, entity.name, &lower, upper.requests() - lower.requests());
+            *self.rule.entities.entry(id).or_default() += lower.requests();
+        }
+        for pair in tick.pairs() {
+            let [a, b] = pair.routing.map(|routing| EntityId(routing.0));
+            #[expect(clippy::cast_precision_loss, reason = "a count that is weighed")]
+            self.history.count_pair(a, b, pair.count.lower as f64);
+        }
+    }
+
+    /// The hour under way is over: it is kept, what was said of it is judged, and everything is forecast anew.
+    pub(super) fn end_hour(&mut self, next: i64) {
+        let hour = self.history.hour();
+        let seconds = self.counted_since.elapsed().as_secs_f64();
+        self.counted_since = instant();
+        self.learn_cost();
+        self.bursts.values_mut().for_each(Burst::end_hour);
+        let image = Arc::clone(&self.image);
+        let names: BTreeMap<EntityId, u32> =
+            self.history.entities().filter_map(|id| Some((id, self.partition_of(id, &image)?.0))).collect();
+        self.history.end_hour(seconds, next, |entity| names.get(&entity).copied());
+        let loads: BTreeMap<Subject, f64> = self
+            .subjects()
+            .into_iter()
+            .filter_map(|(subject, _, series)| {
+                let value = series.at(hour);
+                (!value.is_nan()).then(|| (subject, to_load(value)))
+            })
+            .collect();
+        self.judge(hour, &loads);
+        self.ledger.happened(hour, loads);
+        self.forecast();
+    }
+
+    /// Forecasts everything from the hour under way on, and keeps what is said.
+    pub(super) fn forecast(&mut self) {
+        let hour = self.history.hour();
+        // Checked whenever an event is told.
+        let calendar = self.memory.calendar().unwrap_or_default();
+        self.forecasts.advance(self.subjects(), &calendar, hour);
+        self.ledger.keep(|subject| self.forecasts.paths(subject).is_some());
+        let shape = Forecasts::shape();
+        for subject in self.forecasts.subjects().collect::<Vec<_>>() {
+            self.forecasts.demote(subject, self.ledger.is_worse(subject));
+            if let Some(paths) = self.forecasts.paths(subject) {
+                let at = |share| paths.quantile(LEAD, share, shape);
+                let said = hour + LEAD as i64;
+                let day_before = self.forecasts.day_before(subject, said);
+                self.ledger
+                    .say(subject, Said { hour: said, q10: at(0.1), q50: at(0.5), q90: at(0.9), day_before });
+            }
+        }
+    }
+
+    /// Plans, from what is known.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(super) fn plan(&mut self) -> Result<Made, String> {
+        let begin = instant();
+        self.image = image(&self.client).map_err(|e| e.to_string())?;
+        let placed = self.placed().map_err(|e| e.to_string())?;
+        let snapshot = situation::snapshot(
+            (self.partitions(), &placed),
+            &self.forecasts,
+            &self.history,
+            (self.ledger.wasted(), self.settings.placement()),
+        );
+        let outlook = situation::outlook(&snapshot);
+        let plan = foreshard_placement::plan(&snapshot).map_err(|e| e.to_string())?;
+        let homeward = situation::homeward(&snapshot, &outlook);
+        let took_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(Made { hour: self.history.hour(), snapshot, placed, plan, outlook, homeward, took_ms })
+    }
+
+    /// What a partition can do, requests a second.
+    pub(super) fn capacity(&self, id: PartitionId) -> f64 {
+        if self.settings.capacity > 0.0 {
+            return self.settings.capacity;
+        }
+        let shard = self.image.place_of(id).map(|home| home.shard);
+        let homes = self.image.state().partitions.values();
+        let together = homes.filter(|entry| Some(entry.placed.shard) == shard).count().max(1);
+        CORE_SHARE * 1e9 / self.request_nanos / together as f64
+    }
+
+    /// Where an entity is.
+    pub(super) fn partition_of(&self, entity: EntityId, image: &Image) -> Option<PartitionId> {
+        let mut prefix = Vec::new();
+        key::encode_entity(self.history.name(entity)?, &mut prefix).ok()?;
+        Some(image.home_of(&prefix).partition)
+    }
+
+    /// Partitions, in the order in which a plan counts them.
+    pub(super) fn partition_ids(&self) -> Vec<PartitionId> {
+        self.image.state().partitions.keys().copied().collect()
+    }
+
+    fn partitions(&self) -> Vec<Partition> {
+        let one = |id: PartitionId| Partition {
+            id: id.0,
+            host: 0,
+            capacity: [self.capacity(id), f64::INFINITY, f64::INFINITY],
+            burst: self.bursts.get(&id.0).map_or(BURST_FIRST, |burst| burst.spread),
+            state: State::Serving,
+            distance: 0.0,
+            penalty: 0.0,
+        };
+        self.partition_ids().into_iter().map(one).collect()
+    }
+
+    /// All that is followed, with names and hours.
+    fn subjects(&self) -> Vec<(Subject, String, foreshard_forecast::Series)> {
+        let entities = self.history.entities().filter_map(|entity| {
+            let name = String::from_utf8_lossy(self.history.name(entity)?).into_owned();
+            Some((Subject::Entity(entity), name, self.history.requests(entity)?))
+        });
+        let rests = self
+            .partition_ids()
+            .into_iter()
+            .filter_map(|id| Some((Subject::Rest(id.0), String::new(), self.history.rest(id.0)?.clone())));
+        entities.chain(rests).collect()
+    }
+
+    /// The entities that a plan is about.
+    fn placed(&mut self) -> Result<Vec<Placed>> {
+        let index: BTreeMap<PartitionId, usize> =
+            self.partition_ids().into_iter().enumerate().map(|(n, id)| (id, n)).collect();
+        let mut busiest: Vec<(f64, EntityId)> = Vec::new();
+        for entity in self.history.entities() {
+            let paths = self.forecasts.paths(Subject::Entity(entity));
+            let load = paths.map_or(0.0, |paths| f64::from(paths.mean(0, Forecasts::shape())));
+            busiest.push((load, entity));
+        }
+        busiest.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let open: Vec<EntityId> = self.ledger.open().map(|entry| entry.entity).collect();
+        let mut placed = Vec::with_capacity(busiest.len());
+        for (rank, (_, entity)) in busiest.into_iter().enumerate() {
+            let Some(name) = self.history.name(entity).map(<[u8]>::to_vec) else { continue };
+            let at = self.partition_of(entity, &self.image).and_then(|id| index.get(&id));
+            let home = index.get(&self.image.home_by_range(RoutingKey(entity.0)).partition);
+            let (Some(&at), Some(&home)) = (at, home) else { continue };
+            if rank < SIZES_MAX {
+                #[expect(clippy::cast_precision_loss, reason = "bytes that are weighed")]
+                let bytes = block_on(self.client.stored_bytes(&name))? as f64;
+                self.sizes.insert(entity, bytes);
+            }
+            let bytes = self.sizes.get(&entity).copied().unwrap_or(0.0);
+            let hold = self.hold(entity, &name, &open);
+            placed.push(Placed { entity, at, home, bytes, hold });
+        }
+        Ok(placed)
+    }
+
+    fn hold(&self, entity: EntityId, name: &[u8], open: &[EntityId]) -> Option<Hold> {
+        if let Some(held) = std::str::from_utf8(name).ok().and_then(|name| self.memory.held.get(name)) {
+            return Some((*held).into());
+        }
+        if open.contains(&entity) {
+            return Some(Hold::Moving);
+        }
+        let until = *self.rests.get(&entity)?;
+        (until > self.history.hour()).then_some(Hold::Resting { until })
+    }
+
+    /// Judges the moves that were for this hour.
+    fn judge(&mut self, hour: i64, loads: &BTreeMap<Subject, f64>) {
+        let load = |id: u32| {
+            let value = self.history.load(id).map_or(f32::NAN, |series| series.at(hour));
+            (!value.is_nan()).then(|| to_load(value))
+        };
+        let facts = |entry: &Entry| {
+            let (source, target) = (load(entry.from)?, load(entry.to)?);
+            let entity = loads.get(&Subject::Entity(entry.entity)).copied().unwrap_or(0.0);
+            let capacity = self.capacity(PartitionId(entry.from));
+            Some(Judged { source, source_without: source + entity, target, capacity })
+        };
+        let judged: BTreeMap<u64, Judged> =
+            self.ledger.moves().filter_map(|entry| Some((entry.id, facts(entry)?))).collect();
+        self.ledger.judge(hour, |entry| judged.get(&entry.id).copied());
+    }
+
+    /// What a request costs, by the hour that ends.
+    fn learn_cost(&mut self) {
+        let all = self.partition_ids().into_iter().map(|id| self.history.counted_of_partition(id.0));
+        let sum = all.fold(Counted::default(), |mut sum, counted| {
+            sum.add(&counted);
+            sum
+        });
+        if sum.requests() > 1000.0 && sum.service_nanos > 0.0 {
+            let nanos = sum.service_nanos / sum.requests();
+            self.request_nanos = FADING * self.request_nanos + (1.0 - FADING) * nanos;
+        }
+    }
+}
+
+impl Burst {
+    const fn new() -> Self {
+        Self { ticks: 0.0, sum: 0.0, squares: 0.0, spread: BURST_FIRST }
+    }
+
+    fn take(&mut self, requests: f64) {
+        self.ticks += 1.0;
+        self.sum += requests;
+        self.squares += requests * requests;
+    }
+
+    /// The spread of the hour's ticks, less what independent requests would have anyway.
+    fn end_hour(&mut self) {
+        let mean = self.sum / self.ticks;
+        if self.ticks >= 4.0 && mean > 0.0 {
+            let variance = (self.squares / self.ticks - mean * mean - mean).max(0.0);
+            self.spread = FADING * self.spread + (1.0 - FADING) * (variance.sqrt() / mean).min(1.0);
+        }
+        *self = Self { spread: self.spread, ..Self::new() };
+    }
+}
+
+/// The table as the first shard knows it.
+pub(super) fn image(client: &Client) -> Result<Arc<Image>> {
+    block_on(client.on(ShardId(0), |shard| async move { Ok(shard.image()) }))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts that are weighed")]
+fn counted(load: &Load) -> Counted {
+    Counted {
+        reads: load.reads as f64,
+        writes: load.writes as f64,
+        bytes_in: load.bytes_in as f64,
+        bytes_out: load.bytes_out as f64,
+        service_nanos: load.service_nanos as f64,
+    }
+}

@@ -1,0 +1,184 @@
+//! Moves: begun when their hour has come, watched until they end, and told to the ledger.
+
+use foreshard_engine::ids::{PartitionId, ShardId};
+use foreshard_engine::shard::moves::progress::{MoveStatus, Phase};
+use foreshard_engine::{Result, block_on};
+use foreshard_forecast::store::EntityId;
+use foreshard_placement::Seen;
+use foreshard_placement::ledger::{Ended, Entry, Why};
+
+use super::hours::instant;
+use super::mind::Mind;
+
+impl Mind {
+    /// Carries out what the last plan says is to begin in this hour, and what the rule for seconds asks for.
+    pub(super) fn act(&mut self) -> Result<()> {
+        self.watch()?;
+        let reaction = self.react();
+        if self.memory.paused {
+            return Ok(());
+        }
+        for order in self.due().into_iter().chain(reaction) {
+            if self.ledger.open().count() >= self.settings.moves_at_once {
+                break;
+            }
+            self.begin(order)?;
+        }
+        Ok(())
+    }
+
+    /// What the last plan has begin at once, and was not begun yet.
+    fn due(&self) -> Vec<Order> {
+        let Some(made) = self.made.as_ref().filter(|made| made.hour == self.history.hour()) else {
+            return Vec::new();
+        };
+        let mut orders = Vec::new();
+        for one in made.plan.moves.iter().filter(|one| one.begin == 0) {
+            let why = Why::Planned {
+                score: one.score,
+                avoided: one.avoided,
+                cost: one.cost,
+                needed: made.hour + i64::try_from(one.needed).unwrap_or(0),
+            };
+            let to = made.snapshot.partitions[one.to].id;
+            orders.extend(one.entities.iter().map(|&index| Order {
+                entity: made.placed[index].entity,
+                to,
+                why,
+            }));
+        }
+        for &index in &made.homeward {
+            let placed = &made.placed[index];
+            let to = made.snapshot.partitions[placed.home].id;
+            orders.push(Order { entity: placed.entity, to, why: Why::Homeward });
+        }
+        // Once begun, an entity is open or rests.
+        let hour = self.history.hour();
+        let is_new = |entity: EntityId| {
+            let is_open = self.ledger.open().any(|entry| entry.entity == entity);
+            !is_open && self.rests.get(&entity).is_none_or(|until| *until <= hour)
+        };
+        orders.retain(|order| is_new(order.entity));
+        orders
+    }
+
+    fn begin(&mut self, order: Order) -> Result<()> {
+        let Order { entity, to, why } = order;
+        let Some(name) = self.history.name(entity).map(<[u8]>::to_vec) else { return Ok(()) };
+        let Some(from) = self.partition_of(entity, &self.image) else { return Ok(()) };
+        self.rests.insert(entity, self.history.hour() + self.settings.rest_hours.max(1));
+        let moved = name.clone();
+        let begun = self.client.on(ShardId(0), move |shard| async move {
+            Ok(shard.begin_move(&moved, Some(PartitionId(to))).await)
+        });
+        match block_on(begun)? {
+            Ok(id) => {
+                tracing::info!(
+                    "{} goes from partition {from} to {to}: {}",
+                    name.escape_ascii(),
+                    why_text(&why)
+                );
+                let (from, began) = (from.0, self.hours.now());
+                let id = id.0;
+                self.ledger.begin(Entry {
+                    id,
+                    entity,
+                    name,
+                    from,
+                    to,
+                    why,
+                    began,
+                    ended: None,
+                    judged: None,
+                });
+            }
+            // Somebody else moves it, or the table has changed: the next plan looks again.
+            Err(e) => tracing::warn!("{} stays in partition {from}: {e}", name.escape_ascii()),
+        }
+        Ok(())
+    }
+
+    /// Tells the ledger of moves that have ended.
+    fn watch(&mut self) -> Result<()> {
+        let open: Vec<u64> = self.ledger.open().map(|entry| entry.id).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let mut known: Vec<MoveStatus> = Vec::new();
+        for shard in self.client.shards() {
+            known.extend(block_on(self.client.on(shard, |shard| async move { Ok(shard.moves()) }))?);
+        }
+        let at = self.hours.now();
+        for id in open {
+            let ended = match known.iter().find(|status| status.id.0 == id) {
+                Some(status) if status.phase.is_over() => Ended {
+                    at,
+                    how: if status.phase == Phase::Done { "done" } else { status.phase.name() },
+                    bytes: status.base_bytes + status.linked_bytes + status.log_bytes,
+                    pause: status.pause.unwrap_or_default().as_secs_f64(),
+                },
+                Some(_) => continue,
+                None => Ended { at, how: "forgotten", bytes: 0, pause: 0.0 },
+            };
+            self.ledger.end(id, ended);
+        }
+        Ok(())
+    }
+
+    /// What the rule for what nobody foresaw asks for, once a second.
+    fn react(&mut self) -> Option<Order> {
+        let seconds = self.rule.since.elapsed().as_secs_f64();
+        if seconds < 1.0 {
+            return None;
+        }
+        self.rule.since = instant();
+        let counted = std::mem::take(&mut self.rule.partitions);
+        let of_entities = std::mem::take(&mut self.rule.entities);
+        if !self.settings.reactive {
+            return None;
+        }
+        let ids = self.partition_ids();
+        let share = |requests: f64, id: PartitionId| requests / seconds / self.capacity(id);
+        let partitions: Vec<f64> =
+            ids.iter().map(|id| share(counted.get(&id.0).copied().unwrap_or(0.0), *id)).collect();
+        let takes = vec![true; ids.len()];
+        let (mut who, mut entities, mut at, mut movable) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (entity, requests) in of_entities {
+            let Some(id) = self.partition_of(entity, &self.image) else { continue };
+            let Some(index) = ids.iter().position(|other| *other == id) else { continue };
+            let is_held = self
+                .history
+                .name(entity)
+                .and_then(|name| std::str::from_utf8(name).ok())
+                .is_some_and(|name| self.memory.held.contains_key(name));
+            let rests = self.rests.get(&entity).is_some_and(|until| *until > self.history.hour());
+            who.push(entity);
+            entities.push(share(requests, id));
+            at.push(index);
+            movable.push(!is_held && !rests);
+        }
+        let seen =
+            Seen { partitions: &partitions, takes: &takes, entities: &entities, at: &at, movable: &movable };
+        let reaction = self.rule.rule.second(&seen)?;
+        let to = ids.get(reaction.to)?.0;
+        Some(Order { entity: *who.get(reaction.entity)?, to, why: Why::Reactive })
+    }
+}
+
+/// A move to be begun.
+struct Order {
+    entity: EntityId,
+    to: u32,
+    why: Why,
+}
+
+/// As people read it.
+pub(super) fn why_text(why: &Why) -> String {
+    match why {
+        Why::Planned { score, avoided, cost, needed } => format!(
+            "planned: score {score:.2}, avoids {avoided:.3} overloaded hours for {cost:.3}, before hour {needed}"
+        ),
+        Why::Reactive => "its partition is too busy, and nobody had seen that coming".to_owned(),
+        Why::Homeward => "its home has room for it again".to_owned(),
+    }
+}
