@@ -175,6 +175,17 @@ impl History {
         self.hour_seconds = seconds;
     }
 
+    /// What was counted so far is of no hour; `hour` begins.
+    ///
+    /// # Panics
+    /// When that is before the hour under way.
+    pub fn forget_hour(&mut self, hour: i64) {
+        assert!(hour >= self.hour, "hours go forward");
+        self.now.clear();
+        self.partitions.values_mut().for_each(|partition| partition.now = Counted::default());
+        self.hour = hour;
+    }
+
     /// Takes hours that are over, of entities: name, hour and what each had a second. Says how many were not taken, as they
     /// are not before the hour under way, or not after those that the entity has.
     pub fn import<'a>(

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::backup::{Backup, Restore};
 use crate::ctl::Ctl;
+use crate::demo::Demo;
 use crate::forecast::Forecast;
 use crate::import::Import;
 use crate::load::Load;
@@ -54,6 +55,8 @@ pub(crate) enum Command {
         after_help = "Examples:\n  foreshard ctl table\n  foreshard ctl move customer:7 --to 3\n  foreshard ctl moves --json"
     )]
     Ctl(Ctl),
+    /// Show it all on this machine: a node, a trace, forecasts, and moves that come before the load.
+    Demo(Demo),
     /// Compare policies of placement on a trace, in a modelled cluster.
     Sim(Box<Sim>),
     /// Put load on a Redis-compatible server, measure it, and check what it acknowledged.

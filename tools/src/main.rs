@@ -7,6 +7,7 @@
 mod backup;
 mod cli;
 mod ctl;
+mod demo;
 mod finding;
 mod forecast;
 mod import;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         | Command::Load(_)
         | Command::Forecast(_)
         | Command::Sim(_)
+        | Command::Demo(_)
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Ctl(_)
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Load(options) => load::run(&options),
         Command::Forecast(what) => forecast::run(&what),
         Command::Sim(options) => sim::run(&options).map(|()| Verdict::Sound),
+        Command::Demo(options) => demo::run(&options),
         Command::Backup(options) => backup::run(&options),
         Command::Restore(options) => backup::restore(&options),
         Command::Import(options) => import::run(&options),

@@ -30,7 +30,7 @@ mod phase;
 mod plan;
 mod progress;
 pub(crate) mod reply;
-mod report;
+pub(crate) mod report;
 pub(crate) mod request;
 mod schedule;
 mod session;
@@ -71,6 +71,11 @@ pub(crate) fn run(options: &Load) -> Result<Verdict, Failure> {
         1 => Verdict::Damaged,
         _ => Verdict::Unreadable,
     })
+}
+
+/// Replays a trace, with these options.
+pub(crate) fn replay(options: Load, trace: Trace) -> Result<Report, Failure> {
+    Settings::new(options, Some(trace)).and_then(session::run).map_err(Failure::told)
 }
 
 fn tell(report: &Report, is_json: bool) -> Result<(), Failure> {

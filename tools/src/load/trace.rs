@@ -109,6 +109,15 @@ impl Trace {
         }
     }
 
+    /// Its first hours.
+    #[must_use]
+    pub(crate) fn first(&self, hours: usize) -> Self {
+        let hours = hours.min(self.hours);
+        let rates =
+            self.rates.chunks_exact(self.hours.max(1)).flat_map(|all| &all[..hours]).copied().collect();
+        Self { names: self.names.clone(), rates, hours, ..*self }
+    }
+
     /// How many hours.
     pub(crate) const fn hours(&self) -> usize {
         self.hours
@@ -207,10 +216,12 @@ mod tests {
     }
 
     #[test]
-    fn the_last_hours_are_the_last_ones() {
+    fn the_last_hours_are_the_last_ones_and_the_first_the_first() {
         let last = trace().last(1);
         assert_eq!((last.start, last.hours(), last.seconds()), (101, 1, 2.0));
         assert_eq!(last.rates(1, 0), [0.0, 100.0]);
-        assert_eq!(trace().last(7), trace());
+        assert_eq!((trace().last(7), trace().first(7)), (trace(), trace()));
+        let first = trace().first(1);
+        assert_eq!((first.start, first.hours(), first.rates(0, 0)), (100, 1, [10.0, 30.0]));
     }
 }

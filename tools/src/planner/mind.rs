@@ -117,6 +117,13 @@ impl Mind {
         })
     }
 
+    /// The hours begin now.
+    pub(super) fn begin_hours(&mut self) {
+        self.hours = Hours::new(self.settings.hour_seconds, self.settings.start_hour);
+        self.counted_since = instant();
+        self.history.forget_hour(self.hours.hour());
+    }
+
     /// Takes what shards counted since the last time.
     pub(super) fn tick(&mut self) -> Result<()> {
         let ticks = block_on(self.client.ticks())?;

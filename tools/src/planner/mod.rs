@@ -14,7 +14,7 @@ mod settings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use foreshard_net::{Pages, Question};
 use self::hours::instant;
 use self::mind::Mind;
 pub(crate) use self::settings::PlannerSettings;
+use crate::forecast::table;
 use crate::shell::Failure;
 
 /// An hour has so many ticks, or more.
@@ -48,19 +49,34 @@ impl Planner {
     pub(crate) fn start(store: &Store, settings: PlannerSettings) -> Result<(Self, Pages), Failure> {
         settings.check()?;
         let client = store.client()?;
+        let begun = if settings.import.as_os_str().is_empty() {
+            String::new()
+        } else {
+            table::text(&settings.import)?
+        };
         let (pages, questions) = Pages::new(pages::PATHS, BODY_BYTES_MAX);
         let stop = Arc::new(AtomicBool::new(false));
         let is_stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("planner".to_owned());
+        let (ready, is_ready) = sync_channel(1);
         let thread = thread.spawn(move || {
+            let ran = Mind::new(client, settings).and_then(|mut mind| {
+                let imported = begin(&mut mind, &begun);
+                let is_well = imported.is_ok();
+                // Who starts it waits for this.
+                let _heard = ready.send(imported);
+                if is_well { run(&mut mind, &questions, &is_stopped) } else { Ok(()) }
+            });
             // A store that closes ends it, and says so itself.
-            match Mind::new(client, settings).and_then(|mut mind| run(&mut mind, &questions, &is_stopped)) {
+            match ran {
                 Ok(()) | Err(Error::Closed) => {}
                 Err(e) => tracing::error!("nothing is planned any more: {e}"),
             }
         });
         let thread = thread.map_err(|e| Failure::told(format!("cannot start the planner's thread: {e}")))?;
-        Ok((Self { stop, thread: Some(thread) }, pages))
+        let planner = Self { stop, thread: Some(thread) };
+        is_ready.recv().map_err(|_| Failure::told("the planner could not begin"))?.map_err(Failure::told)?;
+        Ok((planner, pages))
     }
 }
 
@@ -75,12 +91,23 @@ impl Drop for Planner {
     }
 }
 
+/// Takes in the hours that there are to begin with; then its clock begins.
+fn begin(mind: &mut Mind, hours: &str) -> Result<(), String> {
+    if !hours.is_empty() {
+        let (rows, refused) = pages::import_rows(mind, hours.as_bytes())?;
+        tracing::info!("the planner begins with {rows} hours of entities, {refused} of which were not over");
+    }
+    // What was counted before is of no hour.
+    mind.tick().map_err(|e| e.to_string())?;
+    mind.begin_hours();
+    mind.forecast();
+    mind.made = Some(mind.plan()?);
+    Ok(())
+}
+
 fn run(mind: &mut Mind, questions: &Receiver<Question>, stop: &AtomicBool) -> Result<(), Error> {
     let period = (mind.hours.length() / TICKS).clamp(TICK_MIN, TICK_MAX);
     let mut ticked = instant();
-    // What was counted before is of no hour.
-    mind.tick()?;
-    mind.forecast();
     while !stop.load(Ordering::Relaxed) {
         let wait = period.saturating_sub(ticked.elapsed()).min(STOP_TIME);
         match questions.recv_timeout(wait) {

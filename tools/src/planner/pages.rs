@@ -386,7 +386,15 @@ fn told(mind: &mut Mind) -> Value {
 
 /// Rows of `time,entity,reads,writes`, the latter as requests a second.
 fn import(mind: &mut Mind, question: &Question) -> Result<Value, String> {
-    let mut reader = csv::Reader::from_reader(&question.body[..]);
+    let (rows, refused) = import_rows(mind, &question.body)?;
+    mind.forecast();
+    let (tracked, hourly) = mind.history.tracked();
+    Ok(json!({"rows": rows, "refused": refused, "tracked": tracked, "hourly": hourly}))
+}
+
+/// Takes rows in; how many there were, and of how many the hours were not taken.
+pub(super) fn import_rows(mind: &mut Mind, text: &[u8]) -> Result<(usize, usize), String> {
+    let mut reader = csv::Reader::from_reader(text);
     let mut rows: Vec<(Vec<u8>, i64, Counted)> = Vec::new();
     for row in reader.deserialize() {
         let row: Row = row.map_err(|e| e.to_string())?;
@@ -403,10 +411,7 @@ fn import(mind: &mut Mind, question: &Question) -> Result<Value, String> {
     let count = rows.len();
     let named =
         rows.iter().map(|(name, hour, load)| (&name[..], EntityId(RoutingKey::of(name).0), *hour, *load));
-    let refused = mind.history.import(named);
-    mind.forecast();
-    let (tracked, hourly) = mind.history.tracked();
-    Ok(json!({"rows": count, "refused": refused, "tracked": tracked, "hourly": hourly}))
+    Ok((count, mind.history.import(named)))
 }
 
 #[derive(Deserialize)]

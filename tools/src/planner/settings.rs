@@ -1,5 +1,7 @@
 //! How a node plans: the section `[planner]` of its configuration.
 
+use std::path::PathBuf;
+
 use foreshard_forecast::tracking::Limits;
 use foreshard_placement::{ReactiveSettings, Settings, Weights};
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,8 @@ pub(crate) struct PlannerSettings {
     pub(crate) hour_seconds: f64,
     /// The Unix hour in which it begins, in a replay; 0: the clock's.
     pub(crate) start_hour: i64,
+    /// Hours that are over, to begin with: CSV, plain or gzip, with columns time, entity, reads and writes, a second. Empty: none.
+    pub(crate) import: PathBuf,
     /// Requests a second that a partition can do; 0: learnt from the time that requests take.
     pub(crate) capacity: f64,
     /// Entities that have a profile, and of these, whose hours are kept.
@@ -64,6 +68,7 @@ impl Default for PlannerSettings {
             paused: false,
             hour_seconds: HOUR_SECONDS_MAX,
             start_hour: 0,
+            import: PathBuf::new(),
             capacity: 0.0,
             tracked: 100_000,
             hourly: 5_000,

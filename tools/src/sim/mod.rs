@@ -4,10 +4,10 @@
 //! trace itself, with every setting of [`tuning`]; the planner is given what was known at each hour. The oracle knows the
 //! hours to come and what every other policy would have done, and takes what ends best: nothing that was tried here beats it.
 
-mod cell;
-mod fleet;
+pub(crate) mod cell;
+pub(crate) mod fleet;
 mod foresight;
-mod options;
+pub(crate) mod options;
 mod report;
 mod tuning;
 
