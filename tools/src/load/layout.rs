@@ -31,7 +31,7 @@ pub(crate) struct Layout {
     pub(crate) prefix: String,
     /// Keys that are there from the beginning; groups of keys for transactions.
     pub(crate) entities: u64,
-    /// Cells in each: a hash's fields, or 1.
+    /// Cells in each: a hash's fields, the keys of an entity that has a name, or 1.
     pub(crate) fields: u64,
     /// Keys in a cell: a transaction's, or 1.
     pub(crate) members: u16,
@@ -92,6 +92,10 @@ impl Layout {
             out.push(b'{');
             out.extend_from_slice(entity.map_or(&b""[..], |name| name.as_bytes()));
             out.push(b'}');
+            if self.data == Data::Strings {
+                out.push(b':');
+                self.put_field(cell, out);
+            }
             return;
         }
         if self.data == Data::Transactions {
@@ -177,8 +181,10 @@ mod tests {
         assert_eq!(layout(Data::Hashes, 10, 4, 2).name(7, 0), "key:000000000001 f00000003");
         assert_eq!(layout(Data::Transactions, 10, 1, 2).name(7, 2), "key:{000000000007:2}");
         let names = ["shop:1", "shop:2"].map(str::to_owned).to_vec();
-        let named = Layout { names, ..layout(Data::Hashes, 2, 4, 2) };
+        let named = Layout { names: names.clone(), ..layout(Data::Hashes, 2, 4, 2) };
         assert_eq!(named.name(7, 0), "key:{shop:2} f00000003");
+        let named = Layout { names, ..layout(Data::Strings, 2, 4, 2) };
+        assert_eq!(named.name(7, 0), "key:{shop:2}:f00000003");
     }
 
     #[test]

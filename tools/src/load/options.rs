@@ -109,8 +109,8 @@ pub(crate) struct Load {
     #[arg(long, short = 'n')]
     pub(crate) requests: Option<u64>,
     /// Replay a trace, open loop: a CSV file with columns time, entity, reads and writes, as operations a second, plain or
-    /// gzip. Each entity is a hash with its name as hash tag and --fields fields; its operations are one connection's.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["rate", "workload", "mix", "distribution", "requests", "seconds", "data", "keys", "verify_only"])]
+    /// gzip. Each entity has its name as hash tag, and --fields keys, or fields of a hash; its operations are one connection's.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rate", "workload", "mix", "distribution", "requests", "seconds", "keys", "verify_only"])]
     pub(crate) trace: Option<PathBuf>,
     /// Seconds that an hour of the trace takes.
     #[arg(long, default_value_t = 3600.0, requires = "trace", value_parser = parse_hour)]

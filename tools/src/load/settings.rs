@@ -48,7 +48,6 @@ impl Settings {
             let entities = trace.names.len();
             options.keys = entities as u64;
             options.connections = options.connections.min(u32::try_from(entities).unwrap_or(u32::MAX));
-            options.data = Some(Data::Hashes);
             options.seconds = Some(trace.seconds());
         }
         let within = |name: &str, number: u64, max: u64| {
@@ -91,7 +90,14 @@ impl Settings {
             (None, None) => Workload::A.mix(),
         };
         let names = trace.as_ref().map_or_else(Vec::new, |trace| trace.names.clone());
-        let layout = Arc::new(Layout { names, ..layout(&options, mix)? });
+        let mut layout = Layout { names, ..layout(&options, mix)? };
+        if trace.is_some() {
+            layout.fields = options.fields;
+            if layout.data == Data::Transactions {
+                return Err("--trace replays --data strings or hashes".into());
+            }
+        }
+        let layout = Arc::new(layout);
         if options.verify {
             check_verify(&options, &layout)?;
         }
