@@ -78,14 +78,27 @@ impl Counted {
         self.service_nanos += other.service_nanos;
     }
 
-    fn per(&self, seconds: f64) -> Loads {
+    /// Of what was counted in so many seconds, what came in one.
+    #[must_use]
+    fn divided(&self, seconds: f64) -> Self {
         let rate = |count: f64| count / seconds.max(f64::MIN_POSITIVE);
+        Self {
+            reads: rate(self.reads),
+            writes: rate(self.writes),
+            bytes_in: rate(self.bytes_in),
+            bytes_out: rate(self.bytes_out),
+            service_nanos: rate(self.service_nanos),
+        }
+    }
+
+    fn per(&self, seconds: f64) -> Loads {
+        let rates = self.divided(seconds);
         Loads::UNKNOWN
-            .with(Metric::Reads, rate(self.reads))
-            .with(Metric::Writes, rate(self.writes))
-            .with(Metric::BytesIn, rate(self.bytes_in))
-            .with(Metric::BytesOut, rate(self.bytes_out))
-            .with(Metric::ServiceNanos, rate(self.service_nanos))
+            .with(Metric::Reads, rates.reads)
+            .with(Metric::Writes, rates.writes)
+            .with(Metric::BytesIn, rates.bytes_in)
+            .with(Metric::BytesOut, rates.bytes_out)
+            .with(Metric::ServiceNanos, rates.service_nanos)
     }
 }
 
@@ -145,6 +158,31 @@ impl History {
     #[must_use]
     pub fn counted(&self, entity: EntityId) -> Counted {
         self.now.get(&entity).map_or_else(Counted::default, |now| now.0)
+    }
+
+    /// What each entity whose hours are kept had a second in the hour under way, after so many seconds of it; and whoever else
+    /// was counted.
+    pub fn hour_so_far(&self, seconds: f64) -> impl Iterator<Item = (EntityId, Counted)> {
+        let kept = self.store.hourly().map(|entity| (entity, self.counted(entity)));
+        let others = self.now.iter().filter(|(entity, _)| self.store.typical(**entity).is_none());
+        let all = kept.chain(others.map(|(entity, now)| (*entity, now.0)));
+        all.map(move |(entity, counted)| (entity, counted.divided(seconds)))
+    }
+
+    /// What an entity had a second in an hour that is kept.
+    #[must_use]
+    pub fn at(&self, entity: EntityId, hour: i64) -> Option<Counted> {
+        let load = |metric| {
+            let value = self.store.series(entity, metric)?.at(hour);
+            (!value.is_nan()).then(|| to_load(value))
+        };
+        Some(Counted {
+            reads: load(Metric::Reads)?,
+            writes: load(Metric::Writes)?,
+            bytes_in: load(Metric::BytesIn)?,
+            bytes_out: load(Metric::BytesOut)?,
+            service_nanos: load(Metric::ServiceNanos)?,
+        })
     }
 
     /// And of a partition.

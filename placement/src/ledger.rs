@@ -101,7 +101,7 @@ pub struct Ended {
     /// When, in hours.
     pub at: f64,
     /// In a word: done, cancelled, failed.
-    pub how: &'static str,
+    pub how: String,
     /// Bytes that were copied or linked.
     pub bytes: u64,
     /// Seconds that requests waited at most.
@@ -310,7 +310,7 @@ mod tests {
                 ended: None,
                 judged: None,
             });
-            ledger.end(id, Ended { at: 8.5, how: "done", bytes: 1, pause: 0.001 });
+            ledger.end(id, Ended { at: 8.5, how: "done".to_owned(), bytes: 1, pause: 0.001 });
         }
         assert_eq!(ledger.open().count(), 0);
         let loads = |without| Judged { source: 60.0, source_without: without, target: 50.0, capacity: 100.0 };

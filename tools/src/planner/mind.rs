@@ -20,7 +20,9 @@ use foreshard_placement::situation::{self, Band, Placed};
 use foreshard_placement::{Hold, Partition, Plan, Reactive, Snapshot, State};
 
 use super::hours::{Hours, instant};
+use super::keep::{self, Kept};
 use super::memory::Memory;
+use super::orders;
 use super::settings::PlannerSettings;
 
 /// Entities whose size is asked for before a plan, the busiest ones; others have the size they were last said to have.
@@ -124,6 +126,36 @@ impl Mind {
         self.history.forget_hour(self.hours.hour());
     }
 
+    /// Goes on from what was kept.
+    pub(super) fn restore(&mut self, kept: &Kept) {
+        kept.restore(&mut self.history);
+        if let Some(memory) = &kept.memory {
+            self.memory = memory.clone();
+        }
+        for kept in &kept.moves {
+            self.ledger.begin(orders::entry(kept));
+        }
+    }
+
+    /// Keeps what was told. What cannot be kept now is, with what is told next.
+    pub(super) fn keep_memory(&self) {
+        if let Err(e) = keep::save_memory(&self.client, &self.memory) {
+            tracing::warn!("events and held entities are not kept over a restart: {e}");
+        }
+    }
+
+    fn keep_hour(&self, hour: i64, entities: &[(Vec<u8>, Counted)]) {
+        let before = |hour| {
+            let known = |entity| Some((self.history.name(entity)?.to_vec(), self.history.at(entity, hour)?));
+            self.history.entities().filter_map(known).collect()
+        };
+        let saved = keep::save_hour(&self.client, hour, entities, before);
+        let saved = saved.and_then(|()| keep::save_moves(&self.client, &orders::kept(&self.ledger)));
+        if let Err(e) = saved {
+            tracing::warn!("hour {hour} is not kept over a restart: {e}");
+        }
+    }
+
     /// Takes what shards counted since the last time.
     pub(super) fn tick(&mut self) -> Result<()> {
         let ticks = block_on(self.client.ticks())?;
@@ -143,6 +175,9 @@ impl Mind {
         }
         for entity in tick.entities() {
             let (lower, upper) = (counted(&entity.load.lower), counted(&entity.load.upper));
+            if entity.name == Some(keep::ENTITY) {
+                continue;
+            }
             let id = EntityId(entity.routing.0);
             self.history.count(id, entity.name, &lower, upper.requests() - lower.requests());
             *self.rule.entities.entry(id).or_default() += lower.requests();
@@ -159,6 +194,8 @@ impl Mind {
         let hour = self.history.hour();
         let seconds = self.counted_since.elapsed().as_secs_f64();
         self.counted_since = instant();
+        let named = |(entity, load)| Some((self.history.name(entity)?.to_vec(), load));
+        let entities: Vec<(Vec<u8>, Counted)> = self.history.hour_so_far(seconds).filter_map(named).collect();
         self.learn_cost();
         self.bursts.values_mut().for_each(Burst::end_hour);
         let image = Arc::clone(&self.image);
@@ -175,6 +212,7 @@ impl Mind {
             .collect();
         self.judge(hour, &loads);
         self.ledger.happened(hour, loads);
+        self.keep_hour(hour, &entities);
         self.forecast();
     }
 

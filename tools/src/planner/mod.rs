@@ -6,6 +6,7 @@
 //! Invariant: a store is served alike without it.
 
 mod hours;
+mod keep;
 mod memory;
 mod mind;
 mod orders;
@@ -93,6 +94,8 @@ impl Drop for Planner {
 
 /// Takes in the hours that there are to begin with; then its clock begins.
 fn begin(mind: &mut Mind, hours: &str) -> Result<(), String> {
+    let kept = keep::load(&mind.client).map_err(|e| e.to_string())?;
+    mind.restore(&kept);
     if !hours.is_empty() {
         let (rows, refused) = pages::import_rows(mind, hours.as_bytes())?;
         tracing::info!("the planner begins with {rows} hours of entities, {refused} of which were not over");

@@ -1,13 +1,15 @@
 //! Moves: begun when their hour has come, watched until they end, and told to the ledger.
 
 use foreshard_engine::ids::{PartitionId, ShardId};
-use foreshard_engine::shard::moves::progress::{MoveStatus, Phase};
+use foreshard_engine::key::RoutingKey;
+use foreshard_engine::shard::moves::progress::MoveStatus;
 use foreshard_engine::{Result, block_on};
 use foreshard_forecast::store::EntityId;
 use foreshard_placement::Seen;
-use foreshard_placement::ledger::{Ended, Entry, Why};
+use foreshard_placement::ledger::{Ended, Entry, Ledger, Why};
 
 use super::hours::instant;
+use super::keep::KeptMove;
 use super::mind::Mind;
 
 impl Mind {
@@ -113,12 +115,12 @@ impl Mind {
             let ended = match known.iter().find(|status| status.id.0 == id) {
                 Some(status) if status.phase.is_over() => Ended {
                     at,
-                    how: if status.phase == Phase::Done { "done" } else { status.phase.name() },
+                    how: status.phase.name().to_owned(),
                     bytes: status.base_bytes + status.linked_bytes + status.log_bytes,
                     pause: status.pause.unwrap_or_default().as_secs_f64(),
                 },
                 Some(_) => continue,
-                None => Ended { at, how: "forgotten", bytes: 0, pause: 0.0 },
+                None => Ended { at, how: "forgotten".to_owned(), bytes: 0, pause: 0.0 },
             };
             self.ledger.end(id, ended);
         }
@@ -170,6 +172,48 @@ struct Order {
     entity: EntityId,
     to: u32,
     why: Why,
+}
+
+/// The moves that have ended, as they are kept.
+pub(super) fn kept(ledger: &Ledger) -> Vec<KeptMove> {
+    let ended = ledger.moves().filter(|entry| entry.ended.is_some());
+    ended
+        .map(|entry| KeptMove {
+            id: entry.id,
+            name: String::from_utf8_lossy(&entry.name).into_owned(),
+            from: entry.from,
+            to: entry.to,
+            why: match entry.why {
+                Why::Planned { score, avoided, cost, needed } => Some((score, avoided, cost, needed)),
+                Why::Reactive | Why::Homeward => None,
+            },
+            is_reactive: entry.why == Why::Reactive,
+            began: entry.began,
+            ended: entry.ended.as_ref().map(|ended| (ended.at, ended.how.clone(), ended.bytes, ended.pause)),
+        })
+        .collect()
+}
+
+/// Back from [`kept`].
+pub(super) fn entry(kept: &KeptMove) -> Entry {
+    let name = kept.name.clone().into_bytes();
+    let why = match (kept.why, kept.is_reactive) {
+        (Some((score, avoided, cost, needed)), _) => Why::Planned { score, avoided, cost, needed },
+        (None, true) => Why::Reactive,
+        (None, false) => Why::Homeward,
+    };
+    let ended = kept.ended.clone().map(|(at, how, bytes, pause)| Ended { at, how, bytes, pause });
+    Entry {
+        id: kept.id,
+        entity: EntityId(RoutingKey::of(&name).0),
+        name,
+        from: kept.from,
+        to: kept.to,
+        why,
+        began: kept.began,
+        ended,
+        judged: None,
+    }
 }
 
 /// As people read it.

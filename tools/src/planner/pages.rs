@@ -55,18 +55,22 @@ pub(super) fn answer(mind: &mut Mind, question: Question) {
         (true, "/events") => order::<Named>(&question).and_then(|event| {
             let hour = mind.history.hour();
             mind.memory.add(event, hour)?;
+            mind.keep_memory();
             Ok(told(mind))
         }),
         (true, "/events/remove") => order::<Name>(&question).and_then(|Name { name }| {
             mind.memory.events.remove(&name).ok_or(format!("there is no event {name:?}"))?;
+            mind.keep_memory();
             Ok(told(mind))
         }),
         (true, "/balancer") => order::<Balancer>(&question).map(|Balancer { paused }| {
             mind.memory.paused = paused;
+            mind.keep_memory();
             about(mind)
         }),
         (true, "/hold") => order::<Hold>(&question).and_then(|Hold { entity, hold }| {
             mind.memory.hold(&entity, hold)?;
+            mind.keep_memory();
             Ok(json!({"entity": entity, "hold": hold}))
         }),
         (true, "/history/import") => import(mind, &question),
@@ -369,7 +373,7 @@ fn move_json(entry: &Entry) -> Value {
     json!({
         "move": entry.id, "entity": String::from_utf8_lossy(&entry.name), "from": entry.from, "to": entry.to,
         "kind": kind, "score": score, "reason": why_text(&entry.why), "began": entry.began, "peak_hour": peak,
-        "ended": ended.map(|ended| ended.at), "outcome": ended.map_or("under way", |ended| ended.how),
+        "ended": ended.map(|ended| ended.at), "outcome": ended.map_or("under way", |ended| ended.how.as_str()),
         "bytes": ended.map(|ended| ended.bytes), "pause_ms": ended.map(|ended| 1000.0 * ended.pause),
         "judged": entry.judged.map(|judged| json!({
             "source": judged.source, "source_without": judged.source_without, "target": judged.target,
