@@ -14,7 +14,9 @@ const HEIGHT: f64 = 150.0;
 const GAP: f64 = 34.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 20.0;
-const TOP: f64 = 70.0;
+/// Marks that lie close have their names below each other.
+const MARK_ROWS: usize = 4;
+const TOP: f64 = 84.0;
 
 const STYLE: &str = "text{font:12px sans-serif;fill:#444} .title{font-size:15px;fill:#111} .frame{fill:none;stroke:#ccc} \
 .grid{stroke:#eee} .load{fill:none;stroke:#1b4f8a;stroke-width:1.8} .band{fill:#f3c9a8;fill-opacity:.7} \
@@ -38,8 +40,8 @@ pub(super) fn svg(drawn: &Drawn<'_>) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\">\n\
         <style>{STYLE}</style>\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n\
         <text class=\"title\" x=\"{LEFT}\" y=\"22\">Load of each partition, requests a second (live)</text>\n\
-        <text x=\"{LEFT}\" y=\"42\">line: measured; band: what was expected up to six hours before, 80 %; dashes: capacity; \
-        red: an entity leaves; green: it arrives; shaded: an announced sale</text>\n"
+        <text x=\"{LEFT}\" y=\"42\">blue: measured; orange: what was expected up to six hours before, with its inner 80 %; dashes: \
+        capacity; shaded: announced sales</text>\n<text x=\"{LEFT}\" y=\"57\">red: an entity leaves; green: it arrives</text>\n"
     );
     let most = drawn.sight.hours.values().filter_map(|seen| seen.load).fold(drawn.capacity, f64::max) * 1.15;
     for partition in 0..drawn.partitions {
@@ -68,8 +70,11 @@ impl Plot<'_> {
 
     fn draw(&self, out: &mut String) {
         let (right, bottom) = (WIDTH - RIGHT, self.top + HEIGHT);
-        for sale in self.drawn.sales {
-            let (from, to) = ((sale.from - replay_start()) as f64, (sale.to - replay_start()) as f64);
+        let mut sales: Vec<(i64, i64)> = self.drawn.sales.iter().map(|sale| (sale.from, sale.to)).collect();
+        sales.sort_unstable();
+        sales.dedup();
+        for (from, to) in sales {
+            let (from, to) = ((from - replay_start()) as f64, (to - replay_start()) as f64);
             if from >= 0.0 && to <= self.drawn.hours as f64 {
                 let (x, width) = (self.x(from), self.x(to) - self.x(from));
                 let _infallible = writeln!(
@@ -112,8 +117,10 @@ impl Plot<'_> {
             self.top,
             right - LEFT
         );
-        for one in self.drawn.sight.ledger["moves"].as_array().map(Vec::as_slice).unwrap_or_default() {
-            self.mark(one, out);
+        let moves = self.drawn.sight.ledger["moves"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let here = moves.iter().rev().filter_map(|one| Some((one, self.class(one)?)));
+        for (count, (one, class)) in here.enumerate() {
+            self.mark(one, class, 9.0 + 11.0 * (count % MARK_ROWS) as f64, out);
         }
     }
 
@@ -143,15 +150,14 @@ impl Plot<'_> {
         let _infallible = writeln!(out, "<polygon class=\"band\" points=\"{points}\"/>");
     }
 
-    fn mark(&self, one: &Value, out: &mut String) {
-        let (class, dy) = match (one["from"].as_u64(), one["to"].as_u64()) {
-            (Some(from), _) if from == self.partition => ("out", 9.0),
-            (_, Some(to)) if to == self.partition => ("in", 20.0),
-            _ => return,
-        };
-        if one["outcome"] != "done" {
-            return;
-        }
+    /// How a move is marked here, if it is.
+    fn class(&self, one: &Value) -> Option<&'static str> {
+        let is_here = |name: &str| one[name].as_u64() == Some(self.partition);
+        let class = if is_here("from") { "out" } else { "in" };
+        (one["outcome"] == "done" && (is_here("from") || is_here("to"))).then_some(class)
+    }
+
+    fn mark(&self, one: &Value, class: &str, dy: f64, out: &mut String) {
         let (x, y) = (self.x(number(&one["ended"]) - replay_start() as f64), self.top + dy);
         let name = one["entity"].as_str().unwrap_or_default();
         let name = name.replace('&', "&amp;").replace('<', "&lt;");

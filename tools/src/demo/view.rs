@@ -73,7 +73,7 @@ pub(super) fn clock(hour: i64) -> String {
 
 fn line(sight: &Sight, hour: i64) -> String {
     let partitions = sight.outlook["partitions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let loads = partitions.iter().map(|one| format!("{:.0}", number(&one["load"])));
+    let loads = partitions.iter().map(|one| format!("{:.0}", last_hour(one)));
     let moves = sight.ledger["moves"].as_array().map_or(0, Vec::len);
     let capacity = partitions.first().map_or(0.0, |one| number(&one["capacity"]));
     format!(
@@ -83,10 +83,16 @@ fn line(sight: &Sight, hour: i64) -> String {
     )
 }
 
+/// What a partition had in the hour that is over: the one under way has hardly begun when it is looked at.
+fn last_hour(partition: &Value) -> f64 {
+    let history = partition["history"].as_array().map(Vec::as_slice).unwrap_or_default();
+    history.last().map_or(0.0, |last| number(&last["load"]))
+}
+
 fn picture(sight: &Sight, hour: i64) -> String {
     let mut text = format!("{}   {} shops followed\n", clock(hour), sight.planner["hourly"]);
     for partition in sight.outlook["partitions"].as_array().map(Vec::as_slice).unwrap_or_default() {
-        let (capacity, load) = (number(&partition["capacity"]).max(1.0), number(&partition["load"]));
+        let (capacity, load) = (number(&partition["capacity"]).max(1.0), last_hour(partition));
         let empty = Vec::new();
         let ahead = partition["forecast"].as_array().unwrap_or(&empty);
         let busiest = ahead.iter().max_by(|a, b| number(&a["q50"]).total_cmp(&number(&b["q50"])));

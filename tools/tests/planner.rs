@@ -1,0 +1,275 @@
+//! A node that plans: it counts, forecasts and moves, is told and asked by `foreshard ctl`, and forgets nothing when it is
+//! killed.
+#![expect(clippy::unwrap_used, reason = "a test fails by its panic")]
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_foreshard");
+/// A Monday at midnight, in Unix hours.
+const START: i64 = 491_664;
+/// Something that is to happen in a few hours of a replay; a machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+struct Node {
+    process: Child,
+    redis: String,
+    admin: String,
+}
+
+impl Node {
+    fn start(data: &Path, config: &Path) -> Self {
+        let mut process = Command::new(PROGRAM)
+            .args([
+                "node",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+                "--shards",
+                "2",
+                "--partitions",
+                "2",
+            ])
+            .arg("--config")
+            .arg(config)
+            .arg("--data")
+            .arg(data)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut address = |marker: &str| -> String {
+            let line = lines.find(|line| line.as_ref().unwrap().contains(marker)).unwrap().unwrap();
+            line.rsplit_once(marker).unwrap().1.to_owned()
+        };
+        let redis = address("serving Redis clients at ");
+        let admin = address("metrics and health at http://");
+        std::thread::Builder::new().spawn(move || lines.for_each(drop)).unwrap();
+        Self { process, redis, admin }
+    }
+
+    /// What `foreshard ctl` says, as JSON.
+    fn ctl(&self, words: &[&str]) -> Value {
+        let out = Command::new(PROGRAM)
+            .args(["ctl", "--json", "--admin", &self.admin])
+            .args(words)
+            .output()
+            .unwrap();
+        let (said, told) =
+            (String::from_utf8(out.stdout).unwrap(), String::from_utf8_lossy(&out.stderr).into_owned());
+        assert!(out.status.success(), "{words:?}: {told}");
+        serde_json::from_str(&said).unwrap_or_else(|e| panic!("{words:?}: {e}: {said}"))
+    }
+
+    /// What it says to people.
+    fn told(&self, words: &[&str]) -> String {
+        let out = Command::new(PROGRAM).args(["ctl", "--admin", &self.admin]).args(words).output().unwrap();
+        assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// Asks until it is so.
+    fn until(&self, words: &[&str], is_so: impl Fn(&Value) -> bool) -> Value {
+        let begin = Instant::now();
+        loop {
+            let answer = self.ctl(words);
+            if is_so(&answer) {
+                return answer;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{words:?}: {answer}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn kill(self) {}
+}
+
+impl Drop for Node {
+    /// However a test ends.
+    fn drop(&mut self) {
+        let _ended = self.process.kill();
+        let _ended = self.process.wait();
+    }
+}
+
+/// Three weeks of shops at home in one partition: quiet at night, together too much for it from six in the morning on.
+fn known(names: &[String]) -> String {
+    let mut text = String::from("time,entity,reads,writes\n");
+    for name in names {
+        for hour in START - 21 * 24..START {
+            let load = if (6..20).contains(&hour.rem_euclid(24)) { 40 } else { 4 };
+            writeln!(text, "{},{name},{load},{}", hour * 3600, load / 4).unwrap();
+        }
+    }
+    text
+}
+
+/// Names of entities that are at home in the first of two partitions, found by asking.
+fn at_home(node: &Node, partition: u64, count: usize) -> Vec<String> {
+    let names = (0..200).map(|n| format!("shop:{n}"));
+    names.filter(|name| node.ctl(&["entity", name])["home"].as_u64() == Some(partition)).take(count).collect()
+}
+
+fn write_config(path: &Path, known: &Path, more: &str) {
+    let text = format!(
+        "[planner]\nhour_seconds = 1.0\nstart_hour = {START}\ncapacity = 260.0\nreactive = false\nimport = {:?}\n{more}",
+        known.display().to_string()
+    );
+    std::fs::write(path, text).unwrap();
+}
+
+fn set(node: &Node, key: &str) {
+    let mut stream = TcpStream::connect(&node.redis).unwrap();
+    stream.write_all(format!("SET {key} 1\r\n").as_bytes()).unwrap();
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"+OK\r\n");
+}
+
+/// A directory with a store, what is known of its shops, and a node's configuration.
+fn stage() -> (tempfile::TempDir, Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
+    std::fs::write(&rows, "time,entity,reads,writes\n").unwrap();
+    write_config(&config, &rows, "");
+    let node = Node::start(&dir.path().join("data"), &config);
+    // Six shops at 50 requests a second: 300 of the 260 that a partition can do.
+    let names = at_home(&node, 0, 6);
+    names.iter().for_each(|name| set(&node, name));
+    node.kill();
+    std::fs::write(&rows, known(&names)).unwrap();
+    (dir, names)
+}
+
+#[test]
+fn what_is_forecast_to_be_too_much_moves_before_it_comes_unless_it_is_held_or_paused() {
+    let (dir, names) = stage();
+    let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
+    // Paused: it plans, and moves nothing.
+    write_config(&config, &rows, "paused = true\n");
+    let node = Node::start(&dir.path().join("data"), &config);
+    assert_eq!(node.ctl(&["pin", &names[0]])["hold"], "pinned");
+    let plan = node.ctl(&["plan"]);
+    let moves = plan["moves"].as_array().unwrap();
+    assert!(!moves.is_empty(), "an overload is foreseen: {plan}");
+    let overloaded = |name: &str| plan[name].as_f64().unwrap();
+    assert!(overloaded("overloaded_hours_after") < overloaded("overloaded_hours_before"));
+    let goes = |name: &String| moves.iter().any(|one| one["entities"][0] == **name);
+    assert!(!goes(&names[0]) && names.iter().any(goes), "{plan}");
+    let explained = node.told(&["explain", &names[0]]);
+    assert!(
+        explained.contains("held by an operator: pinned") && explained.contains("it is pinned"),
+        "{explained}"
+    );
+    assert!(node.told(&["outlook"]).contains("busiest hour"));
+    node.until(&["planner"], |planner| planner["hour"].as_i64().unwrap() >= START + 2);
+    assert_eq!(node.ctl(&["ledger"])["moves"].as_array().unwrap().len(), 0, "it is paused");
+    assert_eq!(node.ctl(&["resume"])["paused"], false);
+    let is_done = |one: &Value| one["kind"] == "planned" && one["outcome"] == "done";
+    let ledger = node.until(&["ledger"], |ledger| ledger["moves"].as_array().unwrap().iter().any(is_done));
+    let one = ledger["moves"].as_array().unwrap().iter().find(|one| is_done(one)).unwrap().clone();
+    assert!(one["ended"].as_f64().unwrap() < one["peak_hour"].as_f64().unwrap(), "before its peak: {one}");
+    let entity = node.ctl(&["entity", one["entity"].as_str().unwrap()]);
+    assert_eq!(
+        (entity["partition"].as_u64(), entity["is_guest"].as_bool()),
+        (Some(1), Some(true)),
+        "{entity}"
+    );
+    assert_eq!(node.ctl(&["entity", &names[0]])["partition"], 0, "it is pinned");
+    node.kill();
+}
+
+#[test]
+fn a_planner_that_is_killed_knows_every_hour_that_was_over_and_all_that_it_was_told() {
+    let (dir, names) = stage();
+    let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
+    write_config(&config, &rows, "");
+    let data = dir.path().join("data");
+    let node = Node::start(&data, &config);
+    let seconds = |hour: i64| (hour * 3600).to_string();
+    let (from, to) = (seconds(START + 30), seconds(START + 34));
+    node.ctl(&["event", "add", "sale", "--entities", "shop:*", "--from", &from, "--to", &to]);
+    node.ctl(&["exclude", &names[1]]);
+    node.ctl(&["pause"]);
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(3) {
+        set(&node, &names[2]);
+    }
+    let over = node.until(&["planner"], |planner| planner["hour"].as_i64().unwrap() >= START + 3);
+    let over = over["hour"].as_i64().unwrap() - 1;
+    let hours = |node: &Node| -> Vec<(i64, f64)> {
+        let answer = node.ctl(&["forecast", &names[2]]);
+        let all = answer["history"].as_array().unwrap().clone();
+        all.iter().map(|one| (one["hour"].as_i64().unwrap(), one["value"].as_f64().unwrap())).collect()
+    };
+    // The last hour that is over may be on its way to the store still.
+    let before: Vec<(i64, f64)> = hours(&node).into_iter().filter(|one| one.0 < over).collect();
+    assert!(before.iter().any(|one| one.0 >= START && one.1 > 0.0), "{before:?}");
+    node.kill();
+    // Its clock goes on where the killed one's was.
+    std::fs::write(&rows, "time,entity,reads,writes\n").unwrap();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(
+        &config,
+        text.replace(&format!("start_hour = {START}"), &format!("start_hour = {}", over + 1)),
+    )
+    .unwrap();
+    let node = Node::start(&data, &config);
+    let after = hours(&node);
+    for (hour, load) in &before {
+        let kept = after.iter().find(|one| one.0 == *hour).map_or(f64::NAN, |one| one.1);
+        let is_alike = *hour < START || (kept - load).abs() < 0.05 * (1.0 + load);
+        assert!(is_alike, "hour {hour}: {load} before, {kept} after");
+    }
+    assert!(after.iter().any(|one| one.0 == over - 1), "{after:?}");
+    assert_eq!(node.ctl(&["event", "list"])["events"][0]["name"], "sale");
+    assert_eq!(node.ctl(&["planner"])["paused"], true);
+    assert_eq!(node.ctl(&["explain", &names[1]])["held"], "excluded");
+    // Nobody else sees what it keeps.
+    let mut stream = TcpStream::connect(&node.redis).unwrap();
+    stream.write_all(b"DBSIZE\r\nEXISTS \"\\x00foreshard\"\r\n").unwrap();
+    let mut answer = [0; 8];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b":6\r\n:0\r\n");
+    node.kill();
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_says_what_to_do() {
+    let (dir, names) = stage();
+    let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
+    write_config(&config, &rows, "");
+    let node = Node::start(&dir.path().join("data"), &config);
+    let refused = |words: &[&str]| {
+        let out = Command::new(PROGRAM).args(["ctl", "--admin", &node.admin]).args(words).output().unwrap();
+        assert_eq!(out.status.code(), Some(2), "{words:?}");
+        String::from_utf8(out.stderr).unwrap()
+    };
+    assert!(refused(&["forecast", "nobody"]).contains("nothing is known of"));
+    assert!(refused(&["event", "remove", "x"]).contains("there is no event"));
+    let times = ["--from", "7200", "--to", "3600"];
+    let event = [&["event", "add", "x", "--entities", "*"][..], &times].concat();
+    assert!(refused(&event).contains("not after its begin"));
+    let broken = dir.path().join("broken.csv");
+    std::fs::write(&broken, "time,entity,reads,writes\n7,a,1,1\n").unwrap();
+    assert!(refused(&["history", "import", broken.to_str().unwrap()]).contains("start of an hour"));
+    let exported = node.told(&["history", "export"]);
+    assert!(exported.starts_with("time,entity,reads,writes\n") && exported.contains(&names[0]));
+    node.kill();
+    std::fs::write(&config, "[planner]\nhour_seconds = 0.001\n").unwrap();
+    let out = Command::new(PROGRAM)
+        .args(["node", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"])
+        .arg(&config)
+        .arg("--data")
+        .arg(dir.path().join("data"))
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&out.stderr).contains("planner.hour_seconds = 0.001"));
+}
