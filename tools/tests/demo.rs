@@ -1,5 +1,4 @@
 //! `foreshard demo` at a small size: a node, a trace, forecasts, moves, and nothing that failed.
-#![expect(clippy::unwrap_used, reason = "a test fails by its panic")]
 
 use std::process::Command;
 

@@ -1,6 +1,7 @@
 //! A node that plans: it counts, forecasts and moves, is told and asked by `foreshard ctl`, and forgets nothing when it is
 //! killed.
 #![expect(clippy::unwrap_used, reason = "a test fails by its panic")]
+#![expect(clippy::disallowed_methods, reason = "a test in real time, with files of its own")]
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};

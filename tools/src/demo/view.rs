@@ -33,7 +33,7 @@ impl View {
     }
 
     /// Says something that stays.
-    pub(super) fn say(&mut self, what: &str) -> Result<(), Failure> {
+    pub(super) fn say(&self, what: &str) -> Result<(), Failure> {
         if !self.is_silent {
             writeln!(std::io::stderr(), "{what}")?;
         }
