@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use foreshard_forecast::events::{Calendar, Effects, Observed};
+use foreshard_forecast::events::{Calendar, Effects, Event, Observed};
 use foreshard_forecast::series::DAY;
 use foreshard_forecast::store::EntityId;
 use foreshard_forecast::walk::{NoRegressors, Plan};
@@ -27,6 +27,15 @@ pub enum Subject {
     Rest(u32),
 }
 
+/// An event, and how many times as much it is said to make: nobody knows such events yet.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Told {
+    /// The event.
+    pub event: Event,
+    /// In its hours.
+    pub factor: f64,
+}
+
 /// All that are followed.
 #[derive(Debug, Default)]
 pub struct Forecasts {
@@ -37,6 +46,8 @@ pub struct Forecasts {
     effects: Option<Effects>,
     /// Whose effects are of which index.
     affected: BTreeMap<Subject, usize>,
+    /// What somebody says that events will do: first hour, the hour after the last, and a factor.
+    told: BTreeMap<Subject, Vec<(i64, i64, f32)>>,
     demoted: BTreeSet<Subject>,
 }
 
@@ -49,9 +60,24 @@ impl Forecasts {
 
     /// Takes what is known before `hour`: everyone's series, with the names by which events find them. Whoever is not among
     /// them is followed no longer.
-    pub fn advance(&mut self, subjects: Vec<(Subject, String, Series)>, calendar: &Calendar, hour: i64) {
+    /// What was told of an event counts in its hours, and not what events of its kind did.
+    pub fn advance(
+        &mut self,
+        subjects: Vec<(Subject, String, Series)>,
+        (calendar, told): (&Calendar, &[Told]),
+        hour: i64,
+    ) {
         self.hour = hour;
         self.learn_events(&subjects, calendar);
+        self.told.clear();
+        for (subject, name, _) in &subjects {
+            let concerned = told.iter().filter(|told| told.event.concerns(name));
+            let of: Vec<(i64, i64, f32)> =
+                concerned.map(|told| (told.event.from, told.event.to, crate::narrow(told.factor))).collect();
+            if matches!(subject, Subject::Entity(_)) && !of.is_empty() {
+                self.told.insert(*subject, of);
+            }
+        }
         let there: BTreeSet<Subject> = subjects.iter().map(|one| one.0).collect();
         self.followed.retain(|subject, _| there.contains(subject));
         self.demoted.retain(|subject| there.contains(subject));
@@ -82,12 +108,17 @@ impl Forecasts {
             Some(followed) => foresight::paths(series, followed.walk(), self.hour, HORIZON),
             None => foresight::days(series, self.hour, HORIZON),
         };
-        let Some((effects, &index)) = self.effects.as_ref().zip(self.affected.get(&subject)) else {
+        let learnt =
+            self.effects.as_ref().zip(self.affected.get(&subject)).map(|(effects, &index)| effects.of(index));
+        let told = self.told.get(&subject).map(Vec::as_slice).unwrap_or_default();
+        if learnt.is_none() && told.is_empty() {
             return Some(paths);
+        }
+        let factor = |hour: i64| {
+            let told = told.iter().find(|(from, to, _)| (*from..*to).contains(&hour)).map(|told| told.2);
+            told.or(learnt.map(|effects| effects.effect(hour, self.hour).exp())).unwrap_or(1.0)
         };
-        let effects = effects.of(index);
-        let factors: Vec<f32> =
-            (self.hour..).take(HORIZON).map(|hour| effects.effect(hour, self.hour).exp()).collect();
+        let factors: Vec<f32> = (self.hour..).take(HORIZON).map(factor).collect();
         Some(paths.times(&factors))
     }
 
@@ -145,8 +176,6 @@ impl Forecasts {
 
 #[cfg(test)]
 mod tests {
-    use foreshard_forecast::events::Event;
-
     use super::*;
 
     const START: i64 = 1000 * 24;
@@ -173,9 +202,13 @@ mod tests {
     fn a_rhythm_is_followed_hour_by_hour_as_if_it_were_learnt_at_once() {
         let (mut followed, mut at_once) = (Forecasts::default(), Forecasts::default());
         for hours in 400..410 {
-            followed.advance(vec![entity(1, daily(hours, |_| false))], &Calendar::default(), START + hours);
+            followed.advance(
+                vec![entity(1, daily(hours, |_| false))],
+                (&Calendar::default(), &[]),
+                START + hours,
+            );
         }
-        at_once.advance(vec![entity(1, daily(409, |_| false))], &Calendar::default(), START + 409);
+        at_once.advance(vec![entity(1, daily(409, |_| false))], (&Calendar::default(), &[]), START + 409);
         // It is one in the night, 409 hours in; eight hours later the day has begun.
         assert!((mean(&followed, 1, 2) - 10.0).abs() < 1.0 && (mean(&followed, 1, 9) - 100.0).abs() < 8.0);
         for hour in 0..HORIZON {
@@ -204,22 +237,39 @@ mod tests {
             (1..=4).map(of).collect::<Vec<_>>()
         };
         let mut forecasts = Forecasts::default();
-        forecasts.advance(subjects(), &calendar, end);
+        forecasts.advance(subjects(), (&calendar, &[]), end);
         let (first, ordinary) = (mean(&forecasts, 3, 13), mean(&forecasts, 4, 13));
         assert!(first > 1.8 * ordinary, "{first} with a sale, {ordinary} without");
         assert!((mean(&forecasts, 3, 18) / mean(&forecasts, 4, 18) - 1.0).abs() < 0.35, "after it");
-        forecasts.advance(subjects(), &Calendar::default(), end);
+        forecasts.advance(subjects(), (&Calendar::default(), &[]), end);
         assert!((mean(&forecasts, 3, 13) - mean(&forecasts, 4, 13)).abs() < 1.0, "nothing is announced");
+    }
+
+    #[test]
+    fn what_somebody_says_of_an_event_counts_in_its_hours() {
+        let end = START + 504;
+        let (kind, entities) = ("launch".to_owned(), "shop:1".to_owned());
+        let event = Event { kind, entities, from: end + 10, to: end + 12, announced: end };
+        let subjects = || vec![entity(1, daily(504, |_| false)), entity(2, daily(504, |_| false))];
+        let mut forecasts = Forecasts::default();
+        forecasts.advance(subjects(), (&Calendar::default(), &[Told { event, factor: 3.0 }]), end);
+        for hour in 0..HORIZON {
+            let times = if (10..12).contains(&hour) { 3.0 } else { 1.0 };
+            assert!(
+                (mean(&forecasts, 1, hour) - times * mean(&forecasts, 2, hour)).abs() < 1.0,
+                "hour {hour}"
+            );
+        }
     }
 
     #[test]
     fn who_is_demoted_repeats_its_days_and_who_is_gone_is_forgotten() {
         let mut forecasts = Forecasts::default();
-        forecasts.advance(vec![entity(1, daily(504, |_| false))], &Calendar::default(), START + 504);
+        forecasts.advance(vec![entity(1, daily(504, |_| false))], (&Calendar::default(), &[]), START + 504);
         let subject = Subject::Entity(EntityId(1));
         forecasts.demote(subject, true);
         assert!(forecasts.is_demoted(subject) && (mean(&forecasts, 1, 12) - 100.0).abs() < 1.0);
-        forecasts.advance(vec![entity(2, daily(505, |_| false))], &Calendar::default(), START + 505);
+        forecasts.advance(vec![entity(2, daily(505, |_| false))], (&Calendar::default(), &[]), START + 505);
         assert!(forecasts.paths(subject).is_none() && !forecasts.is_demoted(subject));
     }
 }

@@ -19,6 +19,8 @@ use foreshard_forecast::tracking::{Estimate, Limits, Tracking};
 pub const PAIRS_MAX: usize = 16_384;
 /// Part of what was counted of a pair that an hour leaves of it: half of it is gone after a day.
 const PAIR_MEMORY: f64 = 0.971;
+/// Entities that are counted in one hour, for each that may be tracked: behind them, the lightest are left out.
+const NOW_SHARE: usize = 2;
 /// Hours of partitions' loads that are kept.
 const PARTITION_HOURS_MAX: i64 = 35 * 24;
 
@@ -46,6 +48,8 @@ pub struct History {
     names: BTreeMap<EntityId, Vec<u8>>,
     /// Of the hour under way: what was counted, and by how much too much that may be.
     now: BTreeMap<EntityId, (Counted, f64)>,
+    /// The most requests of any that were left out of it, for there were too many.
+    left_out_max: f64,
     partitions: BTreeMap<u32, Partition>,
     pairs: BTreeMap<(EntityId, EntityId), f64>,
     hour: i64,
@@ -113,6 +117,7 @@ impl History {
             limits,
             names: BTreeMap::new(),
             now: BTreeMap::new(),
+            left_out_max: 0.0,
             partitions: BTreeMap::new(),
             pairs: BTreeMap::new(),
             hour,
@@ -142,6 +147,25 @@ impl History {
         {
             self.names.insert(entity, name.to_vec());
         }
+        if self.now.len() >= NOW_SHARE * self.limits.tracked {
+            self.leave_out();
+        }
+    }
+
+    /// Leaves the lightest half of those out that were counted in this hour and are not tracked.
+    fn leave_out(&mut self) {
+        let store = &self.store;
+        let is_tracked = |entity: EntityId| store.typical(entity).is_some();
+        let others = self.now.iter().filter(|(entity, _)| !is_tracked(**entity));
+        let mut others: Vec<(f64, EntityId)> =
+            others.map(|(entity, now)| (now.0.requests(), *entity)).collect();
+        others.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
+        for (weight, entity) in &others[..others.len() / 2] {
+            self.now.remove(entity);
+            self.left_out_max = self.left_out_max.max(*weight);
+        }
+        let now = &self.now;
+        self.names.retain(|entity, _| now.contains_key(entity) || is_tracked(*entity));
     }
 
     /// So much more came to a partition, all of its entities together.
@@ -198,7 +222,8 @@ impl History {
     pub fn end_hour(&mut self, seconds: f64, next: i64, at: impl Fn(EntityId) -> Option<u32>) {
         assert!(next > self.hour, "hours go forward");
         let counted = std::mem::take(&mut self.now);
-        self.track(self.hour, &counted);
+        let left_out_max = std::mem::take(&mut self.left_out_max);
+        self.track(self.hour, &counted, left_out_max);
         // Of those that are tracked and were not counted, nothing came.
         let members: Vec<EntityId> = self.store.entities().collect();
         for entity in members {
@@ -220,6 +245,7 @@ impl History {
     pub fn forget_hour(&mut self, hour: i64) {
         assert!(hour >= self.hour, "hours go forward");
         self.now.clear();
+        self.left_out_max = 0.0;
         self.partitions.values_mut().for_each(|partition| partition.now = Counted::default());
         self.hour = hour;
     }
@@ -241,7 +267,7 @@ impl History {
             hours.entry(hour).or_default().entry(entity).or_default().0.add(&load);
         }
         for (hour, loads) in hours {
-            self.track(hour, &loads);
+            self.track(hour, &loads, 0.0);
             for (entity, (load, _)) in loads {
                 match self.store.record(hour, entity, &load.per(1.0)) {
                     Ok(()) | Err(Refused::Unknown { .. }) => {}
@@ -310,11 +336,11 @@ impl History {
         self.pairs.iter().map(|(pair, count)| (pair.0, pair.1, *count))
     }
 
-    fn track(&mut self, hour: i64, counted: &BTreeMap<EntityId, (Counted, f64)>) {
+    fn track(&mut self, hour: i64, counted: &BTreeMap<EntityId, (Counted, f64)>, others_max: f64) {
         let estimates = counted.iter().map(|(entity, (counted, error))| {
             (*entity, Estimate { weight: counted.requests(), error: *error })
         });
-        let changes = self.tracking.hour(hour, estimates, 0.0);
+        let changes = self.tracking.hour(hour, estimates, others_max);
         let applied = changes.apply(&mut self.store);
         assert!(applied.is_ok(), "the store has room for what tracking allows: {:?}", self.limits);
         let store = &self.store;
@@ -423,6 +449,19 @@ mod tests {
         let series = history.requests(a).unwrap();
         assert!(close(series.at(95), 5.0) && series.at(96).is_nan() && close(series.at(99), 9.0));
         assert!(close(series.at(100), 12.0), "{series:?}");
+    }
+
+    #[test]
+    fn of_too_many_entities_in_one_hour_the_heaviest_are_kept() {
+        let mut history = History::new(LIMITS, 100);
+        for n in 0..1000 {
+            let load = if n % 100 == 7 { 500.0 } else { 1.0 };
+            history.count(EntityId(n), Some(b"name"), &requests(load, 0.0), 0.0);
+        }
+        assert!(history.now.len() <= 2 * LIMITS.tracked && history.names.len() <= 2 * LIMITS.tracked);
+        history.end_hour(1.0, 101, |_| None);
+        let kept: Vec<u64> = history.entities().map(|entity| entity.0).collect();
+        assert_eq!(kept, (0..10).map(|n| 100 * n + 7).collect::<Vec<u64>>());
     }
 
     #[test]

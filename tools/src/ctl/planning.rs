@@ -114,6 +114,9 @@ pub(super) struct Announced {
     /// An event that is over and did what this one is expected to do: its kind is taken.
     #[arg(long, conflicts_with = "kind")]
     like: Option<String>,
+    /// How many times as much it will make, if that is known: 3 for three times.
+    #[arg(long, conflicts_with = "like")]
+    factor: Option<f64>,
     /// Whom it concerns: a name, in which * stands for any characters and ? for any one.
     #[arg(long)]
     entities: String,
@@ -170,7 +173,7 @@ pub(super) fn run(ctl: &Ctl, what: &Planning) -> Result<Verdict, Failure> {
             let order = json!({
                 "name": event.name, "kind": kind, "entities": event.entities,
                 "from": event.from.div_euclid(HOUR_SECONDS), "to": (event.to + HOUR_SECONDS - 1).div_euclid(HOUR_SECONDS),
-                "announced": announced,
+                "announced": announced, "factor": event.factor,
             });
             tell(ctl, &post("/events", &order)?, show::events)
         }

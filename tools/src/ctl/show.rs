@@ -171,6 +171,7 @@ pub(super) fn events(answer: &Value) -> String {
         ("from", plain),
         ("to", plain),
         ("announced", plain),
+        ("factor", plain),
     ];
     match answer["events"].as_array() {
         Some(all) if !all.is_empty() => {

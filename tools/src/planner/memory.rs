@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use foreshard_forecast::events::{Calendar, Event};
 use foreshard_placement::Hold;
+use foreshard_placement::forecasts::Told;
 use serde::{Deserialize, Serialize};
 
 /// Events that are remembered.
 const EVENTS_MAX: usize = 10_000;
+/// Nothing makes more.
+const FACTOR_MAX: f64 = 1000.0;
 /// Entities that are held.
 const HELD_MAX: usize = 100_000;
 
 /// An event, by its name. Times are Unix hours.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Named {
     pub(crate) name: String,
@@ -26,6 +29,9 @@ pub(crate) struct Named {
     /// When it was known; none: when it was told.
     #[serde(default)]
     pub(crate) announced: Option<i64>,
+    /// How many times as much it will make, if somebody knows; none: what events of its kind did.
+    #[serde(default)]
+    pub(crate) factor: Option<f64>,
 }
 
 /// Why an entity stays.
@@ -79,6 +85,14 @@ impl Memory {
         if self.events.len() >= EVENTS_MAX && !self.events.contains_key(&event.name) {
             return Err(format!("{EVENTS_MAX} events are remembered, the most there may be: remove some"));
         }
+        if let Some(factor) = event.factor
+            && !(factor.is_finite() && (0.0..=FACTOR_MAX).contains(&factor))
+        {
+            return Err(format!(
+                "event {}: a factor of {factor} is not between 0 and {FACTOR_MAX}",
+                event.name
+            ));
+        }
         event.announced = Some(event.announced.unwrap_or(hour));
         let before = self.events.insert(event.name.clone(), event.clone());
         if let Err(e) = self.calendar() {
@@ -101,6 +115,13 @@ impl Memory {
             calendar.add(&event.event()).map_err(|e| format!("event {}: {e}", event.name))?;
         }
         Ok(calendar)
+    }
+
+    /// What somebody says that events will do, of those that were announced by `hour`.
+    pub(crate) fn told(&self, hour: i64) -> Vec<Told> {
+        let known =
+            self.events.values().filter(|named| named.announced.is_none_or(|announced| announced <= hour));
+        known.filter_map(|named| Some(Told { event: named.event(), factor: named.factor? })).collect()
     }
 
     /// The events that concern an entity.
@@ -131,7 +152,7 @@ mod tests {
 
     fn named(name: &str, from: i64, to: i64) -> Named {
         let (name, kind, entities) = (name.to_owned(), String::new(), "shop:*".to_owned());
-        Named { name, kind, entities, from, to, announced: None }
+        Named { name, kind, entities, from, to, announced: None, factor: None }
     }
 
     #[test]
@@ -140,6 +161,12 @@ mod tests {
         memory.add(named("sale", 10, 14), 5).unwrap();
         assert!(memory.add(named("sale", 14, 10), 5).unwrap_err().contains("not after its begin"));
         assert!(memory.add(named("", 1, 2), 5).is_err());
+        assert!(
+            memory.add(Named { factor: Some(-1.0), ..named("x", 1, 2) }, 5).unwrap_err().contains("factor")
+        );
+        memory.add(Named { factor: Some(3.0), announced: Some(6), ..named("launch", 20, 22) }, 5).unwrap();
+        assert_eq!((memory.told(5).len(), memory.told(6)[0].factor), (0, 3.0));
+        memory.events.remove("launch");
         assert_eq!(memory.events["sale"].announced, Some(5));
         assert_eq!((memory.calendar().unwrap().len(), memory.of("shop:7").count()), (1, 1));
         assert_eq!(memory.of("cafe:7").count(), 0);

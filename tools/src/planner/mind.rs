@@ -221,7 +221,8 @@ impl Mind {
         let hour = self.history.hour();
         // Checked whenever an event is told.
         let calendar = self.memory.calendar().unwrap_or_default();
-        self.forecasts.advance(self.subjects(), &calendar, hour);
+        let told = self.memory.told(hour);
+        self.forecasts.advance(self.subjects(), (&calendar, &told), hour);
         self.ledger.keep(|subject| self.forecasts.paths(subject).is_some());
         let shape = Forecasts::shape();
         for subject in self.forecasts.subjects().collect::<Vec<_>>() {

@@ -35,6 +35,8 @@ const TICK_MIN: Duration = Duration::from_millis(100);
 const TICK_MAX: Duration = Duration::from_secs(10);
 /// How soon it notices that it is to stop.
 const STOP_TIME: Duration = Duration::from_millis(50);
+/// A plan is in no hurry.
+const NICE: i32 = 15;
 /// A month of hours of thousands of entities.
 const BODY_BYTES_MAX: usize = 256 << 20;
 
@@ -61,6 +63,8 @@ impl Planner {
         let thread = std::thread::Builder::new().name("planner".to_owned());
         let (ready, is_ready) = sync_channel(1);
         let thread = thread.spawn(move || {
+            // Whoever serves goes first. What cannot be had is no reason not to plan.
+            let _refused = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
             let ran = Mind::new(client, settings).and_then(|mut mind| {
                 let imported = begin(&mut mind, &begun);
                 let is_well = imported.is_ok();

@@ -28,7 +28,7 @@ pub(crate) struct PlannerSettings {
     pub(crate) import: PathBuf,
     /// Requests a second that a partition can do; 0: learnt from the time that requests take.
     pub(crate) capacity: f64,
-    /// Entities that have a profile, and of these, whose hours are kept.
+    /// Entities that have a profile, 1 KiB each; and of these, whose hours are kept and forecast, about 60 KiB each.
     pub(crate) tracked: usize,
     pub(crate) hourly: usize,
     /// Moves under way at once.
@@ -70,8 +70,8 @@ impl Default for PlannerSettings {
             start_hour: 0,
             import: PathBuf::new(),
             capacity: 0.0,
-            tracked: 100_000,
-            hourly: 5_000,
+            tracked: 20_000,
+            hourly: 1_000,
             moves_at_once: 2,
             rest_hours: 2,
             threshold: settings.threshold,
