@@ -7,8 +7,20 @@ use std::time::Duration;
 
 use crate::Result;
 
-/// An answer that takes longer is none.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// An answer that takes longer is none: a planner may be busy with a plan.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// What the node at `admin` answers at `path`.
+pub fn get(admin: SocketAddr, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&admin, ANSWER_MAX)?;
+    stream.set_read_timeout(Some(ANSWER_MAX))?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: bench\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("an answer without a body")?;
+    let is_ok = head.split(' ').nth(1) == Some("200");
+    if is_ok { Ok(body.to_owned()) } else { Err(format!("{path}: {}", body.trim_end()).into()) }
+}
 
 /// Its metrics at one moment, summed over shards, without the prefix that all names have.
 #[derive(Clone, Debug, Default)]
@@ -17,13 +29,7 @@ pub struct Metrics(BTreeMap<String, f64>);
 impl Metrics {
     /// Asks the node at `admin`.
     pub fn of(admin: SocketAddr) -> Result<Self> {
-        let mut stream = TcpStream::connect_timeout(&admin, ANSWER_MAX)?;
-        stream.set_read_timeout(Some(ANSWER_MAX))?;
-        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: bench\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let body = answer.split_once("\r\n\r\n").ok_or("an answer without a body")?.1;
-        Ok(Self::parse(body))
+        Ok(Self::parse(&get(admin, "/metrics")?))
     }
 
     fn parse(body: &str) -> Self {

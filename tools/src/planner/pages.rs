@@ -402,14 +402,18 @@ pub(super) fn import_rows(mind: &mut Mind, text: &[u8]) -> Result<(usize, usize)
     let mut rows: Vec<(Vec<u8>, i64, Counted)> = Vec::new();
     for row in reader.deserialize() {
         let row: Row = row.map_err(|e| e.to_string())?;
+        if row.reads.is_none() && row.writes.is_none() {
+            return Err("rows have neither reads nor writes, in operations a second".to_owned());
+        }
+        let (reads, writes) = (row.reads.unwrap_or(0.0), row.writes.unwrap_or(0.0));
         let is_load = |load: f64| load.is_finite() && load >= 0.0;
-        if row.time % 3600 != 0 || row.entity.is_empty() || !is_load(row.reads) || !is_load(row.writes) {
+        if row.time % 3600 != 0 || row.entity.is_empty() || !is_load(reads) || !is_load(writes) {
             return Err(format!(
                 "row {}: a time that is the start of an hour in Unix seconds, an entity, and loads that are not below 0",
                 rows.len() + 1
             ));
         }
-        let counted = Counted { reads: row.reads, writes: row.writes, ..Counted::default() };
+        let counted = Counted { reads, writes, ..Counted::default() };
         rows.push((row.entity.into_bytes(), row.time / 3600, counted));
     }
     let count = rows.len();
@@ -422,10 +426,10 @@ pub(super) fn import_rows(mind: &mut Mind, text: &[u8]) -> Result<(usize, usize)
 struct Row {
     time: i64,
     entity: String,
-    #[serde(default)]
-    reads: f64,
-    #[serde(default)]
-    writes: f64,
+    #[serde(default, alias = "reads_per_s", alias = "reads_per_second")]
+    reads: Option<f64>,
+    #[serde(default, alias = "writes_per_s", alias = "writes_per_second")]
+    writes: Option<f64>,
 }
 
 /// The kept hours, as they can be imported.
