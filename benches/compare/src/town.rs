@@ -90,6 +90,11 @@ impl Town {
         }
         let mut all: Vec<f64> = sums.into_values().collect();
         all.sort_unstable_by(f64::total_cmp);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a place in a sorted list"
+        )]
         let at = ((1.0 - overloaded) * all.len() as f64).floor() as usize;
         all.get(at.min(all.len().saturating_sub(1))).copied().unwrap_or(1.0)
     }

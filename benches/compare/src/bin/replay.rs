@@ -158,6 +158,7 @@ impl Replay {
             if a.kill && hours_kept.is_none() && share >= KILL_AT {
                 let before = self.known(start)?;
                 node.child().kill()?;
+                #[expect(clippy::cast_possible_truncation, reason = "hours of a replay")]
                 let hour = start + (begin.elapsed().as_secs_f64() / a.hour_seconds).floor() as i64;
                 node = self.node(hour, true)?;
                 let after = self.known(start)?;
