@@ -28,7 +28,7 @@ pub(crate) struct PlannerSettings {
     pub(crate) import: PathBuf,
     /// Requests a second that a partition can do; 0: learnt from the time that requests take.
     pub(crate) capacity: f64,
-    /// Entities that have a profile, 1 KiB each; and of these, whose hours are kept and forecast, about 60 KiB each.
+    /// Entities that have a profile, 1 KiB each; and of these, whose hours are kept and forecast, about 100 KiB each.
     pub(crate) tracked: usize,
     pub(crate) hourly: usize,
     /// Moves under way at once.
