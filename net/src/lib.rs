@@ -17,7 +17,7 @@ mod execute;
 pub mod resp;
 pub mod server;
 
-pub use admin::{Admin, Pages, Question, Said, argument};
+pub use admin::{Admin, Gauges, Pages, Question, Said, argument};
 pub use execute::Caller;
 pub use server::Server;
 pub use server::config::Config;

@@ -76,6 +76,14 @@ impl Node {
         String::from_utf8(out.stdout).unwrap()
     }
 
+    fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(&self.admin).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
     /// Asks until it is so.
     fn until(&self, words: &[&str], is_so: impl Fn(&Value) -> bool) -> Value {
         let begin = Instant::now();
@@ -171,6 +179,7 @@ fn what_is_forecast_to_be_too_much_moves_before_it_comes_unless_it_is_held_or_pa
     );
     assert!(node.told(&["outlook"]).contains("busiest hour"));
     node.until(&["planner"], |planner| planner["hour"].as_i64().unwrap() >= START + 2);
+    assert!(node.metrics().contains("\nforeshard_planner_paused 1\n"));
     assert_eq!(node.ctl(&["ledger"])["moves"].as_array().unwrap().len(), 0, "it is paused");
     assert_eq!(node.ctl(&["resume"])["paused"], false);
     let is_done = |one: &Value| one["kind"] == "planned" && one["outcome"] == "done";

@@ -4,6 +4,7 @@
 //! answer in time is told about as such. It changes no row; an entity that is ordered to is moved.
 
 mod backups;
+mod gauges;
 mod metrics;
 mod moves;
 mod pages;
@@ -34,6 +35,7 @@ use tokio::time::timeout;
 
 pub use self::backups::summary_json;
 use self::backups::{Backups, Lines};
+pub use self::gauges::Gauges;
 pub use self::pages::{Pages, Question, Said};
 use crate::server::front_of;
 use crate::server::report::Report;
@@ -241,7 +243,13 @@ async fn look(desk: &Desk, request: &Request<Incoming>) -> Response<Full<Bytes>>
         Err(why) => return told(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n"),
     };
     match path {
-        "/metrics" => told(StatusCode::OK, METRICS, metrics::show(&reports)),
+        "/metrics" => {
+            let mut text = metrics::show(&reports);
+            if let Some(pages) = &desk.pages {
+                pages.gauges.show(&mut text);
+            }
+            told(StatusCode::OK, METRICS, text)
+        }
         "/status" => match table(client).await {
             Ok(table) => told(StatusCode::OK, JSON, status::show(&reports, table.state())),
             Err(why) => told(StatusCode::SERVICE_UNAVAILABLE, TEXT, why + "\n"),

@@ -14,6 +14,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::gauges::Gauges;
 use super::{JSON, TEXT, is_from_a_page, told};
 
 /// Questions that wait for their turn.
@@ -27,6 +28,7 @@ pub struct Pages {
     paths: &'static [&'static str],
     body_bytes_max: usize,
     ask: SyncSender<Question>,
+    pub(super) gauges: Gauges,
 }
 
 /// What a client asks for.
@@ -57,11 +59,15 @@ pub enum Said {
 }
 
 impl Pages {
-    /// Pages at `paths`, and where questions arrive; an order may have so many bytes.
+    /// Pages at `paths`, and where questions arrive; an order may have so many bytes. The gauges are told with the metrics.
     #[must_use]
-    pub fn new(paths: &'static [&'static str], body_bytes_max: usize) -> (Self, Receiver<Question>) {
+    pub fn new(
+        paths: &'static [&'static str],
+        body_bytes_max: usize,
+        gauges: Gauges,
+    ) -> (Self, Receiver<Question>) {
         let (ask, asked) = sync_channel(QUESTIONS_MAX);
-        (Self { paths, body_bytes_max, ask }, asked)
+        (Self { paths, body_bytes_max, ask, gauges }, asked)
     }
 
     pub(super) fn has(&self, path: &str) -> bool {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foreshard_engine::counters::{Load, Tick};
 use foreshard_engine::ids::{PartitionId, ShardId};
@@ -45,7 +45,7 @@ pub(super) struct Made {
     pub(super) plan: Plan,
     pub(super) outlook: Vec<Vec<Band>>,
     pub(super) homeward: Vec<usize>,
-    pub(super) took_ms: u64,
+    pub(super) took: Duration,
 }
 
 /// A planner.
@@ -254,8 +254,8 @@ impl Mind {
         let outlook = situation::outlook(&snapshot);
         let plan = foreshard_placement::plan(&snapshot).map_err(|e| e.to_string())?;
         let homeward = situation::homeward(&snapshot, &outlook);
-        let took_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Made { hour: self.history.hour(), snapshot, placed, plan, outlook, homeward, took_ms })
+        let (hour, took) = (self.history.hour(), begin.elapsed());
+        Ok(Made { hour, snapshot, placed, plan, outlook, homeward, took })
     }
 
     /// What a partition can do, requests a second.

@@ -20,7 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use foreshard_engine::{Error, Store};
-use foreshard_net::{Pages, Question};
+use foreshard_net::{Gauges, Pages, Question};
 
 use self::hours::instant;
 use self::mind::Mind;
@@ -57,7 +57,8 @@ impl Planner {
         } else {
             table::text(&settings.import)?
         };
-        let (pages, questions) = Pages::new(pages::PATHS, BODY_BYTES_MAX);
+        let gauges = Gauges::new(GAUGES);
+        let (pages, questions) = Pages::new(pages::PATHS, BODY_BYTES_MAX, gauges.clone());
         let stop = Arc::new(AtomicBool::new(false));
         let is_stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("planner".to_owned());
@@ -70,7 +71,7 @@ impl Planner {
                 let is_well = imported.is_ok();
                 // Who starts it waits for this.
                 let _heard = ready.send(imported);
-                if is_well { run(&mut mind, &questions, &is_stopped) } else { Ok(()) }
+                if is_well { run(&mut mind, &questions, &gauges, &is_stopped) } else { Ok(()) }
             });
             // A store that closes ends it, and says so itself.
             match ran {
@@ -112,7 +113,12 @@ fn begin(mind: &mut Mind, hours: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn run(mind: &mut Mind, questions: &Receiver<Question>, stop: &AtomicBool) -> Result<(), Error> {
+fn run(
+    mind: &mut Mind,
+    questions: &Receiver<Question>,
+    gauges: &Gauges,
+    stop: &AtomicBool,
+) -> Result<(), Error> {
     let period = (mind.hours.length() / TICKS).clamp(TICK_MIN, TICK_MAX);
     let mut ticked = instant();
     while !stop.load(Ordering::Relaxed) {
@@ -133,8 +139,47 @@ fn run(mind: &mut Mind, questions: &Receiver<Question>, stop: &AtomicBool) -> Re
             replan(mind);
         }
         mind.act()?;
+        measure(mind, gauges);
     }
     Ok(())
+}
+
+/// What the metrics tell of a planner.
+const GAUGES: &[(&str, &str)] = &[
+    ("planner_paused", "Whether plans are made and nothing is moved."),
+    ("planner_entities_followed", "Entities whose hours are kept and forecast."),
+    ("planner_open_moves", "Moves under way that the planner has begun."),
+    ("planner_plan_seconds", "How long the last plan took to make."),
+    ("planner_overloaded_hours", "Partition-hours of overload expected in the next day, as things are."),
+    (
+        "planner_overloaded_hours_after",
+        "The same with the last plan carried out: what moves on this host cannot help.",
+    ),
+    (
+        "planner_forecast_error_ratio",
+        "Error of forecasts six hours ahead, of the day before's; 0 before it is known.",
+    ),
+    (
+        "planner_moves_wasted_share",
+        "Of the planned moves that were judged, the part that turned out to be needless.",
+    ),
+];
+
+fn measure(mind: &Mind, gauges: &Gauges) {
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floats")]
+    let float = |count: usize| count as f64;
+    gauges.set("planner_paused", f64::from(u8::from(mind.memory.paused)));
+    gauges.set("planner_entities_followed", float(mind.history.tracked().1));
+    gauges.set("planner_open_moves", float(mind.ledger.open().count()));
+    gauges.set("planner_forecast_error_ratio", mind.ledger.all().ratio().unwrap_or(0.0));
+    gauges.set("planner_moves_wasted_share", mind.ledger.wasted());
+    if let Some(made) = &mind.made {
+        let sum = |hours: &[f64]| hours.iter().sum::<f64>();
+        gauges.set("planner_plan_seconds", made.took.as_secs_f64());
+        gauges.set("planner_overloaded_hours", made.plan.outlook.iter().map(|one| sum(&one.before)).sum());
+        gauges
+            .set("planner_overloaded_hours_after", made.plan.outlook.iter().map(|one| sum(&one.after)).sum());
+    }
 }
 
 /// Makes the hour's plan.

@@ -135,7 +135,7 @@ fn entity(mind: &Mind, question: &Question) -> Result<EntityId, String> {
 fn about(mind: &Mind) -> Value {
     let (tracked, hourly) = mind.history.tracked();
     let last = mind.made.as_ref().map(|made| {
-        json!({"hour": made.hour, "took_ms": made.took_ms, "moves": made.plan.moves.len(), "homeward": made.homeward.len()})
+        json!({"hour": made.hour, "took_ms": made.took.as_millis(), "moves": made.plan.moves.len(), "homeward": made.homeward.len()})
     });
     json!({
         "paused": mind.memory.paused,
@@ -238,7 +238,7 @@ fn plan(mind: &Mind, made: &Made) -> Value {
         }
     });
     json!({
-        "hour": made.hour, "took_ms": made.took_ms, "threshold": made.plan.threshold, "fullness": made.plan.fullness,
+        "hour": made.hour, "took_ms": made.took.as_millis(), "threshold": made.plan.threshold, "fullness": made.plan.fullness,
         "overloaded_hours_before": sum(false), "overloaded_hours_after": sum(true),
         "moves": moves.collect::<Vec<_>>(), "homeward": homeward.collect::<Vec<_>>(),
         "kept": kept.take(KEPT_TOLD).collect::<Vec<_>>(),
