@@ -61,8 +61,8 @@ pub(super) struct Mind {
     pub(super) image: Arc<Image>,
     pub(super) made: Option<Made>,
     pub(super) rule: Rule,
-    /// Until which hour an entity rests.
-    pub(super) rests: BTreeMap<EntityId, i64>,
+    /// In which hour an entity moved last.
+    pub(super) moved: BTreeMap<EntityId, i64>,
     sizes: BTreeMap<EntityId, f64>,
     bursts: BTreeMap<u32, Burst>,
     /// When the hour under way was begun to be counted.
@@ -108,7 +108,7 @@ impl Mind {
             image,
             made: None,
             rule,
-            rests: BTreeMap::new(),
+            moved: BTreeMap::new(),
             sizes: BTreeMap::new(),
             bursts: BTreeMap::new(),
             counted_since: instant(),
@@ -133,7 +133,10 @@ impl Mind {
             self.memory = memory.clone();
         }
         for kept in &kept.moves {
-            self.ledger.begin(orders::entry(kept));
+            let entry = orders::entry(kept);
+            #[expect(clippy::cast_possible_truncation, reason = "hours since 1970")]
+            self.moved.insert(entry.entity, entry.began.floor() as i64);
+            self.ledger.begin(entry);
         }
     }
 
@@ -253,7 +256,8 @@ impl Mind {
         );
         let outlook = situation::outlook(&snapshot);
         let plan = foreshard_placement::plan(&snapshot).map_err(|e| e.to_string())?;
-        let homeward = situation::homeward(&snapshot, &outlook);
+        let mut homeward = situation::homeward(&snapshot, &outlook);
+        homeward.retain(|index| self.may_go_home(placed[*index].entity));
         let (hour, took) = (self.history.hour(), begin.elapsed());
         Ok(Made { hour, snapshot, placed, plan, outlook, homeward, took })
     }
@@ -344,8 +348,18 @@ impl Mind {
         if open.contains(&entity) {
             return Some(Hold::Moving);
         }
-        let until = *self.rests.get(&entity)?;
+        let until = self.rests_until(entity)?;
         (until > self.history.hour()).then_some(Hold::Resting { until })
+    }
+
+    /// Until which hour an entity rests, that has moved.
+    pub(super) fn rests_until(&self, entity: EntityId) -> Option<i64> {
+        Some(self.moved.get(&entity)? + self.settings.rest_hours.max(1))
+    }
+
+    /// Whether a guest has been away long enough to go home.
+    fn may_go_home(&self, entity: EntityId) -> bool {
+        self.moved.get(&entity).is_none_or(|moved| self.history.hour() >= moved + self.settings.home_hours)
     }
 
     /// Judges the moves that were for this hour.

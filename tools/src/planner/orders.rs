@@ -58,7 +58,7 @@ impl Mind {
         let hour = self.history.hour();
         let is_new = |entity: EntityId| {
             let is_open = self.ledger.open().any(|entry| entry.entity == entity);
-            !is_open && self.rests.get(&entity).is_none_or(|until| *until <= hour)
+            !is_open && self.rests_until(entity).is_none_or(|until| until <= hour)
         };
         orders.retain(|order| is_new(order.entity));
         orders
@@ -68,7 +68,7 @@ impl Mind {
         let Order { entity, to, why } = order;
         let Some(name) = self.history.name(entity).map(<[u8]>::to_vec) else { return Ok(()) };
         let Some(from) = self.partition_of(entity, &self.image) else { return Ok(()) };
-        self.rests.insert(entity, self.history.hour() + self.settings.rest_hours.max(1));
+        self.moved.insert(entity, self.history.hour());
         let moved = name.clone();
         let begun = self.client.on(ShardId(0), move |shard| async move {
             Ok(shard.begin_move(&moved, Some(PartitionId(to))).await)
@@ -153,7 +153,7 @@ impl Mind {
                 .name(entity)
                 .and_then(|name| std::str::from_utf8(name).ok())
                 .is_some_and(|name| self.memory.held.contains_key(name));
-            let rests = self.rests.get(&entity).is_some_and(|until| *until > self.history.hour());
+            let rests = self.rests_until(entity).is_some_and(|until| until > self.history.hour());
             who.push(entity);
             entities.push(share(requests, id));
             at.push(index);

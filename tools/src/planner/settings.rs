@@ -35,6 +35,8 @@ pub(crate) struct PlannerSettings {
     pub(crate) moves_at_once: usize,
     /// Hours that an entity rests after a move.
     pub(crate) rest_hours: i64,
+    /// Hours that a guest is away before it may go home: a day, so that nobody goes home for the night.
+    pub(crate) home_hours: i64,
     /// A score below it moves nothing, in a cluster that is half full and well.
     pub(crate) threshold: f64,
     /// Overloaded hours that a move has to avoid.
@@ -74,6 +76,7 @@ impl Default for PlannerSettings {
             hourly: 1_000,
             moves_at_once: 2,
             rest_hours: 2,
+            home_hours: 24,
             threshold: settings.threshold,
             improvement_min: settings.improvement_min,
             moves_per_plan: settings.moves_max,
