@@ -199,6 +199,8 @@ impl Mind {
         self.counted_since = instant();
         let named = |(entity, load)| Some((self.history.name(entity)?.to_vec(), load));
         let entities: Vec<(Vec<u8>, Counted)> = self.history.hour_so_far(seconds).filter_map(named).collect();
+        let forgotten = next - self.settings.home_hours.max(self.settings.rest_hours);
+        self.moved.retain(|_, moved| *moved >= forgotten);
         self.learn_cost();
         self.bursts.values_mut().for_each(Burst::end_hour);
         let image = Arc::clone(&self.image);
