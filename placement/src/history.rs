@@ -193,20 +193,30 @@ impl History {
         all.map(move |(entity, counted)| (entity, counted.divided(seconds)))
     }
 
-    /// What an entity had a second in an hour that is kept.
+    /// What entities had a second in the hours that are kept, from `start` on, by hour.
     #[must_use]
-    pub fn at(&self, entity: EntityId, hour: i64) -> Option<Counted> {
-        let load = |metric| {
-            let value = self.store.series(entity, metric)?.at(hour);
-            (!value.is_nan()).then(|| to_load(value))
-        };
-        Some(Counted {
-            reads: load(Metric::Reads)?,
-            writes: load(Metric::Writes)?,
-            bytes_in: load(Metric::BytesIn)?,
-            bytes_out: load(Metric::BytesOut)?,
-            service_nanos: load(Metric::ServiceNanos)?,
-        })
+    pub fn hours_from(&self, start: i64) -> BTreeMap<i64, Vec<(EntityId, Counted)>> {
+        let mut hours: BTreeMap<i64, Vec<(EntityId, Counted)>> = BTreeMap::new();
+        for entity in self.store.hourly() {
+            let series = |metric| self.store.series(entity, metric);
+            let (Some(reads), Some(writes)) = (series(Metric::Reads), series(Metric::Writes)) else {
+                continue;
+            };
+            let others = [Metric::BytesIn, Metric::BytesOut, Metric::ServiceNanos].map(series);
+            for hour in reads.start().max(start)..self.hour {
+                if reads.at(hour).is_nan() || writes.at(hour).is_nan() {
+                    continue;
+                }
+                let [bytes_in, bytes_out, service_nanos] = [0, 1, 2].map(|other: usize| {
+                    let value = others[other].as_ref().map_or(f32::NAN, |series| series.at(hour));
+                    if value.is_nan() { 0.0 } else { to_load(value) }
+                });
+                let (reads, writes) = (to_load(reads.at(hour)), to_load(writes.at(hour)));
+                let load = Counted { reads, writes, bytes_in, bytes_out, service_nanos };
+                hours.entry(hour).or_default().push((entity, load));
+            }
+        }
+        hours
     }
 
     /// And of a partition.

@@ -15,6 +15,9 @@ use crate::forecasts::Subject;
 
 /// Hours ahead that forecasts are judged at: time enough to act on.
 pub const LEAD: usize = 6;
+/// Hours from the one that a move was for on in which it may prove to have been needed: the first hour of an overload is its
+/// edge.
+const JUDGED_HOURS: i64 = 6;
 /// Moves that are remembered.
 pub const MOVES_MAX: usize = 1000;
 /// Part of a record that an hour leaves of it: half is gone after a day and a half.
@@ -113,7 +116,7 @@ pub struct Ended {
 pub struct Judged {
     /// What the source had.
     pub source: f64,
-    /// What it would have had with the entity.
+    /// What it would have had with all that left it for these hours.
     pub source_without: f64,
     /// What the target had.
     pub target: f64,
@@ -149,6 +152,13 @@ impl Record {
         self.error += (said.q50 - load).abs();
         self.day_before_error += (day_before - load).abs();
         self.inside += f64::from(u8::from((said.q10..=said.q90).contains(&load)));
+    }
+}
+
+impl Entry {
+    fn is_judged_by(&self, hour: i64) -> bool {
+        let is_its = matches!(self.why, Why::Planned { needed, .. } if (needed..needed + JUDGED_HOURS).contains(&hour));
+        is_its && self.ended.as_ref().is_some_and(|ended| ended.how == "done")
     }
 }
 
@@ -231,12 +241,18 @@ impl Ledger {
         }
     }
 
-    /// The hour that moves were for is over: `loads` says what source, target and entity had, and what the source can do.
+    /// Moves that are judged by an hour: planned, done, and for it or one of the few hours before it.
+    pub fn judged_by(&self, hour: i64) -> impl Iterator<Item = &Entry> {
+        self.moves.iter().filter(move |entry| entry.is_judged_by(hour))
+    }
+
+    /// An hour is over that moves were for: `loads` says what source and target had, and what the source can do. Of the hours that a
+    /// move is judged by, the one in which its source would have been worst counts.
     pub fn judge(&mut self, hour: i64, loads: impl Fn(&Entry) -> Option<Judged>) {
-        for entry in &mut self.moves {
-            let is_its = matches!(entry.why, Why::Planned { needed, .. } if needed == hour);
-            if is_its && entry.ended.as_ref().is_some_and(|ended| ended.how == "done") {
-                entry.judged = loads(entry);
+        for entry in self.moves.iter_mut().filter(|entry| entry.is_judged_by(hour)) {
+            let Some(judged) = loads(entry) else { continue };
+            if entry.judged.is_none_or(|before| before.source_without < judged.source_without) {
+                entry.judged = Some(judged);
             }
         }
     }
@@ -317,7 +333,8 @@ mod tests {
         ledger.judge(10, |_| Some(loads(120.0)));
         assert_eq!(ledger.wasted(), 0.0);
         ledger.judge(11, |_| Some(loads(90.0)));
-        assert_eq!(ledger.wasted(), 0.5);
+        assert_eq!(ledger.wasted(), 0.5, "the worst hour of the first one counts");
+        assert_eq!((ledger.judged_by(15).count(), ledger.judged_by(16).count()), (2, 1));
         assert_eq!(ledger.moves().filter(|entry| entry.judged.is_some()).count(), 2);
     }
 }

@@ -223,14 +223,8 @@ fn a_planner_that_is_killed_knows_every_hour_that_was_over_and_all_that_it_was_t
     let before: Vec<(i64, f64)> = hours(&node).into_iter().filter(|one| one.0 < over).collect();
     assert!(before.iter().any(|one| one.0 >= START && one.1 > 0.0), "{before:?}");
     node.kill();
-    // Its clock goes on where the killed one's was.
+    // Its clock goes on behind the last hour that was kept.
     std::fs::write(&rows, "time,entity,reads,writes\n").unwrap();
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(
-        &config,
-        text.replace(&format!("start_hour = {START}"), &format!("start_hour = {}", over + 1)),
-    )
-    .unwrap();
     let node = Node::start(&data, &config);
     let after = hours(&node);
     for (hour, load) in &before {
@@ -248,6 +242,40 @@ fn a_planner_that_is_killed_knows_every_hour_that_was_over_and_all_that_it_was_t
     let mut answer = [0; 8];
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b":6\r\n:0\r\n");
+    node.kill();
+}
+
+#[test]
+fn hours_that_are_imported_and_whatever_was_told_outlive_an_emptied_store_and_a_kill() {
+    let (dir, _) = stage();
+    let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
+    std::fs::write(&rows, "time,entity,reads,writes\n").unwrap();
+    write_config(&config, &rows, "");
+    let data = dir.path().join("data");
+    let node = Node::start(&data, &config);
+    let more = dir.path().join("more.csv");
+    std::fs::write(&more, known(&["late:1".to_owned()])).unwrap();
+    assert_eq!(node.ctl(&["history", "import", more.to_str().unwrap()])["refused"], 0);
+    node.ctl(&["pin", "late:1"]);
+    // It is kept at once.
+    node.kill();
+    let node = Node::start(&data, &config);
+    let hours = |node: &Node| node.ctl(&["forecast", "late:1"])["history"].as_array().unwrap().len();
+    assert!(hours(&node) >= 40 && node.ctl(&["explain", "late:1"])["held"] == "pinned");
+    let hour = |node: &Node| node.ctl(&["planner"])["hour"].as_i64().unwrap();
+    let begun = hour(&node);
+    node.until(&["planner"], |planner| planner["hour"].as_i64().unwrap() > begun);
+    let mut stream = TcpStream::connect(&node.redis).unwrap();
+    stream.write_all(b"FLUSHALL\r\n").unwrap();
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"+OK\r\n");
+    let emptied = hour(&node);
+    // The hour in which it was emptied is over, and another one, whose end may be on its way.
+    node.until(&["planner"], |planner| planner["hour"].as_i64().unwrap() > emptied + 2);
+    node.kill();
+    let node = Node::start(&data, &config);
+    assert!(hours(&node) >= 40 && node.ctl(&["explain", "late:1"])["held"] == "pinned");
     node.kill();
 }
 

@@ -36,7 +36,7 @@ const PAGE: PageLimit = PageLimit { rows: 64, bytes: 16 << 20 };
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct KeptMove {
     pub(super) id: u64,
-    pub(super) name: String,
+    pub(super) name: Vec<u8>,
     pub(super) from: u32,
     pub(super) to: u32,
     /// Planned, reactive or homeward; and of a planned one score, avoided, cost, needed.
@@ -93,37 +93,43 @@ impl Kept {
         Ok(())
     }
 
-    /// Puts its hours into a history; an entity that others' hours know and that had nothing was idle.
-    pub(super) fn restore(&self, history: &mut History) {
+    /// Puts its hours into a history. Says of how many entities' hours that could not be done: they are not over yet.
+    pub(super) fn restore(&self, history: &mut History) -> usize {
         let rows = self.hours.iter().flat_map(|(hour, entities)| {
             entities.iter().map(|(name, load)| (&name[..], EntityId(RoutingKey::of(name).0), *hour, *load))
         });
-        let _not_over = history.import(rows);
+        history.import(rows)
     }
 }
 
-/// Keeps an hour that is over, and forgets one that is too old. Whoever emptied the store, as FLUSHALL does, removed those
-/// before it too: they are written again.
+/// Keeps an hour that is over, and forgets one that is too old.
 ///
 /// # Errors
 /// What the store says.
-pub(super) fn save_hour(
-    client: &Client,
-    hour: i64,
-    entities: &[(Vec<u8>, Counted)],
-    before: impl Fn(i64) -> Vec<(Vec<u8>, Counted)>,
-) -> Result<()> {
-    let known = before(hour - 1);
-    if !known.is_empty() && block_on(client.get(ENTITY, &hour_key(hour - 1)))?.is_none() {
-        for earlier in hour - HOURS_MAX..hour {
-            let entities = before(earlier);
-            if !entities.is_empty() {
-                block_on(client.put(ENTITY, &hour_key(earlier), &encode(&entities)))?;
-            }
-        }
-    }
+pub(super) fn save_hour(client: &Client, hour: i64, entities: &[(Vec<u8>, Counted)]) -> Result<()> {
     block_on(client.put(ENTITY, &hour_key(hour), &encode(entities)))?;
     block_on(client.delete(ENTITY, &hour_key(hour - HOURS_MAX)))
+}
+
+/// Whether an hour is kept. One that is not, and was, went with everything else, as with FLUSHALL.
+///
+/// # Errors
+/// What the store says.
+pub(super) fn has_hour(client: &Client, hour: i64) -> Result<bool> {
+    Ok(block_on(client.get(ENTITY, &hour_key(hour)))?.is_some())
+}
+
+/// Keeps all hours that a history knows.
+///
+/// # Errors
+/// What the store says.
+pub(super) fn save_hours(client: &Client, history: &History) -> Result<()> {
+    for (hour, entities) in history.hours_from(history.hour() - HOURS_MAX) {
+        let named = |(entity, load)| Some((history.name(entity)?.to_vec(), load));
+        let entities: Vec<(Vec<u8>, Counted)> = entities.into_iter().filter_map(named).collect();
+        save_hour(client, hour, &entities)?;
+    }
+    Ok(())
 }
 
 /// Keeps what was told.

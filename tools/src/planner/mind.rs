@@ -2,7 +2,7 @@
 //!
 //! It asks shards as any client does. What is decided is decided in `foreshard_placement`, from what is here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use foreshard_engine::counters::{Load, Tick};
 use foreshard_engine::ids::{PartitionId, ShardId};
 use foreshard_engine::key::{self, RoutingKey};
 use foreshard_engine::table::Image;
-use foreshard_engine::{Client, Result, block_on};
+use foreshard_engine::{Client, Error, block_on};
 use foreshard_forecast::series::to_load;
 use foreshard_forecast::store::EntityId;
 use foreshard_placement::forecasts::{Forecasts, Subject};
@@ -61,6 +61,10 @@ pub(super) struct Mind {
     pub(super) image: Arc<Image>,
     pub(super) made: Option<Made>,
     pub(super) rule: Rule,
+    /// The first hour that was counted.
+    first_hour: i64,
+    /// Entities that could not be moved in this hour.
+    pub(super) refused: BTreeSet<EntityId>,
     /// In which hour an entity moved last.
     pub(super) moved: BTreeMap<EntityId, i64>,
     sizes: BTreeMap<EntityId, f64>,
@@ -90,7 +94,7 @@ struct Burst {
 }
 
 impl Mind {
-    pub(super) fn new(client: Client, settings: PlannerSettings) -> Result<Self> {
+    pub(super) fn new(client: Client, settings: PlannerSettings) -> Result<Self, Error> {
         let hours = Hours::new(settings.hour_seconds, settings.start_hour);
         let image = image(&client)?;
         let partitions = image.state().partitions.len();
@@ -108,6 +112,8 @@ impl Mind {
             image,
             made: None,
             rule,
+            first_hour: hours.hour(),
+            refused: BTreeSet::new(),
             moved: BTreeMap::new(),
             sizes: BTreeMap::new(),
             bursts: BTreeMap::new(),
@@ -119,16 +125,24 @@ impl Mind {
         })
     }
 
-    /// The hours begin now.
-    pub(super) fn begin_hours(&mut self) {
-        self.hours = Hours::new(self.settings.hour_seconds, self.settings.start_hour);
+    /// The hours begin now: those of a replay behind the last one that was kept.
+    pub(super) fn begin_hours(&mut self, kept: Option<i64>) {
+        let replayed = self.settings.start_hour.max(kept.map_or(i64::MIN, |last| last + 1));
+        let start = if self.settings.start_hour == 0 { 0 } else { replayed };
+        self.hours = Hours::new(self.settings.hour_seconds, start);
+        self.first_hour = self.hours.hour();
         self.counted_since = instant();
         self.history.forget_hour(self.hours.hour());
     }
 
     /// Goes on from what was kept.
     pub(super) fn restore(&mut self, kept: &Kept) {
-        kept.restore(&mut self.history);
+        let refused = kept.restore(&mut self.history);
+        if refused > 0 {
+            tracing::warn!(
+                "{refused} kept hours of entities are not over yet by the planner's clock, and left out"
+            );
+        }
         if let Some(memory) = &kept.memory {
             self.memory = memory.clone();
         }
@@ -140,27 +154,50 @@ impl Mind {
         }
     }
 
-    /// Keeps what was told. What cannot be kept now is, with what is told next.
-    pub(super) fn keep_memory(&self) {
-        if let Err(e) = keep::save_memory(&self.client, &self.memory) {
-            tracing::warn!("events and held entities are not kept over a restart: {e}");
+    /// Keeps what was told.
+    ///
+    /// # Errors
+    /// That it counts until the next restart only.
+    pub(super) fn keep_memory(&self) -> Result<(), String> {
+        keep::save_memory(&self.client, &self.memory)
+            .map_err(|e| format!("it counts from now on, but is not kept over a restart: {e}"))
+    }
+
+    /// Keeps moves, those under way too: who moved rests, also after a restart.
+    pub(super) fn keep_moves(&self) {
+        if let Err(e) = keep::save_moves(&self.client, &orders::kept(&self.ledger)) {
+            tracing::warn!("moves are not kept over a restart: {e}");
         }
+    }
+
+    /// Keeps all hours that are known.
+    ///
+    /// # Errors
+    /// That they are known until the next restart only.
+    pub(super) fn keep_hours(&self) -> Result<(), String> {
+        keep::save_hours(&self.client, &self.history)
+            .map_err(|e| format!("hours are known from now on, but not kept over a restart: {e}"))
     }
 
     fn keep_hour(&self, hour: i64, entities: &[(Vec<u8>, Counted)]) {
-        let before = |hour| {
-            let known = |entity| Some((self.history.name(entity)?.to_vec(), self.history.at(entity, hour)?));
-            self.history.entities().filter_map(known).collect()
+        let was_emptied = || -> Result<bool, Error> {
+            Ok(hour > self.first_hour && !keep::has_hour(&self.client, hour - 1)?)
         };
-        let saved = keep::save_hour(&self.client, hour, entities, before);
-        let saved = saved.and_then(|()| keep::save_moves(&self.client, &orders::kept(&self.ledger)));
+        let saved = was_emptied().and_then(|was_emptied| {
+            if was_emptied {
+                keep::save_hours(&self.client, &self.history)?;
+                keep::save_memory(&self.client, &self.memory)?;
+            }
+            keep::save_hour(&self.client, hour, entities)
+        });
         if let Err(e) = saved {
             tracing::warn!("hour {hour} is not kept over a restart: {e}");
         }
+        self.keep_moves();
     }
 
     /// Takes what shards counted since the last time.
-    pub(super) fn tick(&mut self) -> Result<()> {
+    pub(super) fn tick(&mut self) -> Result<(), Error> {
         let ticks = block_on(self.client.ticks())?;
         self.image = image(&self.client)?;
         for tick in &ticks {
@@ -199,6 +236,7 @@ impl Mind {
         self.counted_since = instant();
         let named = |(entity, load)| Some((self.history.name(entity)?.to_vec(), load));
         let entities: Vec<(Vec<u8>, Counted)> = self.history.hour_so_far(seconds).filter_map(named).collect();
+        self.refused.clear();
         let forgotten = next - self.settings.home_hours.max(self.settings.rest_hours);
         self.moved.retain(|_, moved| *moved >= forgotten);
         self.learn_cost();
@@ -314,7 +352,7 @@ impl Mind {
     }
 
     /// The entities that a plan is about.
-    fn placed(&mut self) -> Result<Vec<Placed>> {
+    fn placed(&mut self) -> Result<Vec<Placed>, Error> {
         let index: BTreeMap<PartitionId, usize> =
             self.partition_ids().into_iter().enumerate().map(|(n, id)| (id, n)).collect();
         let mut busiest: Vec<(f64, EntityId)> = Vec::new();
@@ -370,14 +408,19 @@ impl Mind {
             let value = self.history.load(id).map_or(f32::NAN, |series| series.at(hour));
             (!value.is_nan()).then(|| to_load(value))
         };
+        let entity = |entry: &Entry| loads.get(&Subject::Entity(entry.entity)).copied().unwrap_or(0.0);
+        // Those that left together are needed or not together.
+        let mut left: BTreeMap<u32, f64> = BTreeMap::new();
+        for entry in self.ledger.judged_by(hour) {
+            *left.entry(entry.from).or_default() += entity(entry);
+        }
         let facts = |entry: &Entry| {
             let (source, target) = (load(entry.from)?, load(entry.to)?);
-            let entity = loads.get(&Subject::Entity(entry.entity)).copied().unwrap_or(0.0);
-            let capacity = self.capacity(PartitionId(entry.from));
-            Some(Judged { source, source_without: source + entity, target, capacity })
+            let source_without = source + left.get(&entry.from).copied().unwrap_or(0.0);
+            Some(Judged { source, source_without, target, capacity: self.capacity(PartitionId(entry.from)) })
         };
         let judged: BTreeMap<u64, Judged> =
-            self.ledger.moves().filter_map(|entry| Some((entry.id, facts(entry)?))).collect();
+            self.ledger.judged_by(hour).filter_map(|entry| Some((entry.id, facts(entry)?))).collect();
         self.ledger.judge(hour, |entry| judged.get(&entry.id).copied());
     }
 
@@ -418,7 +461,7 @@ impl Burst {
 }
 
 /// The table as the first shard knows it.
-pub(super) fn image(client: &Client) -> Result<Arc<Image>> {
+pub(super) fn image(client: &Client) -> Result<Arc<Image>, Error> {
     block_on(client.on(ShardId(0), |shard| async move { Ok(shard.image()) }))
 }
 

@@ -101,6 +101,8 @@ impl Drop for Planner {
 /// Takes in the hours that there are to begin with; then its clock begins.
 fn begin(mind: &mut Mind, hours: &str) -> Result<(), String> {
     let kept = keep::load(&mind.client).map_err(|e| e.to_string())?;
+    let last = kept.hours.keys().next_back().copied();
+    mind.begin_hours(last);
     mind.restore(&kept);
     if !hours.is_empty() {
         let (rows, refused) = pages::import_rows(mind, hours.as_bytes())?;
@@ -108,7 +110,7 @@ fn begin(mind: &mut Mind, hours: &str) -> Result<(), String> {
     }
     // What was counted before is of no hour.
     mind.tick().map_err(|e| e.to_string())?;
-    mind.begin_hours();
+    mind.begin_hours(last);
     mind.forecast();
     mind.made = Some(mind.plan()?);
     Ok(())

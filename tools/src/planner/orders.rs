@@ -58,7 +58,9 @@ impl Mind {
         let hour = self.history.hour();
         let is_new = |entity: EntityId| {
             let is_open = self.ledger.open().any(|entry| entry.entity == entity);
-            !is_open && self.rests_until(entity).is_none_or(|until| until <= hour)
+            !is_open
+                && !self.refused.contains(&entity)
+                && self.rests_until(entity).is_none_or(|until| until <= hour)
         };
         orders.retain(|order| is_new(order.entity));
         orders
@@ -68,7 +70,6 @@ impl Mind {
         let Order { entity, to, why } = order;
         let Some(name) = self.history.name(entity).map(<[u8]>::to_vec) else { return Ok(()) };
         let Some(from) = self.partition_of(entity, &self.image) else { return Ok(()) };
-        self.moved.insert(entity, self.history.hour());
         let moved = name.clone();
         let begun = self.client.on(ShardId(0), move |shard| async move {
             Ok(shard.begin_move(&moved, Some(PartitionId(to))).await)
@@ -80,6 +81,7 @@ impl Mind {
                     name.escape_ascii(),
                     why_text(&why)
                 );
+                self.moved.insert(entity, self.history.hour());
                 let (from, began) = (from.0, self.hours.now());
                 let id = id.0;
                 self.ledger.begin(Entry {
@@ -95,7 +97,10 @@ impl Mind {
                 });
             }
             // Somebody else moves it, or the table has changed: the next plan looks again.
-            Err(e) => tracing::warn!("{} stays in partition {from}: {e}", name.escape_ascii()),
+            Err(e) => {
+                tracing::warn!("{} stays in partition {from}: {e}", name.escape_ascii());
+                self.refused.insert(entity);
+            }
         }
         Ok(())
     }
@@ -111,6 +116,7 @@ impl Mind {
             known.extend(block_on(self.client.on(shard, |shard| async move { Ok(shard.moves()) }))?);
         }
         let at = self.hours.now();
+        let mut has_ended = false;
         for id in open {
             let ended = match known.iter().find(|status| status.id.0 == id) {
                 Some(status) if status.phase.is_over() => Ended {
@@ -120,11 +126,23 @@ impl Mind {
                     pause: status.pause.unwrap_or_default().as_secs_f64(),
                 },
                 Some(_) => continue,
-                None => Ended { at, how: "forgotten".to_owned(), bytes: 0, pause: 0.0 },
+                // It was under way when the node ended: opening the store made it done or gone.
+                None => Ended { at, how: self.end_of(id).to_owned(), bytes: 0, pause: 0.0 },
             };
             self.ledger.end(id, ended);
+            has_ended = true;
+        }
+        if has_ended {
+            self.keep_moves();
         }
         Ok(())
+    }
+
+    /// How a move has ended that no shard knows of.
+    fn end_of(&self, id: u64) -> &'static str {
+        let entry = self.ledger.open().find(|entry| entry.id == id);
+        let at = entry.and_then(|entry| Some((entry.to, self.partition_of(entry.entity, &self.image)?.0)));
+        if at.is_some_and(|(to, at)| to == at) { "done" } else { "failed" }
     }
 
     /// What the rule for what nobody foresaw asks for, once a second.
@@ -174,13 +192,13 @@ struct Order {
     why: Why,
 }
 
-/// The moves that have ended, as they are kept.
+/// The moves, as they are kept.
 pub(super) fn kept(ledger: &Ledger) -> Vec<KeptMove> {
-    let ended = ledger.moves().filter(|entry| entry.ended.is_some());
-    ended
+    let moves = ledger.moves();
+    moves
         .map(|entry| KeptMove {
             id: entry.id,
-            name: String::from_utf8_lossy(&entry.name).into_owned(),
+            name: entry.name.clone(),
             from: entry.from,
             to: entry.to,
             why: match entry.why {
@@ -196,7 +214,7 @@ pub(super) fn kept(ledger: &Ledger) -> Vec<KeptMove> {
 
 /// Back from [`kept`].
 pub(super) fn entry(kept: &KeptMove) -> Entry {
-    let name = kept.name.clone().into_bytes();
+    let name = kept.name.clone();
     let why = match (kept.why, kept.is_reactive) {
         (Some((score, avoided, cost, needed)), _) => Why::Planned { score, avoided, cost, needed },
         (None, true) => Why::Reactive,

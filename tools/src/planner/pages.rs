@@ -55,22 +55,22 @@ pub(super) fn answer(mind: &mut Mind, question: Question) {
         (true, "/events") => order::<Named>(&question).and_then(|event| {
             let hour = mind.history.hour();
             mind.memory.add(event, hour)?;
-            mind.keep_memory();
+            mind.keep_memory()?;
             Ok(told(mind))
         }),
         (true, "/events/remove") => order::<Name>(&question).and_then(|Name { name }| {
             mind.memory.events.remove(&name).ok_or(format!("there is no event {name:?}"))?;
-            mind.keep_memory();
+            mind.keep_memory()?;
             Ok(told(mind))
         }),
-        (true, "/balancer") => order::<Balancer>(&question).map(|Balancer { paused }| {
+        (true, "/balancer") => order::<Balancer>(&question).and_then(|Balancer { paused }| {
             mind.memory.paused = paused;
-            mind.keep_memory();
-            about(mind)
+            mind.keep_memory()?;
+            Ok(about(mind))
         }),
         (true, "/hold") => order::<Hold>(&question).and_then(|Hold { entity, hold }| {
             mind.memory.hold(&entity, hold)?;
-            mind.keep_memory();
+            mind.keep_memory()?;
             Ok(json!({"entity": entity, "hold": hold}))
         }),
         (true, "/history/import") => import(mind, &question),
@@ -392,6 +392,7 @@ fn told(mind: &mut Mind) -> Value {
 fn import(mind: &mut Mind, question: &Question) -> Result<Value, String> {
     let (rows, refused) = import_rows(mind, &question.body)?;
     mind.forecast();
+    mind.keep_hours()?;
     let (tracked, hourly) = mind.history.tracked();
     Ok(json!({"rows": rows, "refused": refused, "tracked": tracked, "hourly": hourly}))
 }
