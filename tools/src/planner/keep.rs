@@ -6,7 +6,7 @@
 //!
 //! Bytes that are not understood are told of and left out: planning begins with less.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use foreshard_engine::key::RoutingKey;
 use foreshard_engine::{Client, PageLimit, Result, block_on};
@@ -91,6 +91,17 @@ impl Kept {
             _ => return Err("a kind that this program does not know".to_owned()),
         }
         Ok(())
+    }
+
+    /// Takes a file's hours too, of those hours that were not kept. Says how many hours of entities these are.
+    pub(super) fn add(&mut self, rows: Vec<(Vec<u8>, i64, Counted)>) -> usize {
+        let kept: BTreeSet<i64> = self.hours.keys().copied().collect();
+        let mut count = 0;
+        for (name, hour, load) in rows.into_iter().filter(|row| !kept.contains(&row.1)) {
+            self.hours.entry(hour).or_default().push((name, load));
+            count += 1;
+        }
+        count
     }
 
     /// Puts its hours into a history. Says of how many entities' hours that could not be done: they are not over yet.
@@ -218,6 +229,16 @@ mod tests {
         assert_eq!(bytes.len(), 9 + 5 * 4);
         assert_eq!(bytes[9..13], 1.5_f32.to_le_bytes());
         assert_eq!(hour_key(1), b"\xffh\0\0\0\0\0\0\0\x01");
+    }
+
+    #[test]
+    fn of_a_file_the_hours_that_were_not_kept_are_taken() {
+        let mut kept = Kept::default();
+        kept.take(&hour_key(7), &encode(&entities())).unwrap();
+        let row = |hour| (b"shop:1".to_vec(), hour, Counted { reads: 9.0, ..Counted::default() });
+        assert_eq!(kept.add(vec![row(6), row(7), row(8)]), 2);
+        assert_eq!(kept.hours[&7], entities());
+        assert_eq!((kept.hours[&6].len(), kept.hours[&8].len()), (1, 1));
     }
 
     #[test]

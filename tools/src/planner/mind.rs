@@ -213,9 +213,11 @@ impl Mind {
             *self.rule.partitions.entry(id.0).or_default() += counted.requests();
             self.bursts.entry(id.0).or_insert_with(Burst::new).take(counted.requests());
         }
+        let own = RoutingKey::of(keep::ENTITY);
         for entity in tick.entities() {
             let (lower, upper) = (counted(&entity.load.lower), counted(&entity.load.upper));
-            if entity.name == Some(keep::ENTITY) {
+            // By its key: it may not have earned its name.
+            if entity.routing == own {
                 continue;
             }
             let id = EntityId(entity.routing.0);

@@ -100,13 +100,14 @@ impl Drop for Planner {
 
 /// Takes in the hours that there are to begin with; then its clock begins.
 fn begin(mind: &mut Mind, hours: &str) -> Result<(), String> {
-    let kept = keep::load(&mind.client).map_err(|e| e.to_string())?;
+    let mut kept = keep::load(&mind.client).map_err(|e| e.to_string())?;
     let last = kept.hours.keys().next_back().copied();
+    let added = if hours.is_empty() { 0 } else { kept.add(pages::rows(hours.as_bytes())?) };
     mind.begin_hours(last);
     mind.restore(&kept);
-    if !hours.is_empty() {
-        let (rows, refused) = pages::import_rows(mind, hours.as_bytes())?;
-        tracing::info!("the planner begins with {rows} hours of entities, {refused} of which were not over");
+    if added > 0 {
+        tracing::info!("the planner begins with {added} hours of entities that were not kept before");
+        mind.keep_hours()?;
     }
     // What was counted before is of no hour.
     mind.tick().map_err(|e| e.to_string())?;

@@ -390,15 +390,19 @@ fn told(mind: &mut Mind) -> Value {
 
 /// Rows of `time,entity,reads,writes`, the latter as requests a second.
 fn import(mind: &mut Mind, question: &Question) -> Result<Value, String> {
-    let (rows, refused) = import_rows(mind, &question.body)?;
+    let rows = rows(&question.body)?;
+    let named =
+        rows.iter().map(|(name, hour, load)| (&name[..], EntityId(RoutingKey::of(name).0), *hour, *load));
+    let refused = mind.history.import(named);
+    let rows = rows.len();
     mind.forecast();
     mind.keep_hours()?;
     let (tracked, hourly) = mind.history.tracked();
     Ok(json!({"rows": rows, "refused": refused, "tracked": tracked, "hourly": hourly}))
 }
 
-/// Takes rows in; how many there were, and of how many the hours were not taken.
-pub(super) fn import_rows(mind: &mut Mind, text: &[u8]) -> Result<(usize, usize), String> {
+/// The rows of a file: name, hour, and what came a second.
+pub(super) fn rows(text: &[u8]) -> Result<Vec<(Vec<u8>, i64, Counted)>, String> {
     let mut reader = csv::Reader::from_reader(text);
     let mut rows: Vec<(Vec<u8>, i64, Counted)> = Vec::new();
     for row in reader.deserialize() {
@@ -417,10 +421,7 @@ pub(super) fn import_rows(mind: &mut Mind, text: &[u8]) -> Result<(usize, usize)
         let counted = Counted { reads, writes, ..Counted::default() };
         rows.push((row.entity.into_bytes(), row.time / 3600, counted));
     }
-    let count = rows.len();
-    let named =
-        rows.iter().map(|(name, hour, load)| (&name[..], EntityId(RoutingKey::of(name).0), *hour, *load));
-    Ok((count, mind.history.import(named)))
+    Ok(rows)
 }
 
 #[derive(Deserialize)]
@@ -440,6 +441,9 @@ fn history(mind: &Mind) -> String {
         let reads = mind.history.series(entity, Metric::Reads);
         let Some((reads, writes)) = reads.zip(mind.history.series(entity, Metric::Writes)) else { continue };
         let name = name(mind, entity);
+        if name.is_empty() {
+            continue;
+        }
         let quoted = if name.contains([',', '"', '\n', '\r']) {
             format!("\"{}\"", name.replace('"', "\"\""))
         } else {

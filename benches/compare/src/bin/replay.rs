@@ -163,10 +163,15 @@ impl Replay {
                 node = self.node(hour, true)?;
                 let after = self.known(start)?;
                 // The hour that was over last may have been on its way to the store.
-                let older = before.iter().filter(|row| row.0 < hour - 1);
-                let counts =
-                    older.fold((0, 0), |(kept, all), row| (kept + usize::from(after.contains(row)), all + 1));
-                hours_kept = Some(counts);
+                let older: Vec<_> = before.iter().filter(|row| row.0 < hour - 1).collect();
+                let forgotten: Vec<_> = older.iter().filter(|row| !after.contains(row)).collect();
+                if let Some((hour, name)) = forgotten.first() {
+                    eprintln!(
+                        "forgotten: {} hours of entities, hour {hour} of {name} first",
+                        forgotten.len()
+                    );
+                }
+                hours_kept = Some((older.len() - forgotten.len(), older.len()));
                 early = 0;
             }
             let now = machine::resident_bytes(node.child().id())?;
