@@ -126,9 +126,9 @@ fn at_home(node: &Node, partition: u64, count: usize) -> Vec<String> {
     names.filter(|name| node.ctl(&["entity", name])["home"].as_u64() == Some(partition)).take(count).collect()
 }
 
-fn write_config(path: &Path, known: &Path, more: &str) {
+fn write_config(path: &Path, known: &Path, hour_seconds: f64, more: &str) {
     let text = format!(
-        "[planner]\nhour_seconds = 1.0\nstart_hour = {START}\ncapacity = 260.0\nreactive = false\nimport = {:?}\n{more}",
+        "[planner]\nhour_seconds = {hour_seconds:.1}\nstart_hour = {START}\ncapacity = 260.0\nreactive = false\nimport = {:?}\n{more}",
         known.display().to_string()
     );
     std::fs::write(path, text).unwrap();
@@ -147,7 +147,7 @@ fn stage() -> (tempfile::TempDir, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
     std::fs::write(&rows, "time,entity,reads,writes\n").unwrap();
-    write_config(&config, &rows, "");
+    write_config(&config, &rows, 1.0, "");
     let node = Node::start(&dir.path().join("data"), &config);
     // Six shops at 50 requests a second: 300 of the 260 that a partition can do.
     let names = at_home(&node, 0, 6);
@@ -162,7 +162,8 @@ fn what_is_forecast_to_be_too_much_moves_before_it_comes_unless_it_is_held_or_pa
     let (dir, names) = stage();
     let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
     // Paused: it plans, and moves nothing.
-    write_config(&config, &rows, "paused = true\n");
+    // Six hours to an overload: time enough on a busy machine too.
+    write_config(&config, &rows, 3.0, "paused = true\n");
     let node = Node::start(&dir.path().join("data"), &config);
     assert_eq!(node.ctl(&["pin", &names[0]])["hold"], "pinned");
     let plan = node.ctl(&["plan"]);
@@ -200,7 +201,7 @@ fn what_is_forecast_to_be_too_much_moves_before_it_comes_unless_it_is_held_or_pa
 fn a_planner_that_is_killed_knows_every_hour_that_was_over_and_all_that_it_was_told() {
     let (dir, names) = stage();
     let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
-    write_config(&config, &rows, "");
+    write_config(&config, &rows, 1.0, "");
     let data = dir.path().join("data");
     let node = Node::start(&data, &config);
     let seconds = |hour: i64| (hour * 3600).to_string();
@@ -250,7 +251,7 @@ fn hours_that_are_imported_and_whatever_was_told_outlive_an_emptied_store_and_a_
     let (dir, _) = stage();
     let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
     std::fs::write(&rows, "time,entity,reads,writes\n").unwrap();
-    write_config(&config, &rows, "");
+    write_config(&config, &rows, 1.0, "");
     let data = dir.path().join("data");
     let node = Node::start(&data, &config);
     let more = dir.path().join("more.csv");
@@ -283,7 +284,7 @@ fn hours_that_are_imported_and_whatever_was_told_outlive_an_emptied_store_and_a_
 fn what_makes_no_sense_is_refused_and_says_what_to_do() {
     let (dir, names) = stage();
     let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
-    write_config(&config, &rows, "");
+    write_config(&config, &rows, 1.0, "");
     let node = Node::start(&dir.path().join("data"), &config);
     let refused = |words: &[&str]| {
         let out = Command::new(PROGRAM).args(["ctl", "--admin", &node.admin]).args(words).output().unwrap();

@@ -364,6 +364,8 @@ impl Mind {
             busiest.push((load, entity));
         }
         busiest.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let known: BTreeSet<EntityId> = busiest.iter().map(|one| one.1).collect();
+        self.sizes.retain(|entity, _| known.contains(entity));
         let open: Vec<EntityId> = self.ledger.open().map(|entry| entry.entity).collect();
         let mut placed = Vec::with_capacity(busiest.len());
         for (rank, (_, entity)) in busiest.into_iter().enumerate() {

@@ -145,7 +145,7 @@ impl Mind {
         if at.is_some_and(|(to, at)| to == at) { "done" } else { "failed" }
     }
 
-    /// What the rule for what nobody foresaw asks for, once a second.
+    /// What the rule for what nobody foresaw asks for, a second at a time.
     fn react(&mut self) -> Option<Order> {
         let seconds = self.rule.since.elapsed().as_secs_f64();
         if seconds < 1.0 {
@@ -179,7 +179,14 @@ impl Mind {
         }
         let seen =
             Seen { partitions: &partitions, takes: &takes, entities: &entities, at: &at, movable: &movable };
-        let reaction = self.rule.rule.second(&seen)?;
+        // Counts come several seconds at once where hours are long: each of these seconds was like their mean.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "seconds between two ticks"
+        )]
+        let passed = seconds.round() as u64;
+        let reaction = (0..passed).find_map(|_| self.rule.rule.second(&seen))?;
         let to = ids.get(reaction.to)?.0;
         Some(Order { entity: *who.get(reaction.entity)?, to, why: Why::Reactive })
     }
