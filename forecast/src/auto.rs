@@ -218,10 +218,7 @@ impl<'a> Followed<'a> {
         let Some(index) = self.passed.checked_sub(lead) else { return };
         let origin = self.next - signed(lead * step);
         self.loads.clear();
-        self.loads.extend((origin..).take(horizon).map(|hour| {
-            let value = series.at(hour);
-            if value.is_nan() { f64::NAN } else { to_load(value) }
-        }));
+        self.loads.extend((origin..).take(horizon).map(|hour| series.load(hour).unwrap_or(f64::NAN)));
         let row = index % (lead + 1) * horizon;
         for member in &mut self.members {
             member.errors.push_back(error(&self.loads, &member.paths[row..][..horizon]));

@@ -79,6 +79,12 @@ impl Series {
         usize::try_from(hour - self.start).ok().and_then(|i| self.values.get(i)).copied().unwrap_or(f32::NAN)
     }
 
+    /// The load of an hour; none where it is not known.
+    #[must_use]
+    pub fn load(&self, hour: i64) -> Option<f64> {
+        Some(self.at(hour)).filter(|value| !value.is_nan()).map(to_load)
+    }
+
     /// The hours before `end` that the series has.
     #[must_use]
     pub fn before(&self, end: i64) -> &[f32] {

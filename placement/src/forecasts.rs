@@ -125,8 +125,13 @@ impl Forecasts {
     /// The load of this hour of the day before: what a forecast has to beat.
     #[must_use]
     pub fn day_before(&self, subject: Subject, hour: i64) -> Option<f64> {
-        let value = self.series.get(&subject)?.at(hour - DAY as i64);
-        (!value.is_nan()).then(|| foreshard_forecast::series::to_load(value))
+        self.series.get(&subject)?.load(hour - DAY as i64)
+    }
+
+    /// Whether there are paths of a subject.
+    #[must_use]
+    pub fn follows(&self, subject: Subject) -> bool {
+        self.series.contains_key(&subject)
     }
 
     /// Who is followed.

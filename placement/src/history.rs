@@ -11,7 +11,6 @@
 use std::collections::BTreeMap;
 
 use foreshard_forecast::Series;
-use foreshard_forecast::series::to_load;
 use foreshard_forecast::store::{Capacity, EntityId, Loads, Metric, Refused, Store};
 use foreshard_forecast::tracking::{Estimate, Limits, Tracking};
 
@@ -204,14 +203,10 @@ impl History {
             };
             let others = [Metric::BytesIn, Metric::BytesOut, Metric::ServiceNanos].map(series);
             for hour in reads.start().max(start)..self.hour {
-                if reads.at(hour).is_nan() || writes.at(hour).is_nan() {
-                    continue;
-                }
-                let [bytes_in, bytes_out, service_nanos] = [0, 1, 2].map(|other: usize| {
-                    let value = others[other].as_ref().map_or(f32::NAN, |series| series.at(hour));
-                    if value.is_nan() { 0.0 } else { to_load(value) }
-                });
-                let (reads, writes) = (to_load(reads.at(hour)), to_load(writes.at(hour)));
+                let (Some(reads), Some(writes)) = (reads.load(hour), writes.load(hour)) else { continue };
+                let other =
+                    |index: usize| others[index].as_ref().and_then(|series| series.load(hour)).unwrap_or(0.0);
+                let (bytes_in, bytes_out, service_nanos) = (other(0), other(1), other(2));
                 let load = Counted { reads, writes, bytes_in, bytes_out, service_nanos };
                 hours.entry(hour).or_default().push((entity, load));
             }
@@ -314,8 +309,8 @@ impl History {
         let writes = self.store.series(entity, Metric::Writes)?;
         let mut sum = Series::new(reads.start());
         for hour in reads.start()..reads.end().min(self.hour) {
-            let load = to_load(reads.at(hour)) + to_load(writes.at(hour));
-            let load = if reads.at(hour).is_nan() || writes.at(hour).is_nan() { f64::NAN } else { load };
+            let load =
+                reads.load(hour).zip(writes.load(hour)).map_or(f64::NAN, |(reads, writes)| reads + writes);
             // Hours of a series are near each other.
             let _infallible = sum.set(hour, load);
         }
@@ -408,14 +403,15 @@ fn latest(series: &Series, end: i64) -> Series {
     let begin = end - PARTITION_HOURS_MAX;
     let mut latest = Series::new(begin);
     for hour in begin..end {
-        let value = series.at(hour);
-        let _infallible = latest.set(hour, if value.is_nan() { f64::NAN } else { to_load(value) });
+        let _infallible = latest.set(hour, series.load(hour).unwrap_or(f64::NAN));
     }
     latest
 }
 
 #[cfg(test)]
 mod tests {
+    use foreshard_forecast::series::to_load;
+
     use super::*;
 
     const LIMITS: Limits = Limits { tracked: 10, hourly: 10, tracked_weight: 0.0, hourly_weight: 0.0 };

@@ -1,9 +1,10 @@
 //! What was said, what was done, and what then happened.
 //!
 //! Of forecasts it keeps how far off they were, [`LEAD`] hours ahead, beside the same hour of the day before; both fade over
-//! days. A subject that does worse in life than its day before is to be demoted, and one that would do better again is taken
-//! back: its model is asked all the same. Of moves it keeps why, what they cost, and whether the source would have been over
-//! its capacity without them in the hour that they were for: the loads that came, placed as they were before.
+//! days. A subject that does worse in life than its day before is to be demoted; then what its last days say is judged in place of
+//! its model, and as that does not fall behind the day before, the model is tried again. Of moves it keeps why, what they cost,
+//! and whether the source would have been over its capacity without them in the hours that they were for: the loads that came,
+//! placed as they were before.
 //!
 //! Invariant: memory is bounded by [`MOVES_MAX`], and by [`LEAD`] forecasts of each subject.
 

@@ -86,11 +86,7 @@ fn co_access(history: &History, index: &BTreeMap<EntityId, usize>) -> Vec<CoAcce
     // Counts of pairs fade over a day: so many hours of requests.
     const MEMORY_HOURS: f64 = 34.0;
     let hour = history.hour() - 1;
-    let recent = |entity: EntityId| {
-        let series = history.requests(entity)?;
-        let value = series.at(hour);
-        (!value.is_nan()).then(|| foreshard_forecast::series::to_load(value))
-    };
+    let recent = |entity: EntityId| history.requests(entity)?.load(hour);
     let mut pairs = Vec::new();
     for (a, b, count) in history.pairs() {
         let (Some(&at_a), Some(&at_b)) = (index.get(&a), index.get(&b)) else { continue };

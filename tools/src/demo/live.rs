@@ -150,7 +150,7 @@ fn run(address: SocketAddr, more: &[&str], trace: Trace) -> Result<Report, Failu
     ];
     words.extend(more);
     let options = Line::try_parse_from(words).map_err(|e| Failure::told(e.to_string()))?.load;
-    load::replay(options, trace)
+    load::measure(options, Some(trace))
 }
 
 /// Announces a town's sales.

@@ -89,8 +89,7 @@ fn live(
     write(&known, &town.known())?;
     let mut node = Node::start(&dir.join("data"))?;
     let hours = usize::try_from(demo.hours).unwrap_or(REPLAYED_HOURS);
-    let left_out = REPLAYED_HOURS - hours;
-    let replayed = town.trace.last(REPLAYED_HOURS).first(REPLAYED_HOURS - left_out);
+    let replayed = town.trace.last(REPLAYED_HOURS).first(hours);
     live::fill(node.address(), &replayed)?;
     let admin = node.plan(demo, &known, capacity)?;
     let load = live::replay(node.address(), replayed.replayed(demo.hour_seconds, 1.0))?;

@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Load) -> Result<Verdict, Failure> {
         Some(path) => Some(Trace::read(path, options.hours)?.replayed(options.hour_seconds, options.scale)),
         None => None,
     };
-    let report = Settings::new(options, trace).and_then(session::run).map_err(Failure::told)?;
+    let report = measure(options, trace)?;
     tell(&report, is_json)?;
     Ok(match report.status {
         0 => Verdict::Sound,
@@ -73,9 +73,9 @@ pub(crate) fn run(options: &Load) -> Result<Verdict, Failure> {
     })
 }
 
-/// Replays a trace, with these options.
-pub(crate) fn replay(options: Load, trace: Trace) -> Result<Report, Failure> {
-    Settings::new(options, Some(trace)).and_then(session::run).map_err(Failure::told)
+/// Does what the options say, or replays a trace with them.
+pub(crate) fn measure(options: Load, trace: Option<Trace>) -> Result<Report, Failure> {
+    Settings::new(options, trace).and_then(session::run).map_err(Failure::told)
 }
 
 fn tell(report: &Report, is_json: bool) -> Result<(), Failure> {

@@ -6,9 +6,8 @@
 //! Invariant: rates are finite and not negative; a gap is an hour without operations.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-use foreshard_forecast::series::to_load;
 
 use super::clock::{Nanos, SECOND};
 use super::mix::Kind;
@@ -72,9 +71,8 @@ impl Trace {
         names.sort_unstable();
         names.dedup();
         let rate = |table: &Table, name: &String, hour: i64| {
-            let value = table.entities.get(name).map_or(f32::NAN, |series| series.at(hour));
             #[expect(clippy::cast_possible_truncation, reason = "the precision that series are kept in")]
-            if value.is_nan() { 0.0 } else { to_load(value) as f32 }
+            table.entities.get(name).and_then(|series| series.load(hour)).map_or(0.0, |load| load as f32)
         };
         let mut rates = Vec::new();
         for name in &names {
@@ -96,26 +94,20 @@ impl Trace {
     /// Its last hours.
     #[must_use]
     pub(crate) fn last(&self, hours: usize) -> Self {
-        let skipped = self.hours.saturating_sub(hours);
-        let rates =
-            self.rates.chunks_exact(self.hours.max(1)).flat_map(|all| &all[skipped..]).copied().collect();
-        let start = self.start + skipped as i64;
-        Self {
-            names: self.names.clone(),
-            start,
-            hour_seconds: self.hour_seconds,
-            hours: self.hours - skipped,
-            rates,
-        }
+        self.cut(self.hours.saturating_sub(hours)..self.hours)
     }
 
     /// Its first hours.
     #[must_use]
     pub(crate) fn first(&self, hours: usize) -> Self {
-        let hours = hours.min(self.hours);
-        let rates =
-            self.rates.chunks_exact(self.hours.max(1)).flat_map(|all| &all[..hours]).copied().collect();
-        Self { names: self.names.clone(), rates, hours, ..*self }
+        self.cut(0..hours.min(self.hours))
+    }
+
+    fn cut(&self, hours: Range<usize>) -> Self {
+        let entities = self.rates.chunks_exact(self.hours.max(1));
+        let rates = entities.flat_map(|all| &all[hours.clone()]).copied().collect();
+        let start = self.start + hours.start as i64;
+        Self { names: self.names.clone(), start, hours: hours.len(), rates, ..*self }
     }
 
     /// How many hours.

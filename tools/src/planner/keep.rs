@@ -8,13 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use foreshard_engine::key::RoutingKey;
 use foreshard_engine::{Client, PageLimit, Result, block_on};
-use foreshard_forecast::store::EntityId;
 use foreshard_placement::history::{Counted, History};
 use serde::{Deserialize, Serialize};
 
 use super::memory::Memory;
+use super::mind::entity_of;
 
 /// The node's own entity.
 pub(super) const ENTITY: &[u8] = b"\0foreshard";
@@ -107,7 +106,7 @@ impl Kept {
     /// Puts its hours into a history. Says of how many entities' hours that could not be done: they are not over yet.
     pub(super) fn restore(&self, history: &mut History) -> usize {
         let rows = self.hours.iter().flat_map(|(hour, entities)| {
-            entities.iter().map(|(name, load)| (&name[..], EntityId(RoutingKey::of(name).0), *hour, *load))
+            entities.iter().map(|(name, load)| (&name[..], entity_of(name), *hour, *load))
         });
         history.import(rows)
     }

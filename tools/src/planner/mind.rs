@@ -11,7 +11,6 @@ use foreshard_engine::ids::{PartitionId, ShardId};
 use foreshard_engine::key::{self, RoutingKey};
 use foreshard_engine::table::Image;
 use foreshard_engine::{Client, Error, block_on};
-use foreshard_forecast::series::to_load;
 use foreshard_forecast::store::EntityId;
 use foreshard_placement::forecasts::{Forecasts, Subject};
 use foreshard_placement::history::{Counted, History};
@@ -243,32 +242,35 @@ impl Mind {
         self.moved.retain(|_, moved| *moved >= forgotten);
         self.learn_cost();
         self.bursts.values_mut().for_each(Burst::end_hour);
-        let image = Arc::clone(&self.image);
-        let names: BTreeMap<EntityId, u32> =
-            self.history.entities().filter_map(|id| Some((id, self.partition_of(id, &image)?.0))).collect();
-        self.history.end_hour(seconds, next, |entity| names.get(&entity).copied());
+        let places: BTreeMap<EntityId, u32> =
+            self.history.entities().filter_map(|id| Some((id, self.partition_of(id)?.0))).collect();
+        self.history.end_hour(seconds, next, |entity| places.get(&entity).copied());
         let loads: BTreeMap<Subject, f64> = self
             .subjects()
             .into_iter()
-            .filter_map(|(subject, _, series)| {
-                let value = series.at(hour);
-                (!value.is_nan()).then(|| (subject, to_load(value)))
-            })
+            .filter_map(|(subject, _, series)| Some((subject, series.load(hour)?)))
             .collect();
         self.judge(hour, &loads);
         self.ledger.happened(hour, loads);
         self.keep_hour(hour, &entities);
         self.forecast();
+        self.say();
     }
 
-    /// Forecasts everything from the hour under way on, and keeps what is said.
+    /// Forecasts everything from the hour under way on.
     pub(super) fn forecast(&mut self) {
         let hour = self.history.hour();
         // Checked whenever an event is told.
         let calendar = self.memory.calendar().unwrap_or_default();
         let told = self.memory.told(hour);
         self.forecasts.advance(self.subjects(), (&calendar, &told), hour);
-        self.ledger.keep(|subject| self.forecasts.paths(subject).is_some());
+    }
+
+    /// Keeps what is forecast of an hour some hours ahead, once an hour: what it will be judged by. Who did worse than the day
+    /// before is demoted first.
+    pub(super) fn say(&mut self) {
+        let hour = self.history.hour();
+        self.ledger.keep(|subject| self.forecasts.follows(subject));
         let shape = Forecasts::shape();
         for subject in self.forecasts.subjects().collect::<Vec<_>>() {
             self.forecasts.demote(subject, self.ledger.is_worse(subject));
@@ -316,10 +318,10 @@ impl Mind {
     }
 
     /// Where an entity is.
-    pub(super) fn partition_of(&self, entity: EntityId, image: &Image) -> Option<PartitionId> {
+    pub(super) fn partition_of(&self, entity: EntityId) -> Option<PartitionId> {
         let mut prefix = Vec::new();
         key::encode_entity(self.history.name(entity)?, &mut prefix).ok()?;
-        Some(image.home_of(&prefix).partition)
+        Some(self.image.home_of(&prefix).partition)
     }
 
     /// Partitions, in the order in which a plan counts them.
@@ -370,7 +372,7 @@ impl Mind {
         let mut placed = Vec::with_capacity(busiest.len());
         for (rank, (_, entity)) in busiest.into_iter().enumerate() {
             let Some(name) = self.history.name(entity).map(<[u8]>::to_vec) else { continue };
-            let at = self.partition_of(entity, &self.image).and_then(|id| index.get(&id));
+            let at = self.partition_of(entity).and_then(|id| index.get(&id));
             let home = index.get(&self.image.home_by_range(RoutingKey(entity.0)).partition);
             let (Some(&at), Some(&home)) = (at, home) else { continue };
             if rank < SIZES_MAX {
@@ -408,10 +410,7 @@ impl Mind {
 
     /// Judges the moves that were for this hour.
     fn judge(&mut self, hour: i64, loads: &BTreeMap<Subject, f64>) {
-        let load = |id: u32| {
-            let value = self.history.load(id).map_or(f32::NAN, |series| series.at(hour));
-            (!value.is_nan()).then(|| to_load(value))
-        };
+        let load = |id: u32| self.history.load(id)?.load(hour);
         let entity = |entry: &Entry| loads.get(&Subject::Entity(entry.entity)).copied().unwrap_or(0.0);
         // Those that left together are needed or not together.
         let mut left: BTreeMap<u32, f64> = BTreeMap::new();
@@ -462,6 +461,11 @@ impl Burst {
         }
         *self = Self { spread: self.spread, ..Self::new() };
     }
+}
+
+/// By what an entity of this name is known.
+pub(super) fn entity_of(name: &[u8]) -> EntityId {
+    EntityId(RoutingKey::of(name).0)
 }
 
 /// The table as the first shard knows it.

@@ -113,6 +113,7 @@ fn begin(mind: &mut Mind, hours: &str) -> Result<(), String> {
     mind.tick().map_err(|e| e.to_string())?;
     mind.begin_hours(last);
     mind.forecast();
+    mind.say();
     mind.made = Some(mind.plan()?);
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! Moves: begun when their hour has come, watched until they end, and told to the ledger.
 
 use foreshard_engine::ids::{PartitionId, ShardId};
-use foreshard_engine::key::RoutingKey;
 use foreshard_engine::shard::moves::progress::MoveStatus;
 use foreshard_engine::{Result, block_on};
 use foreshard_forecast::store::EntityId;
@@ -10,7 +9,7 @@ use foreshard_placement::ledger::{Ended, Entry, Ledger, Why};
 
 use super::hours::instant;
 use super::keep::KeptMove;
-use super::mind::Mind;
+use super::mind::{Mind, entity_of};
 
 impl Mind {
     /// Carries out what the last plan says is to begin in this hour, and what the rule for seconds asks for.
@@ -69,7 +68,7 @@ impl Mind {
     fn begin(&mut self, order: Order) -> Result<()> {
         let Order { entity, to, why } = order;
         let Some(name) = self.history.name(entity).map(<[u8]>::to_vec) else { return Ok(()) };
-        let Some(from) = self.partition_of(entity, &self.image) else { return Ok(()) };
+        let Some(from) = self.partition_of(entity) else { return Ok(()) };
         let moved = name.clone();
         let begun = self.client.on(ShardId(0), move |shard| async move {
             Ok(shard.begin_move(&moved, Some(PartitionId(to))).await)
@@ -141,7 +140,7 @@ impl Mind {
     /// How a move has ended that no shard knows of.
     fn end_of(&self, id: u64) -> &'static str {
         let entry = self.ledger.open().find(|entry| entry.id == id);
-        let at = entry.and_then(|entry| Some((entry.to, self.partition_of(entry.entity, &self.image)?.0)));
+        let at = entry.and_then(|entry| Some((entry.to, self.partition_of(entry.entity)?.0)));
         if at.is_some_and(|(to, at)| to == at) { "done" } else { "failed" }
     }
 
@@ -164,7 +163,7 @@ impl Mind {
         let takes = vec![true; ids.len()];
         let (mut who, mut entities, mut at, mut movable) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (entity, requests) in of_entities {
-            let Some(id) = self.partition_of(entity, &self.image) else { continue };
+            let Some(id) = self.partition_of(entity) else { continue };
             let Some(index) = ids.iter().position(|other| *other == id) else { continue };
             let is_held = self
                 .history
@@ -230,7 +229,7 @@ pub(super) fn entry(kept: &KeptMove) -> Entry {
     let ended = kept.ended.clone().map(|(at, how, bytes, pause)| Ended { at, how, bytes, pause });
     Entry {
         id: kept.id,
-        entity: EntityId(RoutingKey::of(&name).0),
+        entity: entity_of(&name),
         name,
         from: kept.from,
         to: kept.to,

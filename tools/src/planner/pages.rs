@@ -5,7 +5,6 @@
 use foreshard_engine::ids::PartitionId;
 use foreshard_engine::key::RoutingKey;
 use foreshard_forecast::Series;
-use foreshard_forecast::series::to_load;
 use foreshard_forecast::store::{EntityId, Metric};
 use foreshard_net::{Question, Said};
 use foreshard_placement::forecasts::{Forecasts, HORIZON, Subject};
@@ -17,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::memory::{Held, Named};
-use super::mind::{Made, Mind};
+use super::mind::{Made, Mind, entity_of};
 use super::orders::why_text;
 
 /// All pages.
@@ -125,7 +124,7 @@ fn order<T: for<'a> Deserialize<'a>>(question: &Question) -> Result<T, String> {
 fn entity(mind: &Mind, question: &Question) -> Result<EntityId, String> {
     let name = foreshard_net::argument(&question.query, "entity")
         .ok_or("give entity=, with other bytes than letters as %xx")?;
-    let entity = EntityId(RoutingKey::of(&name).0);
+    let entity = entity_of(&name);
     match mind.history.name(entity) {
         Some(_) => Ok(entity),
         None => Err(format!("{UNKNOWN} {:?}: it was not asked for lately", String::from_utf8_lossy(&name))),
@@ -183,11 +182,8 @@ fn past(mind: &Mind, made: &Made, index: usize, hour: i64) -> Vec<Value> {
         .filter_map(|placed| mind.history.requests(placed.entity))
         .collect();
     let load = |hour: i64| {
-        let known = measured.map_or(f32::NAN, |series| series.at(hour));
-        if !known.is_nan() {
-            return to_load(known);
-        }
-        here.iter().map(|series| series.at(hour)).filter(|value| !value.is_nan()).map(to_load).sum()
+        let known = measured.and_then(|series| series.load(hour));
+        known.unwrap_or_else(|| here.iter().filter_map(|series| series.load(hour)).sum())
     };
     (hour - HOURS_TOLD..hour).map(|hour| json!({"hour": hour, "load": load(hour)})).collect()
 }
@@ -279,10 +275,8 @@ fn forecast(mind: &Mind, entity: EntityId) -> Result<Value, String> {
         let at = |share| paths.quantile(index, share, shape);
         json!({"hour": hour, "q025": at(0.025), "q10": at(0.1), "q50": at(0.5), "q90": at(0.9), "q975": at(0.975)})
     });
-    let behind = (hour - HOURS_TOLD..hour).filter_map(|hour| {
-        let value = series.at(hour);
-        (!value.is_nan()).then(|| json!({"hour": hour, "value": to_load(value)}))
-    });
+    let behind = (hour - HOURS_TOLD..hour)
+        .filter_map(|hour| series.load(hour).map(|load| json!({"hour": hour, "value": load})));
     let model = if mind.forecasts.is_demoted(subject) { "last days (its blend does worse)" } else { "auto" };
     Ok(json!({
         "entity": who, "hour": hour, "model": model,
@@ -305,7 +299,7 @@ fn record(record: &Record) -> Value {
 fn explain(mind: &Mind, entity: EntityId) -> Result<Value, String> {
     let who = name(mind, entity);
     let seconds = mind.counted_since.elapsed().as_secs_f64().max(0.001);
-    let at = mind.partition_of(entity, &mind.image).ok_or_else(|| format!("{UNKNOWN} {who:?}"))?;
+    let at = mind.partition_of(entity).ok_or_else(|| format!("{UNKNOWN} {who:?}"))?;
     let home = mind.image.home_by_range(RoutingKey(entity.0)).partition;
     let moves = mind.ledger.moves().rev().filter(|entry| entry.entity == entity).take(5).map(move_json);
     let fate = mind.made.as_ref().map(|made| fate(made, entity));
@@ -391,8 +385,7 @@ fn told(mind: &mut Mind) -> Value {
 /// Rows of `time,entity,reads,writes`, the latter as requests a second.
 fn import(mind: &mut Mind, question: &Question) -> Result<Value, String> {
     let rows = rows(&question.body)?;
-    let named =
-        rows.iter().map(|(name, hour, load)| (&name[..], EntityId(RoutingKey::of(name).0), *hour, *load));
+    let named = rows.iter().map(|(name, hour, load)| (&name[..], entity_of(name), *hour, *load));
     let refused = mind.history.import(named);
     let rows = rows.len();
     mind.forecast();
@@ -436,7 +429,9 @@ struct Row {
 
 /// The kept hours, as they can be imported.
 fn history(mind: &Mind) -> String {
-    let mut text = String::from("time,entity,reads,writes\n");
+    let mut rows = csv::Writer::from_writer(Vec::new());
+    // Rows are as long as their header, and memory takes them.
+    let _infallible = rows.write_record(["time", "entity", "reads", "writes"]);
     for entity in mind.history.entities() {
         let reads = mind.history.series(entity, Metric::Reads);
         let Some((reads, writes)) = reads.zip(mind.history.series(entity, Metric::Writes)) else { continue };
@@ -444,17 +439,13 @@ fn history(mind: &Mind) -> String {
         if name.is_empty() {
             continue;
         }
-        let quoted = if name.contains([',', '"', '\n', '\r']) {
-            format!("\"{}\"", name.replace('"', "\"\""))
-        } else {
-            name
-        };
         for hour in reads.start()..reads.end() {
-            let (read, written) = (reads.at(hour), writes.at(hour));
-            if !read.is_nan() && !written.is_nan() {
-                text += &format!("{},{quoted},{:.4},{:.4}\n", hour * 3600, to_load(read), to_load(written));
+            if let (Some(read), Some(written)) = (reads.load(hour), writes.load(hour)) {
+                let [time, read, written] =
+                    [(hour * 3600).to_string(), format!("{read:.4}"), format!("{written:.4}")];
+                let _infallible = rows.write_record([&time, &name, &read, &written]);
             }
         }
     }
-    text
+    String::from_utf8_lossy(&rows.into_inner().unwrap_or_default()).into_owned()
 }

@@ -3,7 +3,6 @@
 use foreshard_engine::ids::PartitionId;
 use foreshard_engine::key::RoutingKey;
 use foreshard_engine::table::State;
-use foreshard_forecast::series::to_load;
 use foreshard_forecast::walk::{NoRegressors, Plan, Walk};
 use foreshard_forecast::{DAY, Series, auto};
 use foreshard_placement::foresight;
@@ -72,8 +71,9 @@ impl Fleet {
 #[expect(clippy::cast_possible_truncation, reason = "the precision of loads")]
 fn loads(series: &Series, start: i64, end: i64) -> Vec<f32> {
     let at = |hour: i64| {
-        let mut days = (0..=GAP_DAYS_MAX).map(|days| series.at(hour - days * hours_of(1)));
-        days.find(|value| !value.is_nan()).map_or(0.0, |value| to_load(value) as f32)
+        (0..=GAP_DAYS_MAX)
+            .find_map(|days| series.load(hour - days * hours_of(1)))
+            .map_or(0.0, |load| load as f32)
     };
     (start..end).map(at).collect()
 }

@@ -10,7 +10,6 @@ use std::ops::Range;
 use std::path::Path;
 
 use foreshard_forecast::scenarios::Scenarios;
-use foreshard_forecast::series::to_load;
 use foreshard_forecast::{DAY, Series};
 
 use super::events;
@@ -100,7 +99,7 @@ impl Picture {
         let ahead = 0..horizon;
         let end = said.origin + i64::try_from(horizon).unwrap_or(0);
         let hours = said.origin - HISTORY_DAYS * DAY as i64..end;
-        let was = hours.clone().map(|hour| said.series.at(hour));
+        let was = hours.clone().map(|hour| said.series.load(hour).unwrap_or(f64::NAN));
         let band = |lower: f64| {
             let edges =
                 |hour| (said.scenarios.quantile(hour, lower), said.scenarios.quantile(hour, 1.0 - lower));
@@ -108,7 +107,7 @@ impl Picture {
         };
         Self {
             title: format!("{}: {metric}, {horizon} h ahead by {}", said.entity, said.model),
-            was: was.map(|value| if value.is_nan() { f64::NAN } else { to_load(value) }).collect(),
+            was: was.collect(),
             median: ahead.clone().map(|hour| said.scenarios.quantile(hour, 0.5)).collect(),
             bands: BANDS.map(band),
             marks: marks.into_iter().filter(|mark| mark.from < hours.end && mark.to > hours.start).collect(),
