@@ -1,69 +1,30 @@
 //! `foreshard backup` and `foreshard restore`: of a node under load, and of a store that is not open.
 #![expect(clippy::unwrap_used, reason = "a test fails by its panic")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+mod process;
+
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use process::{Node, PROGRAM, ask};
 use serde_json::Value;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_foreshard");
-
-/// A node, and where it said that it serves clients and takes orders. Killed when dropped.
-struct Node {
-    process: Child,
-    redis: String,
-    admin: String,
+fn start(data: &Path, arguments: &[&str]) -> Node {
+    Node::start(data, 5, arguments)
 }
 
 impl Node {
-    fn start(data: &Path, arguments: &[&str]) -> Self {
-        let mut process = Command::new(PROGRAM)
-            .args(["node", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(["--shards", "2", "--partitions", "5", "--data"])
-            .arg(data)
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let mut address = |marker: &str| -> String {
-            let line = lines.find(|line| line.as_ref().unwrap().contains(marker)).unwrap().unwrap();
-            line.rsplit_once(marker).unwrap().1.to_owned()
-        };
-        let redis = address("serving Redis clients at ");
-        let admin = address("metrics and health at http://");
-        // What it says later is read on, so that it is never stuck saying it.
-        std::thread::Builder::new().spawn(move || lines.for_each(drop)).unwrap();
-        Self { process, redis, admin }
-    }
-
     fn say(&self, command: &str, answer: &str) {
-        let mut stream = TcpStream::connect(&self.redis).unwrap();
-        stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
-        let mut got = vec![0; answer.len()];
-        stream.read_exact(&mut got).unwrap();
-        assert_eq!(String::from_utf8(got).unwrap(), answer);
+        ask(&self.redis, &format!("{command}\r\n"), answer);
     }
 
     fn back_up(&self, arguments: &[&str]) -> Value {
         one_line(&run(&[&["backup", "--admin", &self.admin, "--json"], arguments].concat()))
     }
 
-    fn stop(mut self) {
-        let pid = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
-        assert!(self.process.wait().unwrap().success());
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ended = self.process.kill();
-        let _ended = self.process.wait();
+    fn stop(self) {
+        assert!(self.end("TERM").success());
     }
 }
 
@@ -93,7 +54,7 @@ fn verify(dir: &Path, from: &str, number: u64, journal: &str) -> Option<i32> {
     assert!(count(&told, "bytes") > 0);
     let sound = run(&["inspect", "store", &data]);
     assert_eq!(sound.status.code(), Some(0), "{}", String::from_utf8_lossy(&sound.stdout));
-    let node = Node::start(Path::new(&data), &[]);
+    let node = start(Path::new(&data), &[]);
     node.say("GET marker", "$3\r\nset\r\n");
     let verified = run(&["load", "--connect", &node.redis, "--verify-only", "--journal", journal]);
     node.stop();
@@ -112,7 +73,7 @@ fn backups_taken_under_load_restore_to_what_verify_accepts_and_later_ones_copy_w
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let dir = dir.path();
     let backups = path(dir, "backups");
-    let node = Node::start(&dir.join("data"), &["--backups", &backups]);
+    let node = start(&dir.join("data"), &["--backups", &backups]);
     let fill = ["load", "--connect", &node.redis, "--fill", "--keys", "20000", "--requests", "1"];
     assert!(run(&fill).status.success());
     let full = node.back_up(&["--to", "daily"]);
@@ -173,12 +134,12 @@ fn what_cannot_be_done_is_said_and_leaves_everything_as_it_was() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(said.contains(why), "{arguments:?}: {said}");
     };
-    let node = Node::start(Path::new(&data), &[]);
+    let node = start(Path::new(&data), &[]);
     node.say("SET a 1", "+OK\r\n");
     refused(&["backup", "--admin", &node.admin, "--to", "daily"], "--backups DIR");
     refused(&["backup", "--data", &data, "--to", &backups], "open in another process");
     node.stop();
-    let node = Node::start(Path::new(&data), &["--backups", &backups]);
+    let node = start(Path::new(&data), &["--backups", &backups]);
     refused(&["backup", "--admin", &node.admin, "--to", "../x"], "must be a name in");
     node.back_up(&["--to", "daily", "--link"]);
     node.stop();
@@ -191,7 +152,7 @@ fn what_cannot_be_done_is_said_and_leaves_everything_as_it_was() {
     assert!(!dir.join("else").exists());
     let text = run(&["restore", "--from", &daily, "--data", &path(dir, "new")]);
     assert!(String::from_utf8(text.stdout).unwrap().starts_with("backup 1 restored into "));
-    let node = Node::start(&dir.join("new"), &[]);
+    let node = start(&dir.join("new"), &[]);
     node.say("GET a", "$1\r\n1\r\n");
     node.stop();
     let new = path(dir, "new");

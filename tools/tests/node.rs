@@ -1,64 +1,16 @@
 //! `foreshard node` as a process: served, stopped by a signal, started again.
 #![expect(clippy::unwrap_used, reason = "a test fails by its panic")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+mod process;
+
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_foreshard");
-
-/// A node, and where it said that it serves clients and tells of its health.
-struct Node {
-    process: Child,
-    redis: String,
-    admin: String,
-}
+use process::{Node, PROGRAM, ask};
 
 fn start(data: &Path) -> Node {
-    let mut process = Command::new(PROGRAM)
-        .args([
-            "node",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-            "--shards",
-            "2",
-            "--partitions",
-            "3",
-        ])
-        .arg("--data")
-        .arg(data)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-    let mut address = |marker: &str| -> String {
-        let line = lines.find(|line| line.as_ref().unwrap().contains(marker)).unwrap().unwrap();
-        line.rsplit_once(marker).unwrap().1.to_owned()
-    };
-    let redis = address("serving Redis clients at ");
-    let admin = address("metrics and health at http://");
-    // What it says later is read on, so that it is never stuck saying it.
-    std::thread::Builder::new().spawn(move || lines.for_each(drop)).unwrap();
-    Node { process, redis, admin }
-}
-
-fn ask(address: &str, request: &str, answer: &str) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut got = vec![0; answer.len()];
-    stream.read_exact(&mut got).unwrap();
-    assert_eq!(String::from_utf8(got).unwrap(), answer);
-}
-
-impl Node {
-    fn end(mut self, signal: &str) -> std::process::ExitStatus {
-        let pid = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
-        self.process.wait().unwrap()
-    }
+    Node::start(data, 3, &[])
 }
 
 #[test]

@@ -3,59 +3,28 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by its panic")]
 #![expect(clippy::disallowed_methods, reason = "a test in real time, with files of its own")]
 
+mod process;
+
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use process::{Node, PROGRAM, ask};
 use serde_json::Value;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_foreshard");
 /// A Monday at midnight, in Unix hours.
 const START: i64 = 491_664;
 /// Something that is to happen in a few hours of a replay; a machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-struct Node {
-    process: Child,
-    redis: String,
-    admin: String,
+fn start(data: &Path, config: &Path) -> Node {
+    Node::start(data, 2, &["--config", config.to_str().unwrap()])
 }
 
 impl Node {
-    fn start(data: &Path, config: &Path) -> Self {
-        let mut process = Command::new(PROGRAM)
-            .args([
-                "node",
-                "--listen",
-                "127.0.0.1:0",
-                "--admin",
-                "127.0.0.1:0",
-                "--shards",
-                "2",
-                "--partitions",
-                "2",
-            ])
-            .arg("--config")
-            .arg(config)
-            .arg("--data")
-            .arg(data)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let mut address = |marker: &str| -> String {
-            let line = lines.find(|line| line.as_ref().unwrap().contains(marker)).unwrap().unwrap();
-            line.rsplit_once(marker).unwrap().1.to_owned()
-        };
-        let redis = address("serving Redis clients at ");
-        let admin = address("metrics and health at http://");
-        std::thread::Builder::new().spawn(move || lines.for_each(drop)).unwrap();
-        Self { process, redis, admin }
-    }
-
     /// What `foreshard ctl` says, as JSON.
     fn ctl(&self, words: &[&str]) -> Value {
         let out = Command::new(PROGRAM)
@@ -97,14 +66,8 @@ impl Node {
         }
     }
 
-    fn kill(self) {}
-}
-
-impl Drop for Node {
-    /// However a test ends.
-    fn drop(&mut self) {
-        let _ended = self.process.kill();
-        let _ended = self.process.wait();
+    fn kill(self) {
+        assert!(!self.end("KILL").success());
     }
 }
 
@@ -135,11 +98,7 @@ fn write_config(path: &Path, known: &Path, hour_seconds: f64, more: &str) {
 }
 
 fn set(node: &Node, key: &str) {
-    let mut stream = TcpStream::connect(&node.redis).unwrap();
-    stream.write_all(format!("SET {key} 1\r\n").as_bytes()).unwrap();
-    let mut answer = [0; 5];
-    stream.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"+OK\r\n");
+    ask(&node.redis, &format!("SET {key} 1\r\n"), "+OK\r\n");
 }
 
 /// A directory with a store, what is known of its shops, and a node's configuration.
@@ -148,7 +107,7 @@ fn stage() -> (tempfile::TempDir, Vec<String>) {
     let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
     std::fs::write(&rows, "time,entity,reads,writes\n").unwrap();
     write_config(&config, &rows, 1.0, "");
-    let node = Node::start(&dir.path().join("data"), &config);
+    let node = start(&dir.path().join("data"), &config);
     // Six shops at 50 requests a second: 300 of the 260 that a partition can do.
     let names = at_home(&node, 0, 6);
     names.iter().for_each(|name| set(&node, name));
@@ -164,7 +123,7 @@ fn what_is_forecast_to_be_too_much_moves_before_it_comes_unless_it_is_held_or_pa
     // Paused: it plans, and moves nothing.
     // Six hours to an overload: time enough on a busy machine too.
     write_config(&config, &rows, 3.0, "paused = true\n");
-    let node = Node::start(&dir.path().join("data"), &config);
+    let node = start(&dir.path().join("data"), &config);
     assert_eq!(node.ctl(&["pin", &names[0]])["hold"], "pinned");
     let plan = node.ctl(&["plan"]);
     let moves = plan["moves"].as_array().unwrap();
@@ -203,7 +162,7 @@ fn a_planner_that_is_killed_knows_every_hour_that_was_over_and_all_that_it_was_t
     let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
     write_config(&config, &rows, 1.0, "");
     let data = dir.path().join("data");
-    let node = Node::start(&data, &config);
+    let node = start(&data, &config);
     let seconds = |hour: i64| (hour * 3600).to_string();
     let (from, to) = (seconds(START + 30), seconds(START + 34));
     node.ctl(&["event", "add", "sale", "--entities", "shop:*", "--from", &from, "--to", &to]);
@@ -226,7 +185,7 @@ fn a_planner_that_is_killed_knows_every_hour_that_was_over_and_all_that_it_was_t
     node.kill();
     // Its clock goes on behind the last hour that was kept.
     std::fs::write(&rows, "time,entity,reads,writes\n").unwrap();
-    let node = Node::start(&data, &config);
+    let node = start(&data, &config);
     let after = hours(&node);
     for (hour, load) in &before {
         let kept = after.iter().find(|one| one.0 == *hour).map_or(f64::NAN, |one| one.1);
@@ -238,11 +197,7 @@ fn a_planner_that_is_killed_knows_every_hour_that_was_over_and_all_that_it_was_t
     assert_eq!(node.ctl(&["planner"])["paused"], true);
     assert_eq!(node.ctl(&["explain", &names[1]])["held"], "excluded");
     // Nobody else sees what it keeps.
-    let mut stream = TcpStream::connect(&node.redis).unwrap();
-    stream.write_all(b"DBSIZE\r\nEXISTS \"\\x00foreshard\"\r\n").unwrap();
-    let mut answer = [0; 8];
-    stream.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b":6\r\n:0\r\n");
+    ask(&node.redis, "DBSIZE\r\nEXISTS \"\\x00foreshard\"\r\n", ":6\r\n:0\r\n");
     node.kill();
 }
 
@@ -253,29 +208,25 @@ fn hours_that_are_imported_and_whatever_was_told_outlive_an_emptied_store_and_a_
     std::fs::write(&rows, "time,entity,reads,writes\n").unwrap();
     write_config(&config, &rows, 1.0, "");
     let data = dir.path().join("data");
-    let node = Node::start(&data, &config);
+    let node = start(&data, &config);
     let more = dir.path().join("more.csv");
     std::fs::write(&more, known(&["late:1".to_owned()])).unwrap();
     assert_eq!(node.ctl(&["history", "import", more.to_str().unwrap()])["refused"], 0);
     node.ctl(&["pin", "late:1"]);
     // It is kept at once.
     node.kill();
-    let node = Node::start(&data, &config);
+    let node = start(&data, &config);
     let hours = |node: &Node| node.ctl(&["forecast", "late:1"])["history"].as_array().unwrap().len();
     assert!(hours(&node) >= 40 && node.ctl(&["explain", "late:1"])["held"] == "pinned");
     let hour = |node: &Node| node.ctl(&["planner"])["hour"].as_i64().unwrap();
     let begun = hour(&node);
     node.until(&["planner"], |planner| planner["hour"].as_i64().unwrap() > begun);
-    let mut stream = TcpStream::connect(&node.redis).unwrap();
-    stream.write_all(b"FLUSHALL\r\n").unwrap();
-    let mut answer = [0; 5];
-    stream.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"+OK\r\n");
+    ask(&node.redis, "FLUSHALL\r\n", "+OK\r\n");
     let emptied = hour(&node);
     // The hour in which it was emptied is over, and another one, whose end may be on its way.
     node.until(&["planner"], |planner| planner["hour"].as_i64().unwrap() > emptied + 2);
     node.kill();
-    let node = Node::start(&data, &config);
+    let node = start(&data, &config);
     assert!(hours(&node) >= 40 && node.ctl(&["explain", "late:1"])["held"] == "pinned");
     node.kill();
 }
@@ -285,7 +236,7 @@ fn what_makes_no_sense_is_refused_and_says_what_to_do() {
     let (dir, names) = stage();
     let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
     write_config(&config, &rows, 1.0, "");
-    let node = Node::start(&dir.path().join("data"), &config);
+    let node = start(&dir.path().join("data"), &config);
     let refused = |words: &[&str]| {
         let out = Command::new(PROGRAM).args(["ctl", "--admin", &node.admin]).args(words).output().unwrap();
         assert_eq!(out.status.code(), Some(2), "{words:?}");
