@@ -17,7 +17,7 @@ pub mod probe;
 pub mod report;
 pub mod server;
 pub mod site;
-pub mod town;
+pub mod trace;
 
 /// What may go wrong here is only told, never handled.
 pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;

@@ -13,7 +13,7 @@ use clap::Parser;
 use foreshard_compare::child::Program;
 use foreshard_compare::load::{self, Said};
 use foreshard_compare::server::{Server, empty, free_address, program};
-use foreshard_compare::town::Town;
+use foreshard_compare::trace::Trace;
 use foreshard_compare::{Result, machine, metrics};
 use serde_json::Value;
 
@@ -67,7 +67,7 @@ struct Replay {
     foreshard: PathBuf,
     store: PathBuf,
     trace: PathBuf,
-    town: Town,
+    loads: Trace,
     listen: SocketAddr,
     admin: SocketAddr,
 }
@@ -122,13 +122,13 @@ impl Replay {
                 trace
             }
         };
-        let town = Town::read(&trace)?;
+        let loads = Trace::read(&trace)?;
         let (listen, admin) = (free_address(0)?, free_address(1)?);
-        Ok(Self { arguments, foreshard, store, trace, town, listen, admin })
+        Ok(Self { arguments, foreshard, store, trace, loads, listen, admin })
     }
 
     fn scale(&self) -> f64 {
-        self.arguments.rate / self.town.mean(self.arguments.hours)
+        self.arguments.rate / self.loads.mean(self.arguments.hours)
     }
 
     fn run(&self) -> Result<Outcome> {
@@ -140,7 +140,7 @@ impl Replay {
             return Err(format!("the rows could not be written: {:?}", filled.incomplete).into());
         }
         node.child().kill()?;
-        let start = self.town.end - a.hours;
+        let start = self.loads.end - a.hours;
         node = self.node(start, true)?;
         let hours = a.hours.to_string();
         let mut load = self.load();
@@ -203,7 +203,7 @@ impl Replay {
 
     fn node(&self, start: i64, plans: bool) -> Result<Server> {
         let a = &self.arguments;
-        let capacity = self.scale() * self.town.capacity(a.hours, a.partitions, a.overloaded / 100.0);
+        let capacity = self.scale() * self.loads.capacity(a.hours, a.partitions, a.overloaded / 100.0);
         // What is known before is scaled as the load is, by whoever writes it.
         let known = self.store.join("known.csv");
         if plans && !known.exists() {
@@ -250,7 +250,7 @@ impl Replay {
     fn write_known(&self, path: &Path, start: i64) -> Result<()> {
         let mut text = String::from("time,entity,reads,writes\n");
         let scale = self.scale();
-        for (name, hour, load) in self.town.before(start) {
+        for (name, hour, load) in self.loads.before(start) {
             text += &format!("{},{name},{:.4},0\n", hour * 3600, load * scale);
         }
         Ok(std::fs::write(path, text)?)
@@ -294,7 +294,7 @@ impl Replay {
         let violations = verify.map_or(u64::MAX, |verify| verify.violations);
         println!(
             "{} entities, {} hours of {} s, {} requests, {failed} failed, {violations} wrong answers",
-            self.town.entities(),
+            self.loads.entities(),
             self.arguments.hours,
             self.arguments.hour_seconds,
             operations

@@ -14,7 +14,7 @@ use crate::Result;
 
 /// Loads by entity and hour, requests a second.
 #[derive(Debug)]
-pub struct Town {
+pub struct Trace {
     loads: BTreeMap<String, BTreeMap<i64, f64>>,
     /// The hour after the last one, in Unix hours.
     pub end: i64,
@@ -30,7 +30,7 @@ struct Row {
     writes: Option<f64>,
 }
 
-impl Town {
+impl Trace {
     /// Of a CSV file, plain or gzip, with columns time, entity, reads and writes.
     pub fn read(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
