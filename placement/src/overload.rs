@@ -1,8 +1,9 @@
 //! How much of the hours to come a partition is overloaded, in expectation.
 //!
 //! A load's forecast is of an hour's mean, and its seconds spread around it. The part of an hour's seconds above
-//! capacity is therefore neither 0 nor 1 near it: it is taken as that of a bell curve around the mean, of the
-//! partition's measured [burst](crate::Partition::burst). The busiest dimension counts.
+//! capacity is therefore neither 0 nor 1 near it: seconds are taken to lie around the mean as under a parabola (Epanechnikov's
+//! kernel: near a bell curve, with an end). Its spread is made of the measured bursts of all that is carried, as if they were
+//! independent. The busiest dimension counts.
 //!
 //! Unit: overloaded hours. One is an hour all of whose seconds are above capacity in every path.
 
@@ -13,53 +14,58 @@ use crate::snapshot::{Dimension, Partition};
 #[derive(Clone, PartialEq, Debug)]
 pub struct Carried {
     sums: Vec<f32>,
+    /// Variances within the hour.
+    variances: Vec<f32>,
     shape: Shape,
 }
 
 /// Bursts below it are taken for it: no hour's load is known that well.
-const BURST_MIN: f64 = 0.02;
-/// The logistic curve that is nearest to the normal distribution's, by its slope (Bowling et al., 2009).
-const LOGISTIC_SLOPE: f32 = 1.702;
-/// Steps of the curve's table in one spread, and spreads to either side beyond which it is 0 or 1.
-const TABLE_STEPS: usize = 32;
-const TABLE_SPREADS: usize = 6;
+const BURST_MIN: f32 = 0.02;
+/// Where the parabola ends, in standard deviations of it.
+const REACH: f32 = 2.236_068;
 
 impl Carried {
     /// Nothing.
     #[must_use]
     pub fn nothing(shape: Shape) -> Self {
-        Self { sums: vec![0.0; shape.len() * Dimension::ALL.len()], shape }
+        let all = shape.len() * Dimension::ALL.len();
+        Self { sums: vec![0.0; all], variances: vec![0.0; all], shape }
     }
 
-    /// Adds a load, `times` over: -1 takes it away.
-    pub fn add(&mut self, loads: &crate::Loads, times: f32) {
-        for (paths, sum) in loads.0.iter().zip(self.sums.chunks_exact_mut(self.shape.len().max(1))) {
-            paths.add_to(sum, times);
+    /// Adds a load, `times` over: -1 takes it away. `burst` is the standard deviation of its seconds, as a part of the hour's
+    /// mean.
+    pub fn add(&mut self, loads: &crate::Loads, burst: f64, times: f32) {
+        let (len, burst) = (self.shape.len().max(1), crate::narrow(burst));
+        let carried = self.sums.chunks_exact_mut(len).zip(self.variances.chunks_exact_mut(len));
+        for (paths, (sums, variances)) in loads.0.iter().zip(carried) {
+            paths.add_to(sums, variances, burst, times);
         }
     }
 
-    /// The expected overload in each hour.
-    pub fn by_hour(&self, partition: &Partition, curve: &Curve, out: &mut [f64]) {
-        out.fill(0.0);
+    /// The expected overload in each hour, were the part `extra` of each capacity used besides.
+    pub fn by_hour(&self, partition: &Partition, extra: f64, out: &mut [f64]) {
         let (len, hours) = (self.shape.len(), self.shape.hours);
-        if len == 0 {
-            return;
-        }
+        out.fill(0.0);
         // A dimension without a bound overloads nothing.
         let slopes = partition.capacity.map(|capacity| crate::narrow(1.0 / capacity));
-        let bounded = slopes.iter().enumerate().filter(|(_, slope)| **slope > 0.0);
-        let bounded: Vec<(&[f32], f32)> =
-            bounded.map(|(dimension, slope)| (&self.sums[dimension * len..][..len], *slope)).collect();
-        let spread = crate::narrow(1.0 / partition.burst.max(BURST_MIN));
+        let bounded: Vec<(usize, f32)> =
+            slopes.into_iter().enumerate().filter(|(_, slope)| *slope > 0.0).collect();
+        let free = 1.0 - crate::narrow(extra);
+        let (mut beyond, mut sums) = (vec![0.0_f32; hours], vec![0.0_f32; hours]);
         for path in 0..self.shape.paths {
-            for (hour, out) in out.iter_mut().enumerate() {
-                let used = bounded.iter().map(|(sums, slope)| sums[path * hours + hour] * slope);
-                let busiest = used.fold(0.0_f32, f32::max);
-                *out += f64::from(curve.above((busiest - 1.0) * spread));
+            beyond.fill(-REACH);
+            for &(dimension, slope) in &bounded {
+                let at = dimension * len + path * hours;
+                let carried = self.sums[at..][..hours].iter().zip(&self.variances[at..][..hours]);
+                for (beyond, (sum, variance)) in beyond.iter_mut().zip(carried) {
+                    let spread = (variance.max(0.0).sqrt() * slope).max(BURST_MIN);
+                    *beyond = beyond.max((sum * slope - free) / spread);
+                }
             }
+            sums.iter_mut().zip(&beyond).for_each(|(sum, beyond)| *sum += above(*beyond));
         }
-        for out in out {
-            *out /= self.shape.paths as f64;
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = f64::from(sum) / self.shape.paths.max(1) as f64;
         }
     }
 
@@ -75,39 +81,10 @@ impl Carried {
     }
 }
 
-/// The part of a bell curve that lies above zero, by where its middle lies, in spreads.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Curve(Vec<f32>);
-
-impl Default for Curve {
-    fn default() -> Self {
-        let steps = 2 * TABLE_SPREADS * TABLE_STEPS;
-        let at = |step: usize| step as f32 / TABLE_STEPS as f32 - TABLE_SPREADS as f32;
-        Self((0..=steps).map(|step| 1.0 / (1.0 + (-LOGISTIC_SLOPE * at(step)).exp())).collect())
-    }
-}
-
-impl Curve {
-    /// See the type; within 0..=1, and rising.
-    #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a place in the table, clamped"
-    )]
-    pub fn above(&self, middle: f32) -> f32 {
-        let last = self.0.len() - 1;
-        let at = (middle + TABLE_SPREADS as f32) * TABLE_STEPS as f32;
-        if at.is_nan() || at <= 0.0 {
-            return 0.0;
-        }
-        let step = at as usize;
-        if step >= last {
-            return 1.0;
-        }
-        let part = at - step as f32;
-        self.0[step] + part * (self.0[step + 1] - self.0[step])
-    }
+/// The part of seconds above a bound, whose middle lies so many standard deviations beyond it: 0..=1, and rising.
+fn above(beyond: f32) -> f32 {
+    let at = (0.5 + beyond * (0.5 / REACH)).clamp(0.0, 1.0);
+    at * at * (3.0 - 2.0 * at)
 }
 
 #[cfg(test)]
@@ -115,19 +92,22 @@ mod tests {
     use super::*;
     use crate::{Loads, Paths, State};
 
-    fn partition(capacity: f64, burst: f64) -> Partition {
+    fn partition(capacity: f64) -> Partition {
         let capacity = [capacity, f64::INFINITY, f64::INFINITY];
-        Partition { id: 0, host: 0, capacity, burst, state: State::Serving, distance: 0.0, penalty: 0.0 }
+        Partition { id: 0, host: 0, capacity, burst: 0.0, state: State::Serving, distance: 0.0, penalty: 0.0 }
     }
 
     #[test]
     fn an_hour_at_capacity_is_half_overloaded_and_far_from_it_all_or_nothing() {
         let shape = Shape { paths: 1, hours: 3 };
         let mut carried = Carried::nothing(shape);
-        carried
-            .add(&Loads([Paths::certain(&[50.0, 100.0, 200.0], shape), Paths::none(), Paths::none()]), 1.0);
+        carried.add(
+            &Loads([Paths::certain(&[50.0, 100.0, 200.0], shape), Paths::none(), Paths::none()]),
+            0.1,
+            1.0,
+        );
         let mut out = [0.0; 3];
-        carried.by_hour(&partition(100.0, 0.1), &Curve::default(), &mut out);
+        carried.by_hour(&partition(100.0), 0.0, &mut out);
         assert!(out[0] < 0.001 && (out[1] - 0.5).abs() < 0.01 && out[2] > 0.999, "{out:?}");
     }
 
@@ -135,9 +115,12 @@ mod tests {
     fn the_busiest_dimension_counts() {
         let shape = Shape { paths: 1, hours: 1 };
         let mut carried = Carried::nothing(shape);
-        carried
-            .add(&Loads([Paths::certain(&[1.0], shape), Paths::certain(&[9.0], shape), Paths::none()]), 1.0);
-        let slim = Partition { capacity: [100.0, 3.0, 1.0], ..partition(1.0, 0.1) };
+        carried.add(
+            &Loads([Paths::certain(&[1.0], shape), Paths::certain(&[9.0], shape), Paths::none()]),
+            0.1,
+            1.0,
+        );
+        let slim = Partition { capacity: [100.0, 3.0, 1.0], ..partition(1.0) };
         assert!((carried.used(&slim, 0) - 3.0).abs() < 1e-6);
     }
 
@@ -146,16 +129,17 @@ mod tests {
         let shape = Shape { paths: 2, hours: 2 };
         let loads = Loads([Paths::new(vec![1.0, 2.0, 3.0, 4.0], shape), Paths::none(), Paths::none()]);
         let mut carried = Carried::nothing(shape);
-        carried.add(&loads, 1.0);
-        carried.add(&loads, -1.0);
+        carried.add(&loads, 0.5, 1.0);
+        carried.add(&loads, 0.5, -1.0);
         assert_eq!(carried, Carried::nothing(shape));
     }
 
     #[test]
-    fn the_curve_rises_from_zero_to_one() {
-        let curve = Curve::default();
-        let at: Vec<f32> = (-80..=80).map(|i| curve.above(i as f32 / 10.0)).collect();
-        assert!(at.is_sorted() && at[0] == 0.0 && at[160] == 1.0);
-        assert!(curve.above(f32::NAN) == 0.0 && curve.above(f32::INFINITY) == 1.0);
+    fn the_part_above_rises_from_zero_to_one() {
+        let at: Vec<f32> = (-80..=80).map(|i| above(i as f32 / 10.0)).collect();
+        assert!(at.is_sorted() && at[0] == 0.0 && at[160] >= 1.0);
+        // A bell curve has 0.159 above one standard deviation.
+        assert!((above(-1.0) - 0.159).abs() < 0.03, "{}", above(-1.0));
+        assert!(above(f32::INFINITY) >= 1.0 && above(f32::NEG_INFINITY) == 0.0);
     }
 }

@@ -8,7 +8,7 @@
 //! - a plan is within its budget of moves and bytes, and of each entity it looked at it says what became of it;
 //! - the same snapshot gives the same plan.
 
-use crate::overload::{Carried, Curve};
+use crate::overload::Carried;
 use crate::schedule;
 use crate::score::{self, OVERLOAD_MIN};
 use crate::snapshot::{Entity, Hold, Invalid, Snapshot, State};
@@ -134,11 +134,12 @@ pub fn plan(snapshot: &Snapshot) -> Result<Plan, Invalid> {
 
 struct Planner<'a> {
     snapshot: &'a Snapshot,
-    curve: Curve,
     carried: Vec<Carried>,
     /// Expected overload by partition and hour.
     overload: Vec<Vec<f64>>,
     fills: Vec<Fill>,
+    /// Part of capacity that partitions use, by hour.
+    used: Vec<Vec<f64>>,
     /// What an hour weighs.
     weights: Vec<f64>,
     /// Part of its partition's capacity that each entity takes in each hour, by the mean over paths.
@@ -166,26 +167,25 @@ struct Choice {
     cost: f64,
     score: f64,
     needed: usize,
+    begin: usize,
 }
 
 impl<'a> Planner<'a> {
     fn new(snapshot: &'a Snapshot) -> Self {
         let hours = snapshot.shape.hours;
         let mut carried = vec![Carried::nothing(snapshot.shape); snapshot.partitions.len()];
-        for (rest, carried) in snapshot.rest.iter().zip(&mut carried) {
-            carried.add(rest, 1.0);
+        for ((rest, carried), partition) in snapshot.rest.iter().zip(&mut carried).zip(&snapshot.partitions) {
+            carried.add(rest, partition.burst, 1.0);
         }
         for entity in &snapshot.entities {
-            carried[entity.at].add(&entity.loads, 1.0);
+            carried[entity.at].add(&entity.loads, entity.burst, 1.0);
         }
         let mut planner = Self {
             snapshot,
-            curve: Curve::default(),
             overload: vec![vec![0.0; hours]; carried.len()],
             fills: vec![Fill::default(); carried.len()],
-            weights: (0..hours)
-                .scan(1.0, |w, _| Some(std::mem::replace(w, *w * snapshot.settings.discount)))
-                .collect(),
+            used: vec![Vec::new(); carried.len()],
+            weights: weights(snapshot),
             means: snapshot.entities.iter().map(|entity| means(snapshot, entity)).collect(),
             units: Vec::new(),
             found: Vec::new(),
@@ -210,8 +210,10 @@ impl<'a> Planner<'a> {
     /// Takes what a partition carries into account.
     fn look(&mut self, partition: usize) {
         let facts = &self.snapshot.partitions[partition];
-        self.carried[partition].by_hour(facts, &self.curve, &mut self.overload[partition]);
-        self.fills[partition] = Fill::of(&self.carried[partition], facts, self.snapshot.shape.hours);
+        self.carried[partition].by_hour(facts, 0.0, &mut self.overload[partition]);
+        let carried = &self.carried[partition];
+        self.used[partition] = (0..self.snapshot.shape.hours).map(|hour| carried.used(facts, hour)).collect();
+        self.fills[partition] = Fill::of(&self.used[partition]);
     }
 
     fn fullness(&self) -> f64 {
@@ -325,9 +327,9 @@ impl<'a> Planner<'a> {
         let mut without = self.carried[unit.at].clone();
         unit.add_to(&mut without, entities, -1.0);
         let mut relieved = vec![0.0; hours];
-        without.by_hour(&partitions[unit.at], &self.curve, &mut relieved);
+        without.by_hour(&partitions[unit.at], 0.0, &mut relieved);
         let source = self.weighed(&self.overload[unit.at]);
-        let cost = score::cost(&self.snapshot.settings, unit.bytes, unit.dependencies);
+        let copying = score::hours_of_copying(&self.snapshot.settings, unit.bytes);
         let targets =
             target::best(self.snapshot, &self.fills, unit.at, |p| self.together(unit, p), TARGETS_MAX);
         let mut options = Vec::with_capacity(targets.len());
@@ -335,11 +337,13 @@ impl<'a> Planner<'a> {
             let mut with = self.carried[target.partition].clone();
             unit.add_to(&mut with, entities, 1.0);
             let mut burdened = vec![0.0; hours];
-            with.by_hour(&partitions[target.partition], &self.curve, &mut burdened);
+            with.by_hour(&partitions[target.partition], 0.0, &mut burdened);
             let here = self.overload[unit.at].iter().zip(&relieved).map(|(before, after)| before - after);
             let there =
                 burdened.iter().zip(&self.overload[target.partition]).map(|(after, before)| after - before);
-            let by_hour: Vec<f64> = here.zip(there).map(|(gain, loss)| gain - loss).collect();
+            let gain = here.zip(there).enumerate();
+            let by_hour: Vec<f64> =
+                gain.map(|(hour, (gain, loss))| (gain - loss) * self.after(copying, hour)).collect();
             let avoided = self.weighed(&by_hour);
             let most = by_hour.iter().copied().fold(0.0, f64::max);
             let needed = by_hour.iter().position(|gain| *gain > most / 4.0).unwrap_or(0);
@@ -353,8 +357,44 @@ impl<'a> Planner<'a> {
         if avoided <= 0.0 && !evacuates {
             return None;
         }
+        let ends = [unit.at, target.partition];
+        let begin = if evacuates { 0 } else { self.begin(ends, needed, copying) };
+        let cost = score::cost(&self.snapshot.settings, self.burden(ends, begin, copying), unit.dependencies);
         let score = if evacuates { 1.0 } else { score::score(source, avoided, cost) };
-        Some(Choice { target, avoided, cost, score, needed })
+        Some(Choice { target, avoided, cost, score, needed, begin })
+    }
+
+    /// The part of an hour that lies behind a move that begins now and takes `copying` hours.
+    fn after(&self, copying: f64, hour: usize) -> f64 {
+        let left = self.snapshot.left;
+        let ends = left + hour as f64;
+        let long = if hour == 0 { left } else { 1.0 };
+        if long > 0.0 { ((ends - copying) / long).clamp(0.0, 1.0) } else { 0.0 }
+    }
+
+    /// When a move between these two begins.
+    fn begin(&self, ends: [usize; 2], needed: usize, copying: f64) -> usize {
+        let [from, to] = ends.map(|p| &self.used[p]);
+        let busy: Vec<f64> = from.iter().zip(to).map(|(from, to)| from.max(*to)).collect();
+        schedule::begin(&busy, needed, copying, self.snapshot.settings.lead_hours)
+    }
+
+    /// The overload that copying causes.
+    fn burden(&self, ends: [usize; 2], begin: usize, copying: f64) -> f64 {
+        let mut with = vec![0.0; self.snapshot.shape.hours];
+        let mut sum = 0.0;
+        for end in ends {
+            self.carried[end].by_hour(
+                &self.snapshot.partitions[end],
+                self.snapshot.settings.copy_share,
+                &mut with,
+            );
+            let caused =
+                with.iter().zip(&self.overload[end]).map(|(with, without)| (with - without).max(0.0));
+            let parts = (0..).map(|hour| (copying - f64::from(hour)).clamp(0.0, 1.0));
+            sum += caused.skip(begin).zip(parts).map(|(caused, part)| caused * part).sum::<f64>();
+        }
+        sum
     }
 
     /// How much of what a unit is named together with a partition has.
@@ -374,16 +414,10 @@ impl<'a> Planner<'a> {
     }
 
     fn make(&mut self, unit: usize, choice: Choice) {
-        let Choice { target, avoided, cost, score, needed } = choice;
-        let settings = &self.snapshot.settings;
+        let Choice { target, avoided, cost, score, needed, begin } = choice;
         let evacuation = self.evacuates(&self.units[unit]);
         let Unit { members, at: from, bytes, .. } = self.units[unit].clone();
         let to = target.partition;
-        let used = |hour: usize, p: usize| self.carried[p].used(&self.snapshot.partitions[p], hour);
-        let busy: Vec<f64> =
-            (0..self.snapshot.shape.hours).map(|hour| used(hour, from).max(used(hour, to))).collect();
-        let copying = score::hours_of_copying(settings, bytes);
-        let begin = if evacuation { 0 } else { schedule::begin(&busy, needed, copying, settings.lead_hours) };
         let [lost, gained] = [(from, -1.0), (to, 1.0)];
         for (partition, times) in [lost, gained] {
             self.units[unit].add_to(&mut self.carried[partition], &self.snapshot.entities, times);
@@ -421,6 +455,14 @@ impl<'a> Planner<'a> {
             }
         }
     }
+}
+
+/// What hours weigh: each a little less than the one before, and of the first one what is left of it.
+fn weights(snapshot: &Snapshot) -> Vec<f64> {
+    let falling = |w: &mut f64, _| Some(std::mem::replace(w, *w * snapshot.settings.discount));
+    let mut weights: Vec<f64> = (0..snapshot.shape.hours).scan(1.0, falling).collect();
+    weights.iter_mut().take(1).for_each(|first| *first *= snapshot.left);
+    weights
 }
 
 /// See [`Planner::means`].

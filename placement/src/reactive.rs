@@ -74,6 +74,14 @@ impl Reactive {
 
     /// One more second; at most one move.
     pub fn second(&mut self, seen: &Seen<'_>) -> Option<Reaction> {
+        let worst = self.trouble(seen)?;
+        let reaction = self.relieve(worst, seen)?;
+        self.acted(&[reaction.from, reaction.to]);
+        Some(reaction)
+    }
+
+    /// One more second: the busiest partition that was too busy for long enough, and does not rest.
+    pub fn trouble(&mut self, seen: &Seen<'_>) -> Option<usize> {
         let weight = 1.0 - (-1.0 / self.settings.window_s.max(1e-9)).exp();
         let mut worst: Option<usize> = None;
         for (partition, load) in seen.partitions.iter().enumerate() {
@@ -87,16 +95,20 @@ impl Reactive {
                 worst = Some(partition);
             }
         }
-        let reaction = self.relieve(worst?, seen)?;
-        for partition in [reaction.from, reaction.to] {
+        worst
+    }
+
+    /// Something was done about these partitions: they rest.
+    pub fn acted(&mut self, partitions: &[usize]) {
+        for &partition in partitions {
             self.rests_s[partition] = self.settings.rest_s;
             self.busy_s[partition] = 0;
         }
-        Some(reaction)
     }
 
     /// The smallest entity that brings the partition below its bound, or the largest that fits elsewhere.
-    fn relieve(&self, from: usize, seen: &Seen<'_>) -> Option<Reaction> {
+    #[must_use]
+    pub fn relieve(&self, from: usize, seen: &Seen<'_>) -> Option<Reaction> {
         let excess = self.smoothed[from] - self.settings.high;
         let others = (0..seen.partitions.len()).filter(|&p| p != from && seen.takes[p]);
         let to = others.min_by(|&a, &b| self.smoothed[a].total_cmp(&self.smoothed[b]))?;

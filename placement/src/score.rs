@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The first factor is the entity's share of the overload that moving it would avoid, the second falls as the cost comes
-//! near the gain. `C` is the capacity that copying takes at both ends while it lasts, plus a constant for what clients and
-//! caches feel, plus one for each dependency.
+//! near the gain. `C` is the overload that copying is expected to cause at both ends in the hours that it is scheduled for, plus
+//! a constant for what clients and caches feel, plus one for each dependency.
 //!
 //! The threshold rises with the cluster's fullness (a full cluster has no room for mistakes), with failed hosts, and with
 //! the part of recent moves that were wasted; it falls with headroom.
@@ -26,11 +26,9 @@ const HEADROOM_PART: f64 = 0.5;
 const FAILED_RISE: f64 = 4.0;
 const WASTED_RISE: f64 = 2.0;
 
-/// What moving `bytes` costs, in overloaded hours.
+/// What a move costs, in overloaded hours: `copying` is the overload that it causes while it copies, at both ends.
 #[must_use]
-pub fn cost(settings: &Settings, bytes: f64, dependencies: u32) -> f64 {
-    // At both ends.
-    let copying = 2.0 * settings.copy_share * hours_of_copying(settings, bytes);
+pub fn cost(settings: &Settings, copying: f64, dependencies: u32) -> f64 {
     copying + settings.move_hours + settings.dependency_hours * f64::from(dependencies)
 }
 
@@ -71,6 +69,7 @@ mod tests {
     fn snapshot(failed: f64, wasted: f64) -> Snapshot {
         Snapshot {
             hour: 0,
+            left: 1.0,
             shape: Shape { paths: 1, hours: 1 },
             partitions: Vec::new(),
             entities: Vec::new(),
@@ -93,8 +92,8 @@ mod tests {
     #[test]
     fn larger_and_entangled_entities_cost_more() {
         let settings = Settings::default();
-        assert!(cost(&settings, 2e9, 0) > cost(&settings, 1e9, 0));
-        assert!(cost(&settings, 1e9, 3) > cost(&settings, 1e9, 0));
+        assert!(cost(&settings, 0.2, 0) > cost(&settings, 0.1, 0));
+        assert!(cost(&settings, 0.1, 3) > cost(&settings, 0.1, 0));
         let settings = Settings { copy_bytes_per_s: 100e6, ..settings };
         assert!((hours_of_copying(&settings, 360e9) - 1.0).abs() < 1e-9);
     }

@@ -25,6 +25,8 @@ pub struct Placed {
     pub home: usize,
     /// Bytes to be copied.
     pub bytes: f64,
+    /// Spread of its load within an hour, as a part of its mean.
+    pub burst: f64,
     /// Why it stays, if so.
     pub hold: Option<Hold>,
 }
@@ -65,11 +67,13 @@ pub fn snapshot(
         home: one.home,
         bytes: one.bytes,
         loads: loads(forecasts.paths(Subject::Entity(one.entity))),
+        burst: one.burst,
         dependencies,
         hold: one.hold,
     });
     Snapshot {
         hour: history.hour(),
+        left: 1.0,
         shape: Forecasts::shape(),
         entities: entities.collect(),
         rest: partitions.iter().map(|one| loads(forecasts.paths(Subject::Rest(one.id)))).collect(),
@@ -78,6 +82,15 @@ pub fn snapshot(
         failed: 0.0,
         wasted,
         settings,
+    }
+}
+
+/// Puts what is seen of the hour under way on top of what was foretold of it: `seen` is the load that an entity has now.
+pub fn see(snapshot: &mut Snapshot, seen: impl Fn(&Entity) -> f64) {
+    for entity in &mut snapshot.entities {
+        let now = crate::narrow(seen(entity));
+        let foretold = std::mem::take(&mut entity.loads.0[0]);
+        entity.loads.0[0] = foretold.with_seen(now, snapshot.shape);
     }
 }
 
@@ -105,10 +118,10 @@ pub fn outlook(snapshot: &Snapshot) -> Vec<Vec<Band>> {
     let shape = snapshot.shape;
     let mut sums = vec![vec![0.0_f32; shape.len()]; snapshot.partitions.len()];
     for (sum, rest) in sums.iter_mut().zip(&snapshot.rest) {
-        rest.0[0].add_to(sum, 1.0);
+        rest.0[0].add_to_sum(sum);
     }
     for entity in &snapshot.entities {
-        entity.loads.0[0].add_to(&mut sums[entity.at], 1.0);
+        entity.loads.0[0].add_to_sum(&mut sums[entity.at]);
     }
     let partitions = snapshot.partitions.iter().zip(sums);
     partitions
@@ -170,6 +183,7 @@ mod tests {
             home,
             bytes: 1.0,
             loads: Loads([Paths::certain(&vec![load; shape.hours], shape), Paths::none(), Paths::none()]),
+            burst: 0.1,
             dependencies: 0,
             hold: None,
         }
@@ -188,6 +202,7 @@ mod tests {
         };
         Snapshot {
             hour: 0,
+            left: 1.0,
             shape,
             partitions: vec![partition(0), partition(1)],
             entities: entities(shape),

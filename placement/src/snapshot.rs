@@ -45,7 +45,7 @@ pub struct Partition {
     pub host: u32,
     /// What it can do, in each dimension.
     pub capacity: [f64; Dimension::ALL.len()],
-    /// Spread of its load within an hour, as a part of the hour's mean: the standard deviation of its seconds.
+    /// Spread within an hour of what no entity stands for, as a part of the hour's mean: the standard deviation of seconds.
     pub burst: f64,
     /// Whether it takes entities.
     pub state: State,
@@ -84,6 +84,8 @@ pub struct Entity {
     pub bytes: f64,
     /// Its loads to come.
     pub loads: Loads,
+    /// Spread of its load within an hour, as a part of the hour's mean: the standard deviation of its seconds.
+    pub burst: f64,
     /// Entities that are named together with it now and then.
     pub dependencies: u32,
     /// Why it stays, if so.
@@ -164,6 +166,8 @@ impl Default for Settings {
 pub struct Snapshot {
     /// The hour that begins: the first of all paths. Unix hours.
     pub hour: i64,
+    /// The part of that hour that is still to come: 1 when it begins.
+    pub left: f64,
     /// Of all loads.
     pub shape: Shape,
     /// All partitions.
@@ -218,6 +222,9 @@ impl Snapshot {
             if !sound(entity.bytes) {
                 return wrong("the size");
             }
+            if !sound(entity.burst) {
+                return wrong("the burst");
+            }
             if !self.holds(&entity.loads) {
                 return wrong("the load");
             }
@@ -226,6 +233,9 @@ impl Snapshot {
             if pair.a.max(pair.b) >= self.entities.len() || !sound(pair.share) {
                 return Err(Invalid { what: "an end", whose: "pair", index });
             }
+        }
+        if !(0.0..=1.0).contains(&self.left) {
+            return Err(Invalid { what: "what is left", whose: "hour", index: 0 });
         }
         let rest = self.rest.iter().position(|rest| !self.holds(rest));
         if let Some(index) = rest.or((self.rest.len() > self.partitions.len()).then_some(self.rest.len())) {

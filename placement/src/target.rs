@@ -4,8 +4,7 @@
 //! nearness to those who ask, and how much of what the entity is named together with is there already; times what the
 //! partition's [penalty](crate::Partition::penalty) leaves of it.
 
-use crate::overload::Carried;
-use crate::snapshot::{Partition, Snapshot, State};
+use crate::snapshot::{Snapshot, State};
 
 /// A target and what speaks for it.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -26,12 +25,11 @@ pub struct Fill {
 }
 
 impl Fill {
-    /// Of what a partition carries.
+    /// Of the parts of capacity that are used, hour by hour.
     #[must_use]
-    pub fn of(carried: &Carried, partition: &Partition, hours: usize) -> Self {
-        let busiest = (0..hours).map(|hour| carried.used(partition, hour)).fold(0.0, f64::max);
-        let idle = if hours > 0 { carried.used(partition, 0) } else { 0.0 };
-        Self { busiest, idle }
+    pub fn of(used: &[f64]) -> Self {
+        let busiest = used.iter().copied().fold(0.0, f64::max);
+        Self { busiest, idle: used.first().copied().unwrap_or(0.0) }
     }
 }
 

@@ -49,7 +49,8 @@ impl Unit {
     /// Adds its load to what a partition carries, `times` over.
     pub(crate) fn add_to(&self, carried: &mut Carried, entities: &[Entity], times: f32) {
         for &member in &self.members {
-            carried.add(&entities[member].loads, times);
+            let Entity { loads, burst, .. } = &entities[member];
+            carried.add(loads, *burst, times);
         }
     }
 }

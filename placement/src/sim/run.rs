@@ -24,6 +24,8 @@ const REST_HOURS: i64 = 2;
 const BURST_MEMORY: f64 = 0.9;
 /// Before anything is measured.
 const BURST_FIRST: f64 = 0.1;
+/// How much ten seconds count in what is seen of an entity within an hour: after 40 s, 70 %.
+const SEEN_WEIGHT: f32 = 0.25;
 /// Seconds that a move takes whatever its size.
 const MOVE_MIN_S: f64 = 1.0;
 
@@ -42,7 +44,7 @@ pub enum Policy<'a> {
     Static,
     /// The reactive rule.
     Reactive(ReactiveSettings),
-    /// A plan every hour; the reactive rule for what it did not see.
+    /// A plan every hour, and one at once, from what is seen, when the reactive rule finds a partition too busy.
     Planned(&'a dyn Foresee, Settings, ReactiveSettings),
 }
 
@@ -68,7 +70,7 @@ pub struct Made {
 pub struct Outcome {
     /// Partition-seconds over capacity or with a long queue.
     pub violation_seconds: u64,
-    /// Likewise, in hours whose ten busiest seconds of one entity alone are more than a partition can do.
+    /// Likewise, when one entity there would have been late in a partition of its own: no placement helps.
     pub alone_seconds: u64,
     /// Moves, in the order of their beginnings.
     pub moves: Vec<Made>,
@@ -96,9 +98,10 @@ pub fn run(world: &World, policy: &Policy<'_>, from: usize) -> Result<Outcome, I
     for hour in from..world.hours() {
         sim.draw(hour);
         if let Policy::Planned(foresee, settings, _) = policy {
-            sim.plan(hour, *foresee, *settings)?;
+            sim.foretold = (0..world.loads.len()).map(|entity| foresee.paths(entity, hour)).collect();
+            sim.plan(hour * 3600, foresee.shape(), *settings)?;
         }
-        sim.hour(hour);
+        sim.hour(hour)?;
     }
     Ok(sim.result)
 }
@@ -111,16 +114,26 @@ struct Sim<'a> {
     waiting: VecDeque<(usize, usize)>,
     rests_until: Vec<i64>,
     reactive: Option<Reactive>,
+    /// What plans within the hour are made with, if there are any.
+    replans: Option<(Shape, Settings)>,
     queues: Vec<f64>,
+    /// Of each entity, measured; and of this hour the sum of its loads, and of their squares.
     bursts: Vec<f64>,
+    spreads: Vec<(f64, f64)>,
+    /// What planners were told of this hour.
+    foretold: Vec<Paths>,
+    /// Loads of entities, smoothed.
+    seen: Vec<f32>,
     /// Factors of this hour, step by step, all entities in each.
     factors: Vec<f32>,
     /// Loads of entities in this step, as parts of capacity.
     entities: Vec<f64>,
     movable: Vec<bool>,
     takes: Vec<bool>,
-    /// Entities that alone are more than a partition can do at some time of this hour.
-    alone: Vec<usize>,
+    /// What each entity would have waiting in a partition of its own, in seconds of its capacity.
+    own_queues: Vec<f64>,
+    /// Partitions that one of their entities keeps too busy by itself, in this second.
+    lone: Vec<bool>,
     result: Outcome,
 }
 
@@ -138,13 +151,21 @@ impl<'a> Sim<'a> {
             waiting: VecDeque::new(),
             rests_until: vec![i64::MIN; entities],
             reactive: settings.map(|settings| Reactive::new(settings, world.partitions)),
+            replans: match policy {
+                Policy::Planned(foresee, settings, _) => Some((foresee.shape(), *settings)),
+                Policy::Static | Policy::Reactive(_) => None,
+            },
             queues: vec![0.0; world.partitions],
-            bursts: vec![BURST_FIRST; world.partitions],
+            bursts: vec![BURST_FIRST; entities],
+            spreads: vec![(0.0, 0.0); entities],
+            foretold: Vec::new(),
+            seen: vec![0.0; entities],
             factors: vec![1.0; entities * STEPS],
             entities: vec![0.0; entities],
             movable: vec![true; entities],
             takes: vec![true; world.partitions],
-            alone: Vec::new(),
+            own_queues: vec![0.0; entities],
+            lone: vec![false; world.partitions],
             result: Outcome::default(),
         }
     }
@@ -158,13 +179,15 @@ impl<'a> Sim<'a> {
         }
     }
 
-    fn plan(&mut self, hour: usize, foresee: &dyn Foresee, settings: Settings) -> Result<(), Invalid> {
+    /// Plans, at the beginning of an hour or, when trouble is seen, within it.
+    fn plan(&mut self, now_s: usize, shape: Shape, settings: Settings) -> Result<(), Invalid> {
+        let (hour, second) = (now_s / 3600, now_s % 3600);
         let capacity = [self.world.capacity, f64::INFINITY, f64::INFINITY];
         let partition = |id: usize| Partition {
             id: u32::try_from(id).unwrap_or(u32::MAX),
             host: 0,
             capacity,
-            burst: self.bursts[id],
+            burst: 0.0,
             state: State::Serving,
             distance: 0.0,
             penalty: 0.0,
@@ -179,14 +202,16 @@ impl<'a> Sim<'a> {
                 at: moving.map_or(self.at[index], |m| m.to),
                 home: self.world.homes[index],
                 bytes: self.world.bytes[index],
-                loads: Loads([foresee.paths(index, hour), Paths::none(), Paths::none()]),
+                loads: Loads([self.paths(index, second, shape), Paths::none(), Paths::none()]),
+                burst: self.bursts[index],
                 dependencies: 0,
                 hold: moving.map(|_| Hold::Moving).or(rests),
             }
         };
         let snapshot = Snapshot {
             hour: now,
-            shape: foresee.shape(),
+            left: 1.0 - second as f64 / 3600.0,
+            shape,
             partitions: (0..self.world.partitions).map(partition).collect(),
             entities: (0..self.at.len()).map(entity).collect(),
             rest: Vec::new(),
@@ -204,19 +229,17 @@ impl<'a> Sim<'a> {
         Ok(())
     }
 
-    fn hour(&mut self, hour: usize) {
-        let (world, count) = (self.world, self.at.len());
-        let peak = |entity: usize| self.factors[entity..].iter().step_by(count).copied().fold(0.0, f32::max);
-        let is_alone =
-            |entity: &usize| f64::from(world.loads[*entity][hour] * peak(*entity)) > world.capacity;
-        self.alone = (0..count).filter(is_alone).collect();
+    /// What is known of an entity's loads to come: what was foretold, and within the hour what is seen.
+    fn paths(&self, entity: usize, second: usize, shape: Shape) -> Paths {
+        let foretold = self.foretold[entity].clone();
+        if second == 0 { foretold } else { foretold.with_seen(self.seen[entity], shape) }
+    }
+
+    fn hour(&mut self, hour: usize) -> Result<(), Invalid> {
+        let world = self.world;
         let mut sums = vec![0.0; world.partitions];
-        let mut spread = vec![(0.0, 0.0); world.partitions];
         for step in 0..STEPS {
-            for entity in 0..count {
-                let load = world.loads[entity][hour] * self.factors[step * count + entity];
-                self.entities[entity] = f64::from(load) / world.capacity;
-            }
+            self.begin_step(hour, step);
             for second in 0..STEP_S {
                 let now_s = hour * 3600 + step * STEP_S + second;
                 if self.step_moves(now_s) || second == 0 {
@@ -224,26 +247,36 @@ impl<'a> Sim<'a> {
                     for (load, at) in self.entities.iter().zip(&self.at) {
                         sums[*at] += load;
                     }
-                    if second == 0 {
-                        for (spread, sum) in spread.iter_mut().zip(&sums) {
-                            *spread = (spread.0 + sum, spread.1 + sum * sum);
-                        }
-                    }
                     for moving in &self.moving {
                         sums[moving.from] += world.copy_share;
                         sums[moving.to] += world.copy_share;
                     }
                 }
                 self.count_violations(&sums);
-                self.react(now_s, &sums);
+                self.react(now_s, &sums)?;
             }
         }
-        for (burst, (sum, squares)) in self.bursts.iter_mut().zip(spread) {
+        for (burst, sums) in self.bursts.iter_mut().zip(&mut self.spreads) {
+            let (sum, squares) = std::mem::take(sums);
             let mean: f64 = sum / STEPS as f64;
             if mean > 0.0 {
                 let variance: f64 = (squares / STEPS as f64 - mean * mean).max(0.0);
                 *burst = BURST_MEMORY * *burst + (1.0 - BURST_MEMORY) * variance.sqrt() / mean;
             }
+        }
+        Ok(())
+    }
+
+    /// The loads of ten seconds.
+    fn begin_step(&mut self, hour: usize, step: usize) {
+        let count = self.at.len();
+        let drawn = self.world.loads.iter().zip(&self.factors[step * count..][..count]);
+        let measured = self.entities.iter_mut().zip(&mut self.spreads).zip(&mut self.seen);
+        for ((loads, factor), ((entity, spread), seen)) in drawn.zip(measured) {
+            let load = loads[hour] * factor;
+            *entity = f64::from(load) / self.world.capacity;
+            *spread = (spread.0 + *entity, spread.1 + *entity * *entity);
+            *seen += SEEN_WEIGHT * (load - *seen);
         }
     }
 
@@ -298,11 +331,18 @@ impl<'a> Sim<'a> {
     }
 
     fn count_violations(&mut self, sums: &[f64]) {
+        self.lone.fill(false);
+        for (entity, (load, queue)) in self.entities.iter().zip(&mut self.own_queues).enumerate() {
+            *queue = queued(*queue, *load);
+            if is_late(*load, *queue) {
+                self.lone[self.at[entity]] = true;
+            }
+        }
         for (partition, load) in sums.iter().enumerate() {
-            let queue = (self.queues[partition] + load - 1.0).clamp(0.0, QUEUE_MAX_S);
+            let queue = queued(self.queues[partition], *load);
             self.queues[partition] = queue;
-            if *load > 1.0 || queue > QUEUE_LATE_S {
-                if self.alone.iter().any(|entity| self.at[*entity] == partition) {
+            if is_late(*load, queue) {
+                if self.lone[partition] {
                     self.result.alone_seconds += 1;
                 } else {
                     self.result.violation_seconds += 1;
@@ -311,8 +351,8 @@ impl<'a> Sim<'a> {
         }
     }
 
-    fn react(&mut self, now_s: usize, sums: &[f64]) {
-        let Some(reactive) = &mut self.reactive else { return };
+    fn react(&mut self, now_s: usize, sums: &[f64]) -> Result<(), Invalid> {
+        let Some(mut reactive) = self.reactive.take() else { return Ok(()) };
         self.takes.fill(true);
         for moving in &self.moving {
             self.takes[moving.from] = false;
@@ -325,10 +365,33 @@ impl<'a> Sim<'a> {
             at: &self.at,
             movable: &self.movable,
         };
-        if let Some(reaction) = reactive.second(&seen)
-            && self.takes[reaction.from]
+        if let Some(worst) = reactive.trouble(&seen)
+            && self.takes[worst]
         {
-            self.begin(reaction.entity, reaction.to, now_s + 1, false);
+            match self.replans {
+                Some((shape, settings)) => {
+                    self.plan(now_s, shape, settings)?;
+                    reactive.acted(&[worst]);
+                }
+                None => {
+                    if let Some(reaction) = reactive.relieve(worst, &seen) {
+                        reactive.acted(&[reaction.from, reaction.to]);
+                        self.begin(reaction.entity, reaction.to, now_s + 1, false);
+                    }
+                }
+            }
         }
+        self.reactive = Some(reactive);
+        Ok(())
     }
+}
+
+/// What waits after a second more, in seconds of capacity.
+fn queued(queue: f64, load: f64) -> f64 {
+    (queue + load - 1.0).clamp(0.0, QUEUE_MAX_S)
+}
+
+/// Whether a second is one of violation.
+fn is_late(load: f64, queue: f64) -> bool {
+    load > 1.0 || queue > QUEUE_LATE_S
 }

@@ -31,6 +31,11 @@ impl Hours {
         self.now().floor() as i64
     }
 
+    /// The part of the hour under way that is still to come.
+    pub(super) fn left(&self) -> f64 {
+        (1.0 - self.now().rem_euclid(1.0)).clamp(0.0, 1.0)
+    }
+
     /// How long an hour is.
     pub(super) fn length(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)

@@ -32,19 +32,31 @@ const CORE_SHARE: f64 = 0.8;
 const REQUEST_NANOS: f64 = 20_000.0;
 /// How fast what was measured of bursts and of requests' cost is forgotten, by hour.
 const FADING: f64 = 0.9;
-/// Spread of a partition's load within the hour before it was measured, as a part of its mean.
+/// Spread of a load within the hour before it was measured, as a part of its mean.
 const BURST_FIRST: f64 = 0.1;
+/// An hour with fewer ticks says nothing of it.
+const TICKS_MIN: f64 = 4.0;
 
 /// A plan that was made.
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) hour: i64,
+    pub(super) from: Basis,
     pub(super) snapshot: Snapshot,
     pub(super) placed: Vec<Placed>,
     pub(super) plan: Plan,
     pub(super) outlook: Vec<Vec<Band>>,
     pub(super) homeward: Vec<usize>,
     pub(super) took: Duration,
+}
+
+/// What a plan is made from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Basis {
+    /// What was foretold.
+    Foretold,
+    /// That, and what is seen of the hour under way.
+    Seen,
 }
 
 /// A planner.
@@ -67,7 +79,10 @@ pub(super) struct Mind {
     /// In which hour an entity moved last.
     pub(super) moved: BTreeMap<EntityId, i64>,
     sizes: BTreeMap<EntityId, f64>,
-    bursts: BTreeMap<u32, Burst>,
+    /// How loads vary within the hour: of entities that are followed, and of partitions with all that they have.
+    bursts: BTreeMap<Subject, Burst>,
+    /// Ticks of the hour under way.
+    ticks: f64,
     /// When the hour under way was begun to be counted.
     pub(super) counted_since: Instant,
     /// Nanoseconds of a core for a request.
@@ -81,12 +96,13 @@ pub(super) struct Rule {
     pub(super) since: Instant,
     pub(super) partitions: BTreeMap<u32, f64>,
     pub(super) entities: BTreeMap<EntityId, f64>,
+    /// Requests a second of entities, smoothed.
+    pub(super) smoothed: BTreeMap<EntityId, f64>,
 }
 
-/// How a partition's load varies within the hour.
+/// How a load varies within the hour, tick by tick.
 #[derive(Clone, Copy, Debug)]
 struct Burst {
-    ticks: f64,
     sum: f64,
     squares: f64,
     spread: f64,
@@ -102,6 +118,7 @@ impl Mind {
             since: instant(),
             partitions: BTreeMap::new(),
             entities: BTreeMap::new(),
+            smoothed: BTreeMap::new(),
         };
         Ok(Self {
             history: History::new(settings.limits(), hours.hour()),
@@ -116,6 +133,7 @@ impl Mind {
             moved: BTreeMap::new(),
             sizes: BTreeMap::new(),
             bursts: BTreeMap::new(),
+            ticks: 0.0,
             counted_since: instant(),
             request_nanos: REQUEST_NANOS,
             client,
@@ -199,6 +217,7 @@ impl Mind {
     pub(super) fn tick(&mut self) -> Result<(), Error> {
         let ticks = block_on(self.client.ticks())?;
         self.image = image(&self.client)?;
+        self.ticks += 1.0;
         for tick in &ticks {
             self.take(tick);
         }
@@ -210,7 +229,7 @@ impl Mind {
             let counted = counted(&load.load);
             self.history.count_partition(id.0, &counted);
             *self.rule.partitions.entry(id.0).or_default() += counted.requests();
-            self.bursts.entry(id.0).or_insert_with(Burst::new).take(counted.requests());
+            self.burst(Subject::Rest(id.0)).take(counted.requests());
         }
         let own = RoutingKey::of(keep::ENTITY);
         for entity in tick.entities() {
@@ -222,12 +241,24 @@ impl Mind {
             let id = EntityId(entity.routing.0);
             self.history.count(id, entity.name, &lower, upper.requests() - lower.requests());
             *self.rule.entities.entry(id).or_default() += lower.requests();
+            if self.forecasts.follows(Subject::Entity(id)) {
+                self.burst(Subject::Entity(id)).take(lower.requests());
+            }
         }
         for pair in tick.pairs() {
             let [a, b] = pair.routing.map(|routing| EntityId(routing.0));
             #[expect(clippy::cast_precision_loss, reason = "a count that is weighed")]
             self.history.count_pair(a, b, pair.count.lower as f64);
         }
+    }
+
+    fn burst(&mut self, subject: Subject) -> &mut Burst {
+        self.bursts.entry(subject).or_insert_with(Burst::new)
+    }
+
+    /// Spread of a load's seconds within an hour, as a part of its mean.
+    fn spread(&self, subject: Subject) -> f64 {
+        self.bursts.get(&subject).map_or(BURST_FIRST, |burst| burst.spread)
     }
 
     /// The hour under way is over: it is kept, what was said of it is judged, and everything is forecast anew.
@@ -241,7 +272,10 @@ impl Mind {
         let forgotten = next - self.settings.home_hours.max(self.settings.rest_hours);
         self.moved.retain(|_, moved| *moved >= forgotten);
         self.learn_cost();
-        self.bursts.values_mut().for_each(Burst::end_hour);
+        let ticks = std::mem::take(&mut self.ticks);
+        self.bursts.values_mut().for_each(|burst| burst.end_hour(ticks));
+        self.bursts
+            .retain(|subject, _| matches!(subject, Subject::Rest(_)) || self.forecasts.follows(*subject));
         let places: BTreeMap<EntityId, u32> =
             self.history.entities().filter_map(|id| Some((id, self.partition_of(id)?.0))).collect();
         self.history.end_hour(seconds, next, |entity| places.get(&entity).copied());
@@ -284,26 +318,33 @@ impl Mind {
         }
     }
 
-    /// Plans, from what is known.
+    /// Plans, from what is known; within an hour also from what is seen of it.
     ///
     /// # Errors
     /// What the store says.
-    pub(super) fn plan(&mut self) -> Result<Made, String> {
+    pub(super) fn plan(&mut self, from: Basis) -> Result<Made, String> {
         let begin = instant();
         self.image = image(&self.client).map_err(|e| e.to_string())?;
         let placed = self.placed().map_err(|e| e.to_string())?;
-        let snapshot = situation::snapshot(
+        let mut snapshot = situation::snapshot(
             (self.partitions(), &placed),
             &self.forecasts,
             &self.history,
             (self.ledger.wasted(), self.settings.placement()),
         );
+        snapshot.left = self.hours.left();
+        if from == Basis::Seen {
+            let seen = |entity: &foreshard_placement::Entity| {
+                self.rule.smoothed.get(&EntityId(entity.id)).copied().unwrap_or(0.0)
+            };
+            situation::see(&mut snapshot, seen);
+        }
         let outlook = situation::outlook(&snapshot);
         let plan = foreshard_placement::plan(&snapshot).map_err(|e| e.to_string())?;
         let mut homeward = situation::homeward(&snapshot, &outlook);
         homeward.retain(|index| self.may_go_home(placed[*index].entity));
         let (hour, took) = (self.history.hour(), begin.elapsed());
-        Ok(Made { hour, snapshot, placed, plan, outlook, homeward, took })
+        Ok(Made { hour, from, snapshot, placed, plan, outlook, homeward, took })
     }
 
     /// What a partition can do, requests a second.
@@ -334,7 +375,7 @@ impl Mind {
             id: id.0,
             host: 0,
             capacity: [self.capacity(id), f64::INFINITY, f64::INFINITY],
-            burst: self.bursts.get(&id.0).map_or(BURST_FIRST, |burst| burst.spread),
+            burst: self.spread(Subject::Rest(id.0)),
             state: State::Serving,
             distance: 0.0,
             penalty: 0.0,
@@ -382,7 +423,8 @@ impl Mind {
             }
             let bytes = self.sizes.get(&entity).copied().unwrap_or(0.0);
             let hold = self.hold(entity, &name, &open);
-            placed.push(Placed { entity, at, home, bytes, hold });
+            let burst = self.spread(Subject::Entity(entity));
+            placed.push(Placed { entity, at, home, bytes, burst, hold });
         }
         Ok(placed)
     }
@@ -443,20 +485,19 @@ impl Mind {
 
 impl Burst {
     const fn new() -> Self {
-        Self { ticks: 0.0, sum: 0.0, squares: 0.0, spread: BURST_FIRST }
+        Self { sum: 0.0, squares: 0.0, spread: BURST_FIRST }
     }
 
     fn take(&mut self, requests: f64) {
-        self.ticks += 1.0;
         self.sum += requests;
         self.squares += requests * requests;
     }
 
     /// The spread of the hour's ticks, less what independent requests would have anyway.
-    fn end_hour(&mut self) {
-        let mean = self.sum / self.ticks;
-        if self.ticks >= 4.0 && mean > 0.0 {
-            let variance = (self.squares / self.ticks - mean * mean - mean).max(0.0);
+    fn end_hour(&mut self, ticks: f64) {
+        let mean = self.sum / ticks.max(1.0);
+        if ticks >= TICKS_MIN && mean > 0.0 {
+            let variance = (self.squares / ticks - mean * mean - mean).max(0.0);
             self.spread = FADING * self.spread + (1.0 - FADING) * (variance.sqrt() / mean).min(1.0);
         }
         *self = Self { spread: self.spread, ..Self::new() };

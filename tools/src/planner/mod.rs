@@ -24,7 +24,7 @@ use foreshard_engine::{Error, Store};
 use foreshard_net::{Gauges, Pages, Question};
 
 use self::hours::instant;
-use self::mind::Mind;
+use self::mind::{Basis, Mind};
 pub(crate) use self::settings::PlannerSettings;
 use crate::forecast::table;
 use crate::shell::Failure;
@@ -114,7 +114,7 @@ fn begin(mind: &mut Mind, hours: &str) -> Result<(), String> {
     mind.begin_hours(last);
     mind.forecast();
     mind.say();
-    mind.made = Some(mind.plan()?);
+    mind.made = Some(mind.plan(Basis::Foretold)?);
     Ok(())
 }
 
@@ -189,7 +189,7 @@ fn measure(mind: &Mind, gauges: &Gauges) {
 
 /// Makes the hour's plan.
 fn replan(mind: &mut Mind) {
-    match mind.plan() {
+    match mind.plan(Basis::Foretold) {
         Ok(made) => mind.made = Some(made),
         Err(why) => tracing::warn!("no plan for hour {}: {why}", mind.history.hour()),
     }

@@ -1,5 +1,7 @@
 //! Moves: begun when their hour has come, watched until they end, and told to the ledger.
 
+use std::collections::BTreeMap;
+
 use foreshard_engine::ids::{PartitionId, ShardId};
 use foreshard_engine::shard::moves::progress::MoveStatus;
 use foreshard_engine::{Result, block_on};
@@ -9,7 +11,10 @@ use foreshard_placement::ledger::{Ended, Entry, Ledger, Why};
 
 use super::hours::instant;
 use super::keep::KeptMove;
-use super::mind::{Mind, entity_of};
+use super::mind::{Basis, Mind, entity_of};
+
+/// Requests a second that are not worth being remembered.
+const SMOOTHED_MIN: f64 = 1e-3;
 
 impl Mind {
     /// Carries out what the last plan says is to begin in this hour, and what the rule for seconds asks for.
@@ -19,7 +24,14 @@ impl Mind {
         if self.memory.paused {
             return Ok(());
         }
-        for order in self.due().into_iter().chain(reaction) {
+        let mut orders = self.due();
+        // The rule for seconds is for what the plan, told of what is seen, has no answer to.
+        if let Some((busy, reaction)) = reaction
+            && !orders.iter().any(|order| self.partition_of(order.entity).is_some_and(|at| at.0 == busy))
+        {
+            orders.extend(reaction);
+        }
+        for order in orders {
             if self.ledger.open().count() >= self.settings.moves_at_once {
                 break;
             }
@@ -41,6 +53,8 @@ impl Mind {
                 cost: one.cost,
                 needed: made.hour + i64::try_from(one.needed).unwrap_or(0),
             };
+            // What is needed now, by what is seen, was not foreseen.
+            let why = if made.from == Basis::Seen && one.needed == 0 { Why::Reactive } else { why };
             let to = made.snapshot.partitions[one.to].id;
             orders.extend(one.entities.iter().map(|&index| Order {
                 entity: made.placed[index].entity,
@@ -144,8 +158,9 @@ impl Mind {
         if at.is_some_and(|(to, at)| to == at) { "done" } else { "failed" }
     }
 
-    /// What the rule for what nobody foresaw asks for, a second at a time.
-    fn react(&mut self) -> Option<Order> {
+    /// Looks at the last seconds: a partition that was too busy for too long is planned for at once, from what is seen. Tells
+    /// which it is, and what the rule for what nobody foresaw asks for.
+    fn react(&mut self) -> Option<(u32, Option<Order>)> {
         let seconds = self.rule.since.elapsed().as_secs_f64();
         if seconds < 1.0 {
             return None;
@@ -153,6 +168,7 @@ impl Mind {
         self.rule.since = instant();
         let counted = std::mem::take(&mut self.rule.partitions);
         let of_entities = std::mem::take(&mut self.rule.entities);
+        self.smooth(&of_entities, seconds);
         if !self.settings.reactive {
             return None;
         }
@@ -185,9 +201,33 @@ impl Mind {
             reason = "seconds between two ticks"
         )]
         let passed = seconds.round() as u64;
-        let reaction = (0..passed).find_map(|_| self.rule.rule.second(&seen))?;
-        let to = ids.get(reaction.to)?.0;
-        Some(Order { entity: *who.get(reaction.entity)?, to, why: Why::Reactive })
+        let worst = (0..passed).filter_map(|_| self.rule.rule.trouble(&seen)).last()?;
+        let reaction = self.rule.rule.relieve(worst, &seen);
+        let target = reaction.map(|reaction| reaction.to);
+        self.rule.rule.acted(&[worst, target.unwrap_or(worst)]);
+        let order = reaction.and_then(|reaction| {
+            let to = ids.get(reaction.to)?.0;
+            Some(Order { entity: *who.get(reaction.entity)?, to, why: Why::Reactive })
+        });
+        match self.plan(Basis::Seen) {
+            Ok(made) => self.made = Some(made),
+            Err(why) => tracing::warn!("no plan for what is seen: {why}"),
+        }
+        Some((ids.get(worst)?.0, order))
+    }
+
+    /// What is seen of entities, as the rule smooths partitions. Whoever is forgotten has no load that is worth it.
+    fn smooth(&mut self, requests: &BTreeMap<EntityId, f64>, seconds: f64) {
+        let weight = 1.0 - (-seconds / self.settings.reactive_window_s.max(1.0)).exp();
+        let smoothed = &mut self.rule.smoothed;
+        for entity in requests.keys() {
+            smoothed.entry(*entity).or_default();
+        }
+        for (entity, smoothed) in smoothed.iter_mut() {
+            let now = requests.get(entity).copied().unwrap_or(0.0) / seconds;
+            *smoothed += weight * (now - *smoothed);
+        }
+        smoothed.retain(|_, smoothed| *smoothed > SMOOTHED_MIN);
     }
 }
 

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::memory::{Held, Named};
-use super::mind::{Made, Mind, entity_of};
+use super::mind::{Basis, Made, Mind, entity_of};
 use super::orders::why_text;
 
 /// All pages.
@@ -194,7 +194,7 @@ fn band_json(band: &Band, hour: i64) -> Value {
 
 fn make(mind: &mut Mind, is_dry: bool) -> Result<Value, String> {
     mind.forecast();
-    let made = mind.plan()?;
+    let made = mind.plan(Basis::Foretold)?;
     let told = plan(mind, &made);
     if !is_dry {
         mind.made = Some(made);

@@ -6,15 +6,15 @@ use crate::forecast::options::Load;
 
 const HELP: &str = "\
 Policies: static (every entity stays at home), reactive (a rule that looks at the last seconds, tuned on this very trace), \
-predictive (a plan every hour from what was known then, and the rule with its usual settings for the rest), oracle (knows \
-the hours to come). A violation-second is a partition-second whose arrivals exceed capacity, or whose queue exceeds 100 ms \
-of it; hours in which one entity alone is more than a partition can do are counted apart.
+predictive (a plan every hour from what was known then, and one at once, from what is seen too, when a partition is too \
+busy), oracle (knows the hours to come). A violation-second is a partition-second whose arrivals exceed capacity, or whose \
+queue exceeds 100 ms of it; those in which one entity would have been as late in a partition of its own are counted apart.
 
 Modelled, and not measured: homes by routing key; sizes log-normal by --seed; load within the hour by --seed and --spread; \
 capacity such that the static policy has --overloaded percent of its partition-hours above it; moves at --copy-rate, each \
 taking --copy-share of both partitions' capacity while it lasts.
 
-Example: foreshard sim --in load.csv --metric reads+writes --days 21 --threads 2";
+Example: foreshard sim --trace load.csv --days 21 --threads 2";
 
 /// Compare policies of placement on a trace, in a modelled cluster.
 #[derive(Args, Clone, Debug)]
@@ -50,7 +50,7 @@ pub(crate) struct Sim {
     /// Of all draws.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// A JSON object per cell and policy, then one of totals per policy.
+    /// JSON: cells, an object for each and each policy, and totals, one for each policy.
     #[arg(long)]
     pub(crate) json: bool,
     /// Tune with a few settings only: for a quick look.

@@ -37,15 +37,14 @@ impl Report {
     }
 
     fn json(&self) -> String {
-        let mut lines = Vec::new();
+        let mut cells = Vec::new();
         for cell in &self.cells {
             for (policy, outcome) in POLICIES.iter().zip(&cell.outcomes) {
                 let rule = (*policy == "reactive").then(|| {
                     json!({ "high": cell.tuned.high, "low": cell.tuned.low, "window_s": cell.tuned.window_s,
                         "hold_s": cell.tuned.hold_s, "rest_s": cell.tuned.rest_s, "at_edge": cell.at_edge })
                 });
-                lines.push(json!({
-                    "type": "cell",
+                cells.push(json!({
                     "policy": policy,
                     "capacity_case": cell.overloaded,
                     "spread": cell.spread,
@@ -61,12 +60,13 @@ impl Report {
                 }));
             }
         }
-        for (index, policy) in POLICIES.iter().enumerate() {
-            let total = self.total(index);
-            lines.push(json!({ "type": "total", "policy": policy, "violation_seconds": total.0,
-                "alone_seconds": total.1, "moves": total.2, "bytes_moved": total.3 }));
-        }
-        lines.iter().fold(String::new(), |text, line| text + &line.to_string() + "\n")
+        let total = |(index, policy): (usize, &&str)| {
+            let (violations, alone, moves, bytes) = self.total(index);
+            json!({ "policy": policy, "violation_seconds": violations, "alone_seconds": alone, "moves": moves,
+                "bytes_moved": bytes })
+        };
+        let totals: Vec<_> = POLICIES.iter().enumerate().map(total).collect();
+        format!("{}\n", json!({ "about": self.about, "cells": cells, "totals": totals }))
     }
 
     fn table(&self) -> String {

@@ -1,4 +1,9 @@
 //! The settings of the reactive rule that are tried, and which did best.
+//!
+//! A grid in five dimensions is walked: first every combination of a few values of each, then from the best of these along
+//! each dimension through all its values, until none is better.
+
+use std::collections::BTreeMap;
 
 use foreshard_placement::Invalid;
 use foreshard_placement::ReactiveSettings;
@@ -7,11 +12,27 @@ use foreshard_placement::sim::{Outcome, Policy, World, run};
 use super::options::Sim;
 use crate::forecast::work;
 
-const HIGH: [f64; 5] = [0.5, 0.6, 0.7, 0.8, 0.9];
-const BELOW: [f64; 3] = [0.05, 0.15, 0.25];
-const WINDOW_S: [f64; 4] = [10.0, 30.0, 120.0, 300.0];
-const HOLD_S: [u32; 3] = [5, 30, 120];
-const REST_S: [u32; 3] = [10, 60, 600];
+const HIGH: [f64; 9] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98];
+const BELOW: [f64; 6] = [0.02, 0.05, 0.1, 0.15, 0.25, 0.35];
+const WINDOW_S: [f64; 6] = [3.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+const HOLD_S: [u32; 6] = [1, 5, 15, 30, 120, 300];
+const REST_S: [u32; 6] = [1, 10, 30, 60, 300, 1800];
+/// Where in each of them the walk begins: every combination of these.
+const FIRST: [&[usize]; 5] = [&[1, 3, 5, 7], &[1, 4], &[1, 3], &[1, 3], &[1, 3]];
+/// For a quick look: from one of each, and no further than once along each.
+const COARSE: [&[usize]; 5] = [&[3, 5, 7], &[4], &[2], &[3], &[3]];
+
+/// Names of the dimensions, and how many values each has.
+const DIMENSIONS: [(&str, usize); 5] = [
+    ("high", HIGH.len()),
+    ("low", BELOW.len()),
+    ("window_s", WINDOW_S.len()),
+    ("hold_s", HOLD_S.len()),
+    ("rest_s", REST_S.len()),
+];
+
+/// A place in the grid: which value of each dimension.
+type Place = [usize; DIMENSIONS.len()];
 
 /// The rule at its best.
 #[derive(Clone, Debug)]
@@ -22,53 +43,83 @@ pub(crate) struct Tuned {
     pub(crate) at_edge: Vec<&'static str>,
 }
 
-/// Tries all settings on the whole trace. The first one of equals is taken.
+/// Walks the grid on the whole trace. The first one of equals is taken.
 pub(crate) fn tune(world: &World, options: &Sim) -> Result<Tuned, Invalid> {
-    let settings = settings(options.coarse);
-    let outcomes = work::map(&settings, options.load.threads, "tuning the reactive rule", |settings| {
-        run(world, &Policy::Reactive(*settings), 0)
-    });
-    let mut best: Option<Tuned> = None;
-    for (settings, outcome) in settings.into_iter().zip(outcomes) {
-        let outcome = outcome?;
-        if best.as_ref().is_none_or(|best| outcome.violation_seconds < best.outcome.violation_seconds) {
-            best = Some(Tuned { settings, outcome, at_edge: edges(&settings) });
+    let mut tried: BTreeMap<Place, Outcome> = BTreeMap::new();
+    let mut best: Option<Place> = None;
+    let mut next = combinations(if options.coarse { &COARSE } else { &FIRST });
+    let place = loop {
+        let outcomes = work::map(&next, options.load.threads, "tuning the reactive rule", |place| {
+            run(world, &Policy::Reactive(settings(place)), 0)
+        });
+        for (place, outcome) in next.drain(..).zip(outcomes) {
+            tried.insert(place, outcome?);
         }
-    }
-    Ok(best.unwrap_or_else(|| unreachable!("there are settings")))
+        let least = |(place, outcome): &(&Place, &Outcome)| (outcome.violation_seconds, **place);
+        let found = tried.iter().min_by_key(least).map_or_else(Place::default, |(place, _)| *place);
+        if best == Some(found) || options.coarse {
+            break found;
+        }
+        best = Some(found);
+        next = along(found).filter(|place| !tried.contains_key(place)).collect();
+    };
+    let at_end = |(at, (_, count)): &(usize, &(&str, usize))| place[*at] == 0 || place[*at] == count - 1;
+    let at_edge = DIMENSIONS.iter().enumerate().filter(at_end).map(|(_, (name, _))| *name).collect();
+    let outcome = tried.remove(&place).unwrap_or_default();
+    Ok(Tuned { settings: settings(&place), outcome, at_edge })
 }
 
-fn settings(coarse: bool) -> Vec<ReactiveSettings> {
-    let mut all = Vec::new();
-    for high in HIGH {
-        for below in BELOW {
-            for window_s in WINDOW_S {
-                for hold_s in HOLD_S {
-                    for rest_s in REST_S {
-                        all.push(ReactiveSettings { high, low: high - below, window_s, hold_s, rest_s });
-                    }
-                }
-            }
-        }
+fn settings(place: &Place) -> ReactiveSettings {
+    let [high, below, window, hold, rest] = *place;
+    ReactiveSettings {
+        high: HIGH[high],
+        low: (HIGH[high] - BELOW[below]).max(0.0),
+        window_s: WINDOW_S[window],
+        hold_s: HOLD_S[hold],
+        rest_s: REST_S[rest],
     }
-    if coarse {
-        all.retain(|s| {
-            s.hold_s == HOLD_S[1] && s.rest_s == REST_S[1] && s.window_s.total_cmp(&WINDOW_S[1]).is_eq()
-        });
+}
+
+fn combinations(of: &[&[usize]; DIMENSIONS.len()]) -> Vec<Place> {
+    let mut all = vec![Place::default()];
+    for (dimension, values) in of.iter().enumerate() {
+        let with = |place: &Place| {
+            let place = *place;
+            values.iter().map(move |value| {
+                let mut place = place;
+                place[dimension] = *value;
+                place
+            })
+        };
+        all = all.iter().flat_map(with).collect();
     }
     all
 }
 
-fn edges(settings: &ReactiveSettings) -> Vec<&'static str> {
-    let is_end = |value: f64, tried: &[f64]| {
-        [tried.first(), tried.last()].iter().flatten().any(|end| end.total_cmp(&value).is_eq())
-    };
-    let as_f64 = |tried: [u32; 3]| tried.map(f64::from);
-    let all = [
-        ("high", is_end(settings.high, &HIGH)),
-        ("window_s", is_end(settings.window_s, &WINDOW_S)),
-        ("hold_s", is_end(f64::from(settings.hold_s), &as_f64(HOLD_S))),
-        ("rest_s", is_end(f64::from(settings.rest_s), &as_f64(REST_S))),
-    ];
-    all.into_iter().filter_map(|(name, at_end)| at_end.then_some(name)).collect()
+/// All places that differ in one dimension.
+fn along(from: Place) -> impl Iterator<Item = Place> {
+    let counts = DIMENSIONS.iter().enumerate();
+    counts.flat_map(move |(dimension, (_, count))| {
+        (0..*count).map(move |value| {
+            let mut place = from;
+            place[dimension] = value;
+            place
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_walk_begins_inside_and_reaches_every_value() {
+        let first = combinations(&FIRST);
+        assert_eq!(first.len(), 4 * 2 * 2 * 2 * 2);
+        assert!(first.iter().all(|place| place.iter().zip(DIMENSIONS).all(|(at, (_, count))| *at < count)));
+        let ends: Vec<Place> = along([4, 3, 3, 3, 3]).collect();
+        assert_eq!(ends.len(), DIMENSIONS.iter().map(|one| one.1).sum::<usize>());
+        assert!(ends.contains(&[0, 3, 3, 3, 3]) && ends.contains(&[4, 3, 3, 3, 5]));
+        assert!(settings(&[0, 5, 0, 0, 0]).low >= 0.0);
+    }
 }
