@@ -89,3 +89,59 @@ impl Drop for Queueing<'_> {
         self.0.unlocked.notify();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::io::memory::{MemoryConfig, MemoryDisk};
+    use crate::io::virtual_time::VirtualRuntime;
+    use crate::key;
+    use crate::{Options, SimulatedStore};
+
+    #[test]
+    fn entities_that_leave_in_another_order_than_the_table_decided_are_followed_all_the_same() {
+        let world = VirtualRuntime::new(1);
+        let runtimes = [world.runtime()];
+        let disk = Rc::new(MemoryDisk::new(&runtimes[0], 1, MemoryConfig::default()));
+        world.block_on(async {
+            let options = Options { partitions: 1, ..Options::default() };
+            let store = SimulatedStore::open(&runtimes, disk, Path::new("/s"), options, 1).await.unwrap();
+            let partition = store.shard(0).unwrap().partitions().next().unwrap();
+            let prefixes = [b"early", b"later"].map(|name| {
+                let mut prefix = Vec::new();
+                key::encode_entity(name, &mut prefix).unwrap();
+                prefix
+            });
+            let close = async |n: usize, id: u64| {
+                let end = key::prefix_end(&prefixes[n]).unwrap();
+                Fence::close(&partition, MoveId(id), &prefixes[n], &end).await.unwrap()
+            };
+            let (early, later) = (close(0, 1).await, close(1, 2).await);
+            let waits = |n: usize| {
+                let (partition, key) = (Rc::clone(&partition), prefixes[n].clone());
+                runtimes[0].spawn(async move { partition.wait_for_locks(&key, None, Version::MAX).await })
+            };
+            let before = partition.departed();
+            let (first, second) = (waits(0), waits(1));
+            runtimes[0].sleep(Duration::from_millis(1)).await;
+            // The table decided on `early` at version 10, and on `later` at 12: who is told of it first is a matter of luck.
+            later.open_departed(TableVersion(12));
+            assert!(matches!(second.await, Err(Error::Moved { version: TableVersion(12) })));
+            let between = partition.departed();
+            let third = waits(0);
+            runtimes[0].sleep(Duration::from_millis(1)).await;
+            early.open_departed(TableVersion(10));
+            for waited in [first.await, third.await] {
+                assert!(matches!(waited, Err(Error::Moved { version: TableVersion(12) })), "{waited:?}");
+            }
+            assert!(partition.still_here(before).is_err() && partition.still_here(between).is_err());
+            assert!(partition.still_here(partition.departed()).is_ok());
+            drop(partition);
+            store.close().await.unwrap();
+        });
+    }
+}
