@@ -1,9 +1,9 @@
-//! The fence of a move: all requests for an entity wait at the partition that it leaves, while the partition that it goes
-//! to makes the last of it durable and the table says who owns it.
+//! The fence of what is about to leave a partition, an entity or part of its range: all requests for it wait there, while
+//! the last of it is made durable where it goes, and the table says who owns it.
 //!
 //! It is a lock like a prepared transaction's, so that it waits for those and they for it, in order of arrival.
 //!
-//! Invariant: a fence that is dropped while nobody may know the move's outcome stays closed.
+//! Invariant: a fence that is dropped while nobody may know what the table decided stays closed.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,13 +11,13 @@ use std::rc::Rc;
 use super::Partition;
 use super::locks::{Arrival, Holder, Obstacle, Span, in_doubt};
 use crate::error::Result;
-use crate::ids::{MoveId, TableVersion, Version};
+use crate::ids::{TableVersion, Version};
 
 /// A closed fence; it opens when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Fence {
     partition: Rc<Partition>,
-    id: MoveId,
+    holder: Holder,
     is_stuck: Cell<bool>,
 }
 
@@ -25,18 +25,13 @@ pub(crate) struct Fence {
 struct Queueing<'a>(&'a Partition, Arrival);
 
 impl Fence {
-    /// Closes a fence over `start..end`, once whatever is prepared there is decided and no long batch is under way.
+    /// Closes a fence over `spans`, once whatever is prepared there is decided and no long batch is under way. `holder` has
+    /// one in a partition at a time.
     ///
     /// # Errors
     /// [`crate::Error::Stopped`] where a transaction is in doubt.
-    pub(crate) async fn close(
-        partition: &Rc<Partition>,
-        id: MoveId,
-        start: &[u8],
-        end: &[u8],
-    ) -> Result<Self> {
-        let span = Span { start: start.to_vec(), end: Some(end.to_vec()), write: true };
-        let arrival = partition.locks.borrow_mut().arrive_fence(span);
+    pub(crate) async fn close(partition: &Rc<Partition>, holder: Holder, spans: Vec<Span>) -> Result<Self> {
+        let arrival = partition.locks.borrow_mut().arrive_fence(spans);
         let place = Queueing(partition, arrival);
         loop {
             let changed = partition.unlocked.changed();
@@ -47,19 +42,19 @@ impl Fence {
                 Obstacle::None | Obstacle::Undecided | Obstacle::Fenced => changed.await,
             }
         }
-        partition.locks.borrow_mut().acquire(arrival, Holder::Move(id), Version::ZERO);
+        partition.locks.borrow_mut().acquire(arrival, holder, Version::ZERO);
         drop(place);
-        Ok(Self { partition: Rc::clone(partition), id, is_stuck: Cell::new(false) })
+        Ok(Self { partition: Rc::clone(partition), holder, is_stuck: Cell::new(false) })
     }
 
-    /// Opens it: the entity has left as of `version`, and whoever waits follows it.
+    /// Opens it: it has left as of `version`, and whoever waits follows it.
     pub(crate) fn open_departed(self, version: TableVersion) {
         self.partition.depart(version);
     }
 
     /// Lets everybody through although it is closed: a bug.
     pub(crate) fn lift(&self) {
-        self.partition.locks.borrow_mut().release(Holder::Move(self.id));
+        self.partition.locks.borrow_mut().release(self.holder);
         self.partition.unlocked.notify();
     }
 
@@ -77,7 +72,7 @@ impl Fence {
 impl Drop for Fence {
     fn drop(&mut self) {
         if !self.is_stuck.get() {
-            self.partition.locks.borrow_mut().release(Holder::Move(self.id));
+            self.partition.locks.borrow_mut().release(self.holder);
             self.partition.unlocked.notify();
         }
     }
@@ -97,9 +92,11 @@ mod tests {
 
     use super::*;
     use crate::error::Error;
+    use crate::ids::MoveId;
     use crate::io::memory::{MemoryConfig, MemoryDisk};
     use crate::io::virtual_time::VirtualRuntime;
     use crate::key;
+    use crate::segment::KeyRange;
     use crate::{Options, SimulatedStore};
 
     #[test]
@@ -117,8 +114,8 @@ mod tests {
                 prefix
             });
             let close = async |n: usize, id: u64| {
-                let end = key::prefix_end(&prefixes[n]).unwrap();
-                Fence::close(&partition, MoveId(id), &prefixes[n], &end).await.unwrap()
+                let spans = vec![Span::of_range(&KeyRange::of_prefix(&prefixes[n]))];
+                Fence::close(&partition, Holder::Move(MoveId(id)), spans).await.unwrap()
             };
             let (early, later) = (close(0, 1).await, close(1, 2).await);
             let waits = |n: usize| {

@@ -225,6 +225,7 @@ impl Shard {
         let resolution = self.runtime().spawn(async move {
             if here.resolve_all(tx, &homes, Outcome::Commit(version)).await {
                 first.prepared.borrow_mut().forget(tx);
+                first.unlocked.notify();
             }
         });
         resolution.detach();
