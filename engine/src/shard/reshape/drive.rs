@@ -15,7 +15,6 @@ use crate::io::runtime::Nanos;
 use crate::partition::Partition;
 use crate::partition::fence::Fence;
 use crate::partition::locks::{Holder, Span};
-use crate::shard::moves::planted::Bug;
 use crate::table::Partitions;
 
 /// One that is not ready to be decided by then is given up: those that wait for it were not refused yet.
@@ -135,11 +134,7 @@ impl Reshape {
         if closed.is_err() {
             self.paused(shard, began);
         }
-        let fence = closed?;
-        if shard.common.planted.has(Bug::FenceLifted) {
-            fence.lift();
-        }
-        Ok((fence, began))
+        Ok((closed?, began))
     }
 
     /// What `work`, which may be given up at any moment, comes to, if that is soon enough.

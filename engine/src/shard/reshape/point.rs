@@ -186,7 +186,12 @@ mod tests {
     fn half_of_the_weight_lies_below() {
         assert_eq!(half_of(&[(20, 5), (30, 5), (40, 5), (50, 5)]), Some(31));
         assert_eq!(half_of(&[(50, 5), (40, 5), (30, 5), (20, 5), (20, 20)]), Some(21));
-        assert_eq!(half_of(&[(20, 1), (60, 50), (70, 1)]), Some(60), "a heavy one is where it evens it out");
+        assert_eq!(
+            half_of(&[(20, 3), (60, 50), (70, 1)]),
+            Some(21),
+            "a heavy one goes where it evens it out"
+        );
+        assert_eq!(half_of(&[(20, 1), (60, 50), (70, 3)]), Some(61));
     }
 
     #[test]

@@ -64,6 +64,9 @@ impl Reshape {
         self.drain(shard, partition).await?;
         carving.top_up().await?;
         let fenced = self.fence(shard, partition, spans).await?;
+        if shard.common.planted.has(Bug::FenceLifted) {
+            fenced.0.lift();
+        }
         let finish = async {
             if !shard.common.planted.has(Bug::VisibleEarly) {
                 shard.flush_quickly(partition).await?;

@@ -41,7 +41,8 @@ fn any_order(image: &Image, random: &mut fastrand::Rng) -> Order {
             let at = match random.u8(..4) {
                 0 => None,
                 1 => Some(RoutingKey::of(&entity(random.u8(..3)))),
-                _ => Some(RoutingKey(random.u64(home.start.0 + 1..home.end.0))),
+                // Of one that is home to one routing key it is refused.
+                _ => Some(RoutingKey(random.u64(home.start.0..home.end.0))),
             };
             let partition = at.map_or(home, |at| image.home_by_range(at)).partition;
             Order::Split { partition, at }
@@ -141,15 +142,21 @@ fn run(seed: u64, bug: Option<Bug>) -> Result<([u32; 3], [u32; 2]), String> {
             store.shard(n).unwrap().common.planted.plant(bug);
         }
         let mut random = fastrand::Rng::with_seed(seed);
+        let (of_moves, of_changes, of_snapshots) = (random.fork(), random.fork(), random.fork());
         let workers = (0..WORKERS).map(|number| {
             let client = store.client().unwrap();
             let (runtime, expected) = (runtimes[0].clone(), Rc::clone(&expected));
             Worker { number, client, runtime, random: random.fork(), expected }
         });
         let tasks: Vec<_> = workers.map(|worker| runtimes[0].spawn(worker.work())).collect();
-        let moves = move_about(&store, &runtimes[0], &expected, random.fork());
-        let changes = reshape_about(&store, &runtimes[0], Rc::clone(&tally), random.fork());
-        let snapshots = look_back(&store, &runtimes[0], random.fork());
+        // A bug is looked for where partitions change; moves have tests of their own.
+        let moves = async {
+            if bug.is_none() {
+                move_about(&store, &runtimes[0], &expected, of_moves).await;
+            }
+        };
+        let changes = reshape_about(&store, &runtimes[0], Rc::clone(&tally), of_changes);
+        let snapshots = look_back(&store, &runtimes[0], of_snapshots);
         futures_lite::future::zip(futures_lite::future::zip(moves, changes), snapshots).await;
         for task in tasks {
             task.await;
@@ -230,7 +237,6 @@ fn found(bug: Bug) {
     panic!("{bug:?} is not found");
 }
 
-/// Changes of partitions alone, of a store that nobody moves entities in, with the bug in those only.
 #[test]
 fn a_fence_around_part_of_a_partition_that_opens_early_is_found() {
     found(Bug::FenceLifted);
