@@ -52,9 +52,8 @@ impl<'a> Carving<'a> {
         let (seen, taken) = (BTreeSet::new(), Vec::new());
         let mut carving = Self { partition, _turn: turn, id, dir, keys, seen, taken };
         carving.top_up().await?;
-        match carving.dir.parent() {
-            Some(partitions) => disk.sync_dir(partitions).await?,
-            None => {}
+        if let Some(partitions) = carving.dir.parent() {
+            disk.sync_dir(partitions).await?;
         }
         Ok(carving)
     }

@@ -3,6 +3,7 @@
 //! Invariants:
 //! - a partition is what its manifest says: segment files it does not name are removed, ones it names must be there.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -62,7 +63,7 @@ impl Partition {
         id: PartitionId,
         witness: EditNumber,
     ) -> Result<Self> {
-        Self::open_warm(common, store, id, witness, &[]).await
+        Self::open_warm(common, store, id, witness, &BTreeMap::new()).await
     }
 
     /// As [`Partition::open`], with segments that are open already: of those that are still there nothing is read.
@@ -74,7 +75,7 @@ impl Partition {
         store: &Path,
         id: PartitionId,
         witness: EditNumber,
-        warm: &[Rc<Segment>],
+        warm: &BTreeMap<SegmentId, Rc<Segment>>,
     ) -> Result<Self> {
         let place = location(&common.disk, store, id, &common.options);
         let dir = place.dir.clone();
@@ -83,7 +84,7 @@ impl Partition {
         remove_unnamed(&*common.disk, &dir, &state).await?;
         let mut segments = Vec::with_capacity(state.segments.len());
         for meta in state.segments.values() {
-            match warm.iter().find(|segment| segment.meta().id == meta.id) {
+            match warm.get(&meta.id) {
                 Some(segment) => segments.push(segment.view(meta.clone())),
                 None => segments.push(open_segment(&common, &dir, meta).await?),
             }

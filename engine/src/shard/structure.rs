@@ -7,6 +7,7 @@
 //! its files are not changed ([`Shard::present`], [`Shard::settle_in`]). A crash before the change leaves the partitions as
 //! they were, one after it as they are to be: opening the store takes out what is left over.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::space::RETRY;
@@ -84,9 +85,9 @@ impl Shard {
     /// [`Error::Corrupt`], [`Error::Io`].
     pub(super) async fn warm_up(self: &Rc<Self>, id: PartitionId, metas: Vec<SegmentMeta>) -> Result<()> {
         let dir = dir_of(&self.common.dir, id);
-        let mut opened = Vec::with_capacity(metas.len());
+        let mut opened = BTreeMap::new();
         for meta in &metas {
-            opened.push(open_segment(&self.common, &dir, meta).await?);
+            opened.insert(meta.id, open_segment(&self.common, &dir, meta).await?);
         }
         self.reshapes.warm.borrow_mut().insert(id, opened);
         Ok(())

@@ -40,7 +40,7 @@ use self::progress::{Order, Phase, ReshapeStatus, ReshapeTotals};
 use self::reservation::Reservations;
 use super::Shard;
 use crate::error::{Error, Result};
-use crate::ids::{PartitionId, ReshapeId, ShardId};
+use crate::ids::{PartitionId, ReshapeId, SegmentId, ShardId};
 use crate::segment::Segment;
 use crate::signal::Signal;
 
@@ -59,7 +59,7 @@ pub(crate) struct Reshapes {
     freed: Signal,
     totals: Cell<ReshapeTotals>,
     /// Segments of partitions that are about to come here.
-    pub(super) warm: RefCell<BTreeMap<PartitionId, Vec<Rc<Segment>>>>,
+    pub(super) warm: RefCell<BTreeMap<PartitionId, BTreeMap<SegmentId, Rc<Segment>>>>,
     /// Requests wait for a flush.
     hurried: Cell<bool>,
     /// Of the first shard.
@@ -85,6 +85,9 @@ impl Reshapes {
             | Phase::Cleaning => totals.failed += 1,
         }
         totals.linked_bytes += status.linked_bytes;
+        let pause = status.pause.map_or(0, |pause| u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
+        totals.pause_nanos = totals.pause_nanos.saturating_add(pause);
+        totals.pause_nanos_max = totals.pause_nanos_max.max(pause);
         self.totals.set(totals);
         self.open.borrow_mut().remove(&status.id);
         let mut ended = self.ended.borrow_mut();

@@ -146,7 +146,7 @@ fn share(whole: u64, part: u64, all: u64) -> u64 {
 
 /// The routing key inside `start..end` that has as nearly as can be half of the weights below it; none: there is nothing
 /// to tell by.
-fn half(weights: &mut Vec<(RoutingKey, u64)>, start: RoutingKey, end: RoutingKey) -> Option<RoutingKey> {
+fn half(weights: &mut [(RoutingKey, u64)], start: RoutingKey, end: RoutingKey) -> Option<RoutingKey> {
     weights.sort_unstable();
     let all: u64 = weights.iter().map(|weight| weight.1).sum();
     if all == 0 {
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     fn half_of(weights: &[(u64, u64)]) -> Option<u64> {
-        let mut weights = weights.iter().map(|(at, weight)| (RoutingKey(*at), *weight)).collect();
+        let mut weights: Vec<_> = weights.iter().map(|(at, weight)| (RoutingKey(*at), *weight)).collect();
         half(&mut weights, RoutingKey(10), RoutingKey(100)).map(|at| at.0)
     }
 

@@ -119,6 +119,10 @@ pub struct ReshapeTotals {
     pub failed: u64,
     /// Bytes of segments that changed hands without being written.
     pub linked_bytes: u64,
+    /// Nanoseconds that requests waited at cut-overs, at most each, all together.
+    pub pause_nanos: u64,
+    /// The longest of those.
+    pub pause_nanos_max: u64,
 }
 
 /// What one counts.
