@@ -185,6 +185,8 @@ impl Mind {
             reason = "seconds between two ticks"
         )]
         let passed = seconds.round() as u64;
+        let numbers: Vec<u32> = ids.iter().map(|id| id.0).collect();
+        self.rule.rule.partitions_are(&numbers);
         let reaction = (0..passed).find_map(|_| self.rule.rule.second(&seen))?;
         let to = ids.get(reaction.to)?.0;
         Some(Order { entity: *who.get(reaction.entity)?, to, why: Why::Reactive })
