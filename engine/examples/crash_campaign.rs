@@ -245,6 +245,8 @@ impl Run {
                 println!("{crashes} crashes, {acknowledged} acknowledged operations");
                 let [done, undone, refused] = self.tally.moves;
                 println!("{done} moves of entities done, {undone} undone, {refused} refused");
+                let [done, undone] = self.tally.reshapes;
+                println!("{done} changes of partitions done, {undone} undone");
             }
             Scene::Durability => {
                 println!("{}", self.loss.census);

@@ -77,6 +77,10 @@ number! {
     MoveId(u64)
 }
 number! {
+    /// A change of partitions, of those that were asked for since the node started.
+    ReshapeId(u64)
+}
+number! {
     /// A segment file's number: unique within its partition.
     SegmentId(u64)
 }

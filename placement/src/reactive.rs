@@ -55,24 +55,44 @@ pub struct Reaction {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Reactive {
     settings: ReactiveSettings,
+    /// Whose the rest is, in the order in which loads are shown.
+    ids: Vec<u32>,
     smoothed: Vec<f64>,
     busy_s: Vec<u32>,
     rests_s: Vec<u32>,
 }
 
 impl Reactive {
-    /// Of so many partitions.
+    /// Of so many partitions, numbered from 0 until it is told otherwise.
     #[must_use]
     pub fn new(settings: ReactiveSettings, partitions: usize) -> Self {
         Self {
             settings,
+            ids: (0..).take(partitions).collect(),
             smoothed: vec![0.0; partitions],
             busy_s: vec![0; partitions],
             rests_s: vec![0; partitions],
         }
     }
 
+    /// Which partitions there are, in the order in which their loads are shown from here on. Of those that were there before it
+    /// remembers what it saw; of new ones it has seen nothing.
+    pub fn partitions_are(&mut self, ids: &[u32]) {
+        if self.ids == ids {
+            return;
+        }
+        let before: Vec<Option<usize>> =
+            ids.iter().map(|id| self.ids.iter().position(|known| known == id)).collect();
+        self.smoothed = before.iter().map(|at| at.map_or(0.0, |at| self.smoothed[at])).collect();
+        self.busy_s = before.iter().map(|at| at.map_or(0, |at| self.busy_s[at])).collect();
+        self.rests_s = before.iter().map(|at| at.map_or(0, |at| self.rests_s[at])).collect();
+        self.ids = ids.to_vec();
+    }
+
     /// One more second; at most one move.
+    ///
+    /// # Panics
+    /// When it is shown another number of partitions than it knows.
     pub fn second(&mut self, seen: &Seen<'_>) -> Option<Reaction> {
         let worst = self.trouble(seen)?;
         let reaction = self.relieve(worst, seen)?;
@@ -81,7 +101,11 @@ impl Reactive {
     }
 
     /// One more second: the busiest partition that was too busy for long enough, and does not rest.
+    ///
+    /// # Panics
+    /// When it is shown another number of partitions than it knows.
     pub fn trouble(&mut self, seen: &Seen<'_>) -> Option<usize> {
+        assert_eq!(seen.partitions.len(), self.ids.len(), "told by partitions_are");
         let weight = 1.0 - (-1.0 / self.settings.window_s.max(1e-9)).exp();
         let mut worst: Option<usize> = None;
         for (partition, load) in seen.partitions.iter().enumerate() {
@@ -154,6 +178,23 @@ mod tests {
         let (entities, at) = ([0.05, 0.2, 0.8], [0, 0, 0]);
         let reaction = (0..20).find_map(|_| rule.second(&seen(&[1.05, 0.5, 0.4], &entities, &at)));
         assert_eq!(reaction, Some(Reaction { entity: 1, from: 0, to: 2 }));
+    }
+
+    #[test]
+    fn what_was_seen_of_a_partition_stays_its_own_when_others_come_and_go() {
+        let mut rule = Reactive::new(SETTINGS, 2);
+        rule.partitions_are(&[3, 7]);
+        for _ in 0..3 {
+            assert_eq!(rule.second(&seen(&[0.1, 1.0], &[0.5], &[1])), None);
+        }
+        let mut split = rule.clone();
+        // Another one before both; 3 is merged away.
+        split.partitions_are(&[2, 7]);
+        let (there, here) = (rule.smoothed[1], split.smoothed[1]);
+        assert!((there - here).abs() < 1e-12 && split.smoothed[0] == 0.0);
+        split.partitions_are(&[7, 8, 9]);
+        let reaction = (0..2).find_map(|_| split.second(&seen(&[1.0, 0.2, 0.1], &[0.5], &[0])));
+        assert_eq!(reaction, Some(Reaction { entity: 0, from: 0, to: 2 }), "it was busy under another index");
     }
 
     #[test]

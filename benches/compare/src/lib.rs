@@ -4,6 +4,7 @@
 //! Invariant: no process outlives the one that started it, whichever way that ends; and none is waited for without a
 //! limit.
 
+pub mod admin;
 pub mod bare_log;
 pub mod child;
 pub mod filled;
@@ -13,6 +14,7 @@ pub mod load;
 pub mod machine;
 pub mod metrics;
 pub mod node;
+pub mod operator;
 pub mod probe;
 pub mod report;
 pub mod server;

@@ -200,6 +200,13 @@ impl Counters {
         self.tracked.entities.bounds(routing.0)
     }
 
+    /// The entities of `start..end` that are tracked, and what they certainly did since the last export.
+    pub fn entities_between(&mut self, start: RoutingKey, end: RoutingKey) -> Vec<(RoutingKey, Load)> {
+        self.pending.drain_into(&mut self.tracked);
+        let all = self.tracked.entities.iter().map(|(key, bounds, _)| (RoutingKey(key), bounds.lower));
+        all.filter(|(routing, _)| (start..end).contains(routing)).collect()
+    }
+
     /// What a partition did since the last export.
     ///
     /// # Panics

@@ -6,62 +6,122 @@
 //!   does not name is of no use, and goes at the next opening at the latest;
 //! - who closes a partition leaves its manifest at its last index, and logs nothing of it any more.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::Partition;
 use super::excise::parts_of;
+use super::levels::Levels;
 use super::open::dir_of;
 use crate::error::Result;
-use crate::ids::{Epoch, Index, PartitionId, TableVersion};
+use crate::ids::{Epoch, Index, PartitionId, SegmentId};
 use crate::io::disk::Disk;
 use crate::manifest::{self, Location, Manifest, State};
-use crate::segment::{self, KeyRanges, path_of};
+use crate::segment::{self, KeyRanges, Segment, path_of};
+use crate::turn::Turn;
 
-impl Partition {
-    /// Makes partition `id`, whose number was never given out, of what is here of `keys`: none of them is written
-    /// meanwhile, and all that was is in segments. Durable on return, and known to nobody.
+/// A partition that is being made of part of another one, by second names of its segments. What is in segments is taken
+/// while the other one is written; what has come since follows behind a fence, and is little.
+///
+/// The other one does not compact as long as this is there: what has been taken stays what it has.
+#[derive(Debug)]
+pub(crate) struct Carving<'a> {
+    partition: &'a Partition,
+    _turn: Turn<'a>,
+    id: PartitionId,
+    dir: PathBuf,
+    keys: KeyRanges,
+    /// Segments of the other one that have been looked at.
+    seen: BTreeSet<SegmentId>,
+    taken: Vec<Rc<Segment>>,
+}
+
+impl<'a> Carving<'a> {
+    /// Begins to make partition `id`, whose number was never given out, of what `partition` has of `keys`. It has nothing
+    /// of them that the table places elsewhere.
     ///
     /// # Errors
     /// What the disk says: the directory is of no use then.
-    pub(crate) async fn carve(&self, id: PartitionId, keys: &KeyRanges) -> Result<()> {
-        let _turn = self.structure.enter().await;
-        let disk = &self.common.disk;
-        let dir = self.dir.with_file_name(id.to_string());
+    pub(crate) async fn begin(partition: &'a Partition, id: PartitionId, keys: KeyRanges) -> Result<Self> {
+        let turn = partition.structure.enter().await;
+        let disk = &partition.common.disk;
+        let dir = partition.dir.with_file_name(id.to_string());
         remove_partition(disk, &dir).await?;
         disk.create_dir(&dir).await?;
-        let mut state = State {
-            flushed_index: Index(0),
-            epoch: Epoch(1),
-            version_max: self.version(),
-            time_ms: self.time_ms.get(),
-            next_segment: self.next_segment.get(),
-            restricted: TableVersion(0),
-            arrivals: self.arrivals_within(keys).into_iter().collect(),
-            ..State::default()
-        };
-        for segment in self.levels().all() {
-            for (n, part) in parts_of(segment, keys).iter().enumerate() {
-                let Some(mut view) = segment.within(part) else { continue };
-                if n > 0 {
-                    view.id = state.next_segment;
-                    state.next_segment = view.id.next();
-                }
-                disk.link(&path_of(&self.dir, segment.meta().id), &path_of(&dir, view.id)).await?;
-                state.segments.insert(view.id, view);
-            }
+        let (seen, taken) = (BTreeSet::new(), Vec::new());
+        let mut carving = Self { partition, _turn: turn, id, dir, keys, seen, taken };
+        carving.top_up().await?;
+        if let Some(partitions) = carving.dir.parent() {
+            disk.sync_dir(partitions).await?;
         }
-        disk.sync_dir(&dir).await?;
-        let file_bytes = self.common.options.manifest_file_bytes;
-        let place = Location { disk: Rc::clone(disk), dir: dir.clone(), partition: id, file_bytes };
-        Manifest::create(place, state).await?;
-        match dir.parent() {
-            Some(partitions) => disk.sync_dir(partitions).await,
-            None => Ok(()),
-        }
+        Ok(carving)
     }
 
-    /// Ends writing here, time too, and makes the manifest reach the last index. Reading goes on.
+    /// Takes what has come to be in segments since.
+    ///
+    /// # Errors
+    /// As [`Carving::begin`].
+    pub(crate) async fn top_up(&mut self) -> Result<()> {
+        let Partition { common, dir, .. } = self.partition;
+        let before = self.taken.len();
+        for segment in self.partition.levels().all() {
+            if !self.seen.insert(segment.meta().id) {
+                continue;
+            }
+            for (n, part) in parts_of(segment, &self.keys).iter().enumerate() {
+                let Some(mut view) = segment.within(part) else { continue };
+                if n > 0 {
+                    view.id = self.partition.next_segment();
+                }
+                common.disk.link(&path_of(dir, segment.meta().id), &path_of(&self.dir, view.id)).await?;
+                self.taken.push(segment.view(view));
+            }
+        }
+        if self.taken.len() > before { common.disk.sync_dir(&self.dir).await } else { Ok(()) }
+    }
+
+    /// Takes the rest, of keys that nobody writes any more and all of which are in segments. Durable on return, and known
+    /// to nobody.
+    ///
+    /// # Errors
+    /// As [`Carving::begin`].
+    pub(crate) async fn finish(&mut self) -> Result<Partition> {
+        self.top_up().await?;
+        let from = self.partition;
+        let state = State {
+            segments: self.taken.iter().map(|s| (s.meta().id, s.meta().clone())).collect(),
+            flushed_index: Index(0),
+            epoch: Epoch(1),
+            version_max: from.version(),
+            time_ms: from.time_ms.get(),
+            next_segment: from.next_segment.get(),
+            restricted: from.manifest.state().restricted,
+            arrivals: from.arrivals_within(&self.keys).into_iter().collect(),
+        };
+        let (disk, dir) = (Rc::clone(&from.common.disk), self.dir.clone());
+        let file_bytes = from.common.options.manifest_file_bytes;
+        let place = Location { disk, dir: dir.clone(), partition: self.id, file_bytes };
+        let manifest = Manifest::create(place, state.clone()).await?;
+        let levels = Levels::new(self.taken.clone());
+        Ok(Partition::new(Rc::clone(&from.common), manifest, dir, self.id, &state, levels))
+    }
+
+    /// Bytes that were taken without being written.
+    pub(crate) fn linked_bytes(&self) -> u64 {
+        self.taken.iter().map(|segment| segment.meta().visible_bytes).sum()
+    }
+}
+
+impl Partition {
+    /// Waits until no transaction that was prepared or decided here is still to be resolved anywhere: then nobody needs a
+    /// record of this partition's that is not in its segments. Behind a fence none begins.
+    pub(crate) async fn transactions_over(&self) {
+        self.unlocked.until(|| self.prepared.borrow().is_empty()).await;
+    }
+
+    /// Ends writing here, time too, and makes the manifest reach the last index. Reading goes on; a read that would have to
+    /// log the time looks again where its rows are.
     ///
     /// # Errors
     /// As a flush's: it is as it was.
@@ -74,6 +134,21 @@ impl Partition {
         closed
     }
 
+    /// Nobody is to write or to wait for here any more: all is elsewhere from the table's next change on.
+    pub(crate) fn retire(&self) {
+        self.is_closed.set(true);
+    }
+
+    /// Returns when no file here is about to be deleted.
+    pub(crate) async fn is_clean(&self) {
+        self.cleaned.until(|| self.cleaning.get() == 0).await;
+    }
+
+    /// Keeps compactions, and whatever else changes segments that are there, away.
+    pub(crate) async fn stand_still(&self) -> Turn<'_> {
+        self.structure.enter().await
+    }
+
     /// Takes [`Partition::close`] back.
     pub(crate) fn reopen(&self) {
         self.is_closed.set(false);
@@ -83,7 +158,7 @@ impl Partition {
     pub(crate) async fn at_rest(&self) {
         let _turn = self.structure.enter().await;
         let _flushing = self.flushing.enter().await;
-        self.cleaned.until(|| self.cleaning.get() == 0).await;
+        self.is_clean().await;
     }
 
     /// Files are about to be deleted.

@@ -128,7 +128,7 @@ impl Partition {
         linked
     }
 
-    async fn try_link(&self, links: &[Link]) -> Result<()> {
+    pub(super) async fn try_link(&self, links: &[Link]) -> Result<()> {
         for Link { from, to } in links {
             self.common.disk.link(from, &path_of(&self.dir, *to)).await?;
         }

@@ -1,9 +1,9 @@
-//! The fence of a move: all requests for an entity wait at the partition that it leaves, while the partition that it goes
-//! to makes the last of it durable and the table says who owns it.
+//! The fence of what is about to leave a partition, an entity or part of its range: all requests for it wait there, while
+//! the last of it is made durable where it goes, and the table says who owns it.
 //!
 //! It is a lock like a prepared transaction's, so that it waits for those and they for it, in order of arrival.
 //!
-//! Invariant: a fence that is dropped while nobody may know the move's outcome stays closed.
+//! Invariant: a fence that is dropped while nobody may know what the table decided stays closed.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,13 +11,13 @@ use std::rc::Rc;
 use super::Partition;
 use super::locks::{Arrival, Holder, Obstacle, Span, in_doubt};
 use crate::error::Result;
-use crate::ids::{MoveId, TableVersion, Version};
+use crate::ids::{TableVersion, Version};
 
 /// A closed fence; it opens when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Fence {
     partition: Rc<Partition>,
-    id: MoveId,
+    holder: Holder,
     is_stuck: Cell<bool>,
 }
 
@@ -25,18 +25,13 @@ pub(crate) struct Fence {
 struct Queueing<'a>(&'a Partition, Arrival);
 
 impl Fence {
-    /// Closes a fence over `start..end`, once whatever is prepared there is decided and no long batch is under way.
+    /// Closes a fence over `spans`, once whatever is prepared there is decided and no long batch is under way. `holder` has
+    /// one in a partition at a time.
     ///
     /// # Errors
     /// [`crate::Error::Stopped`] where a transaction is in doubt.
-    pub(crate) async fn close(
-        partition: &Rc<Partition>,
-        id: MoveId,
-        start: &[u8],
-        end: &[u8],
-    ) -> Result<Self> {
-        let span = Span { start: start.to_vec(), end: Some(end.to_vec()), write: true };
-        let arrival = partition.locks.borrow_mut().arrive_fence(span);
+    pub(crate) async fn close(partition: &Rc<Partition>, holder: Holder, spans: Vec<Span>) -> Result<Self> {
+        let arrival = partition.locks.borrow_mut().arrive_fence(spans);
         let place = Queueing(partition, arrival);
         loop {
             let changed = partition.unlocked.changed();
@@ -47,19 +42,19 @@ impl Fence {
                 Obstacle::None | Obstacle::Undecided | Obstacle::Fenced => changed.await,
             }
         }
-        partition.locks.borrow_mut().acquire(arrival, Holder::Move(id), Version::ZERO);
+        partition.locks.borrow_mut().acquire(arrival, holder, Version::ZERO);
         drop(place);
-        Ok(Self { partition: Rc::clone(partition), id, is_stuck: Cell::new(false) })
+        Ok(Self { partition: Rc::clone(partition), holder, is_stuck: Cell::new(false) })
     }
 
-    /// Opens it: the entity has left as of `version`, and whoever waits follows it.
+    /// Opens it: it has left as of `version`, and whoever waits follows it.
     pub(crate) fn open_departed(self, version: TableVersion) {
         self.partition.depart(version);
     }
 
     /// Lets everybody through although it is closed: a bug.
     pub(crate) fn lift(&self) {
-        self.partition.locks.borrow_mut().release(Holder::Move(self.id));
+        self.partition.locks.borrow_mut().release(self.holder);
         self.partition.unlocked.notify();
     }
 
@@ -77,7 +72,7 @@ impl Fence {
 impl Drop for Fence {
     fn drop(&mut self) {
         if !self.is_stuck.get() {
-            self.partition.locks.borrow_mut().release(Holder::Move(self.id));
+            self.partition.locks.borrow_mut().release(self.holder);
             self.partition.unlocked.notify();
         }
     }
@@ -87,5 +82,63 @@ impl Drop for Queueing<'_> {
     fn drop(&mut self) {
         self.0.locks.borrow_mut().leave(self.1);
         self.0.unlocked.notify();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::ids::MoveId;
+    use crate::io::memory::{MemoryConfig, MemoryDisk};
+    use crate::io::virtual_time::VirtualRuntime;
+    use crate::key;
+    use crate::segment::KeyRange;
+    use crate::{Options, SimulatedStore};
+
+    #[test]
+    fn entities_that_leave_in_another_order_than_the_table_decided_are_followed_all_the_same() {
+        let world = VirtualRuntime::new(1);
+        let runtimes = [world.runtime()];
+        let disk = Rc::new(MemoryDisk::new(&runtimes[0], 1, MemoryConfig::default()));
+        world.block_on(async {
+            let options = Options { partitions: 1, ..Options::default() };
+            let store = SimulatedStore::open(&runtimes, disk, Path::new("/s"), options, 1).await.unwrap();
+            let partition = store.shard(0).unwrap().partitions().next().unwrap();
+            let prefixes = [b"early", b"later"].map(|name| {
+                let mut prefix = Vec::new();
+                key::encode_entity(name, &mut prefix).unwrap();
+                prefix
+            });
+            let close = async |n: usize, id: u64| {
+                let spans = vec![Span::of_range(&KeyRange::of_prefix(&prefixes[n]))];
+                Fence::close(&partition, Holder::Move(MoveId(id)), spans).await.unwrap()
+            };
+            let (early, later) = (close(0, 1).await, close(1, 2).await);
+            let waits = |n: usize| {
+                let (partition, key) = (Rc::clone(&partition), prefixes[n].clone());
+                runtimes[0].spawn(async move { partition.wait_for_locks(&key, None, Version::MAX).await })
+            };
+            let before = partition.departed();
+            let (first, second) = (waits(0), waits(1));
+            runtimes[0].sleep(Duration::from_millis(1)).await;
+            // The table decided on `early` at version 10, and on `later` at 12: who is told of it first is a matter of luck.
+            later.open_departed(TableVersion(12));
+            assert!(matches!(second.await, Err(Error::Moved { version: TableVersion(12) })));
+            let between = partition.departed();
+            let third = waits(0);
+            runtimes[0].sleep(Duration::from_millis(1)).await;
+            early.open_departed(TableVersion(10));
+            for waited in [first.await, third.await] {
+                assert!(matches!(waited, Err(Error::Moved { version: TableVersion(12) })), "{waited:?}");
+            }
+            assert!(partition.still_here(before).is_err() && partition.still_here(between).is_err());
+            assert!(partition.still_here(partition.departed()).is_ok());
+            drop(partition);
+            store.close().await.unwrap();
+        });
     }
 }

@@ -88,27 +88,6 @@ impl Partition {
         self.take_in(&KeyRanges::from(ingest.keys.clone()), ingest).await
     }
 
-    /// Takes in all of `keys` that `other` has, and it has all in segments. Whoever is at home or a guest there is to be
-    /// here from the next change of the table on; until then it is marked that anything may be here.
-    ///
-    /// # Errors
-    /// As [`Partition::ingest`].
-    pub(crate) async fn absorb(&self, other: &Self, keys: &KeyRanges) -> Result<Changed> {
-        self.expect(b"").await?;
-        let mut linked: Vec<Linked> = Vec::new();
-        let levels = other.levels();
-        let _pins: Vec<_> = levels.all().map(|s| other.pins.pin(s.meta().id)).collect();
-        for segment in levels.all() {
-            let path = path_of(&other.dir, segment.meta().id);
-            linked.push(Linked { path, meta: segment.meta().clone() });
-        }
-        // Level 0 comes newest first, and is numbered in the order of its age.
-        linked.reverse();
-        let (version_max, time_ms) = (other.version(), other.time_ms.get());
-        let nothing = KeyRange::new(b"", Some(Vec::new()));
-        self.take_in(keys, Ingest { keys: nothing, linked, built: None, version_max, time_ms }).await
-    }
-
     async fn take_in(&self, keys: &KeyRanges, ingest: Ingest) -> Result<Changed> {
         let _turn = self.structure.enter().await;
         let mut excision = if self.common.planted.has(Bug::OldRowsKept) {

@@ -1,6 +1,6 @@
-//! Rows held by prepared transactions and by moves, and who waits for them.
+//! Rows held by prepared transactions, by moves and by changes of partitions, and who waits for them.
 //!
-//! A move fences its entity by holding all of its rows, as if it wrote them at any version: readers wait for it too.
+//! A fence holds all rows of what is about to leave, as if it wrote them at any version: readers wait for it too.
 //!
 //! A transaction takes all its rows of a partition at once or waits; partitions are taken in ascending order by the
 //! coordinator, so no two transactions wait for each other. Waiters are served in order of arrival: a request
@@ -13,7 +13,8 @@
 
 use crate::batch::Op;
 use crate::error::Error;
-use crate::ids::{MoveId, Version};
+use crate::ids::{MoveId, ReshapeId, Version};
+use crate::segment::KeyRange;
 use crate::wal::TxId;
 
 /// Some rows: one storage key, or a range of them.
@@ -28,6 +29,14 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// All rows of `range`.
+    pub(crate) fn of_range(range: &KeyRange) -> Self {
+        // No storage key begins with this byte: routing keys begin with a slot below 16384.
+        const BEHIND_ALL: &[u8] = &[0xff];
+        let end = range.end.clone().unwrap_or_else(|| BEHIND_ALL.to_vec());
+        Self { start: range.start.clone(), end: Some(end), write: true }
+    }
+
     /// What an operation writes.
     pub(crate) fn of(op: &Op<'_>) -> Self {
         let end = match op {
@@ -53,6 +62,8 @@ pub(crate) enum Holder {
     Transaction(TxId),
     /// A move's fence.
     Move(MoveId),
+    /// The fence of a change of partitions.
+    Reshape(ReshapeId),
 }
 
 #[derive(Debug)]
@@ -109,8 +120,8 @@ impl Locks {
     }
 
     /// As [`Locks::arrive`], for a fence: writers that come later wait within its bounds.
-    pub(crate) fn arrive_fence(&mut self, span: Span) -> Arrival {
-        self.queue_up(vec![span], true)
+    pub(crate) fn arrive_fence(&mut self, spans: Vec<Span>) -> Arrival {
+        self.queue_up(spans, true)
     }
 
     fn queue_up(&mut self, spans: Vec<Span>, is_fence: bool) -> Arrival {
@@ -186,7 +197,7 @@ impl Held {
         match self.holder {
             Holder::Transaction(_) if self.in_doubt => Obstacle::InDoubt,
             Holder::Transaction(_) => Obstacle::Undecided,
-            Holder::Move(_) => Obstacle::Fenced,
+            Holder::Move(_) | Holder::Reshape(_) => Obstacle::Fenced,
         }
     }
 }
@@ -298,7 +309,7 @@ mod tests {
         let mut locks = Locks::default();
         let prepared = locks.arrive(vec![write(b"b")]);
         locks.acquire(prepared, held_by(1), Version(10));
-        let fence = locks.arrive_fence(range(b"a", b"c"));
+        let fence = locks.arrive_fence(vec![range(b"a", b"c")]);
         assert_eq!(locks.obstacle_for(fence), Obstacle::Undecided);
         assert_eq!(locks.obstacle_to_write(&[write(b"bb")]), Obstacle::Fenced, "it would delay the fence");
         assert_eq!(locks.obstacle(b"bb", None, Version::MAX), FREE, "readers delay nobody");

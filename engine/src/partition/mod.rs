@@ -2,7 +2,7 @@
 //!
 //! This file holds its state and the order of its writes; reading is in `read`, memtable to segment in `flush`,
 //! segment to segment in `compaction`, keys that leave and arrive with their segments in `excise`, `ingest` and `restrict`,
-//! partitions that are cut off or handed over in `carve`,
+//! partitions that are cut off, handed over or taken in in `carve` and `absorb`,
 //! transactions over partitions in `prepared`.
 //!
 //! Invariants:
@@ -13,6 +13,7 @@
 //! - a row observed by a reader is committed before the reader's reply (R4): `commit_of` finds what to wait for;
 //! - only committed indexes are flushed (R8); `flushed` never exceeds what is committed.
 
+pub(crate) mod absorb;
 pub(crate) mod base;
 pub(crate) mod carve;
 pub(crate) mod compaction;
@@ -163,6 +164,8 @@ pub(crate) struct Partition {
     flushing: Turnstile,
     /// Handed over: nothing more is logged here, so that whoever opens it next knows its last index.
     is_closed: Cell<bool>,
+    /// Whether the table has yet to say that this partition is here: until then its files are not changed.
+    pub(crate) is_provisional: Cell<bool>,
     /// Deletions of files that wait for the log, and who waits for them.
     cleaning: Cell<usize>,
     cleaned: Signal,
@@ -236,6 +239,7 @@ impl Partition {
             pins: Pins::default(),
             flushing: Turnstile::default(),
             is_closed: Cell::new(false),
+            is_provisional: Cell::new(false),
             cleaning: Cell::new(0),
             cleaned: Signal::default(),
         }
@@ -308,7 +312,8 @@ impl Partition {
         rows: impl FnOnce(&mut RowWriter<'_>),
     ) -> Result<Ticket> {
         if self.is_closed.get() {
-            return Err(Error::Closed);
+            // Its rows are on their way: at the fence, or already where the table says.
+            return Err(Error::Moved { version: self.departed().latest });
         }
         let index = self.index.get().next();
         let time_ms = self.time_ms();

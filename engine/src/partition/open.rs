@@ -3,6 +3,7 @@
 //! Invariants:
 //! - a partition is what its manifest says: segment files it does not name are removed, ones it names must be there.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -62,6 +63,20 @@ impl Partition {
         id: PartitionId,
         witness: EditNumber,
     ) -> Result<Self> {
+        Self::open_warm(common, store, id, witness, &BTreeMap::new()).await
+    }
+
+    /// As [`Partition::open`], with segments that are open already: of those that are still there nothing is read.
+    ///
+    /// # Errors
+    /// As [`Partition::open`].
+    pub(crate) async fn open_warm(
+        common: Rc<Common>,
+        store: &Path,
+        id: PartitionId,
+        witness: EditNumber,
+        warm: &BTreeMap<SegmentId, Rc<Segment>>,
+    ) -> Result<Self> {
         let place = location(&common.disk, store, id, &common.options);
         let dir = place.dir.clone();
         let (manifest, _cuts) = Manifest::open(place, witness).await?;
@@ -69,7 +84,10 @@ impl Partition {
         remove_unnamed(&*common.disk, &dir, &state).await?;
         let mut segments = Vec::with_capacity(state.segments.len());
         for meta in state.segments.values() {
-            segments.push(open_segment(&common, &dir, meta).await?);
+            match warm.get(&meta.id) {
+                Some(segment) => segments.push(segment.view(meta.clone())),
+                None => segments.push(open_segment(&common, &dir, meta).await?),
+            }
         }
         Ok(Self::new(common, manifest, dir, id, &state, Levels::new(segments)))
     }
@@ -96,7 +114,11 @@ impl Partition {
     }
 }
 
-pub(super) async fn open_segment(common: &Common, dir: &Path, meta: &SegmentMeta) -> Result<Rc<Segment>> {
+/// Opens a segment that the manifest in `dir` names.
+///
+/// # Errors
+/// [`Error::Corrupt`], [`Error::Io`].
+pub(crate) async fn open_segment(common: &Common, dir: &Path, meta: &SegmentMeta) -> Result<Rc<Segment>> {
     let path = segment::path_of(dir, meta.id);
     match Segment::open(&*common.disk, &path, meta.clone(), Rc::clone(&common.cache)).await {
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {

@@ -1,7 +1,9 @@
 //! Waiting for rows: for transactions that will be decided, and for fences of moves, which is bounded.
 //!
 //! Whoever waits here may find afterwards that the rows have left: the partition counts the table's changes that took
-//! something from it, and whoever awaited is told to look again when there was one.
+//! something from it, and whoever awaited is told to look again when there was one. Changes are decided in one order, and
+//! what they took may leave in another: those who are to be told of each are told side by side. So it is counted how often
+//! something left: the latest version alone would hide an earlier change that comes after it.
 //!
 //! Invariants:
 //! - what waits for a fence is bounded in number, bytes and time; what exceeds a bound was not done;
@@ -36,8 +38,16 @@ pub(crate) struct Parking {
     /// All that ever waited.
     total: Cell<u64>,
     refused: Cell<u64>,
-    /// As of which change of the table something left last.
-    departed: Cell<TableVersion>,
+    departures: Cell<Departures>,
+}
+
+/// What has left a partition until some moment.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Departures {
+    /// How often something did.
+    count: u64,
+    /// The latest of the table's changes by which something did.
+    pub(crate) latest: TableVersion,
 }
 
 /// A place among those that wait.
@@ -55,15 +65,15 @@ impl Parking {
 }
 
 impl Partition {
-    /// As of which change of the table something left last.
-    pub(crate) fn departed(&self) -> TableVersion {
-        self.parking.departed.get()
+    /// What has left so far.
+    pub(crate) fn departed(&self) -> Departures {
+        self.parking.departures.get()
     }
 
-    /// Something left as of `version`: whoever waits looks again where its rows are.
+    /// Something left as of `version`, which this shard knows: whoever waits looks again where its rows are.
     pub(crate) fn depart(&self, version: TableVersion) {
-        assert!(version > self.departed(), "changes are learnt in their order");
-        self.parking.departed.set(version);
+        let Departures { count, latest } = self.departed();
+        self.parking.departures.set(Departures { count: count + 1, latest: latest.max(version) });
         self.unlocked.notify();
     }
 
@@ -71,10 +81,10 @@ impl Partition {
     ///
     /// # Errors
     /// [`Error::Moved`].
-    pub(crate) fn still_here(&self, before: TableVersion) -> Result<()> {
+    pub(crate) fn still_here(&self, before: Departures) -> Result<()> {
         match self.departed() {
             now if now == before => Ok(()),
-            version => Err(Error::Moved { version }),
+            now => Err(Error::Moved { version: now.latest }),
         }
     }
 

@@ -77,6 +77,11 @@ impl PreparedSet {
         self.decisions.remove(&tx);
     }
 
+    /// Whether nothing here is still to be decided, or to be learnt by others.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.prepared.is_empty() && self.decisions.is_empty()
+    }
+
     /// The oldest log position a transaction here needs.
     pub(crate) fn pinned_lsn(&self) -> Option<Lsn> {
         let prepared = self.prepared.values().map(|p| p.ticket.lsn);

@@ -10,15 +10,16 @@ use super::Partition;
 use super::ingest::{Ingest, Linked};
 use super::read::PageLimit;
 use super::strategy::Shape;
-use crate::ids::{Epoch, PartitionId, ShardId, TableVersion, Version};
+use crate::ids::{PartitionId, ShardId, Version};
 use crate::io::disk::Disk;
 use crate::io::memory::{CrashMode, MemoryConfig, MemoryDisk};
 use crate::io::runtime::Runtime;
 use crate::io::virtual_time::VirtualRuntime;
 use crate::key::{self, RoutingKey};
 use crate::segment::{KeyRange, path_of};
+use crate::shard::reshape::progress::{Order, Phase, ReshapeStatus};
 use crate::store::open::assigned;
-use crate::table::{Partitions, Placed};
+use crate::table::Placed;
 use crate::{Options, Shard, SimulatedStore};
 
 const ENTITIES: u32 = 16;
@@ -82,7 +83,7 @@ impl World {
         for shard in 0..self.runtimes.len() {
             let shard = self.store.shard(shard).unwrap();
             for partition in shard.partitions() {
-                let home = assigned(&shard.map(), partition.id);
+                let home = assigned(&shard.map(), partition.id).unwrap();
                 let limit = PageLimit { rows: usize::MAX, bytes: usize::MAX };
                 let page = partition.scan(b"", &[0xff; 9], Version::MAX, limit).await.unwrap();
                 assert!(page.rows.iter().all(|row| home.range.contains(&row.key)), "{when}: {partition:?}");
@@ -94,24 +95,6 @@ impl World {
         let named = self.store.table().unwrap().image().state().partitions.len();
         let dirs = self.disk.list(&Path::new(STORE).join("partitions")).await.unwrap();
         assert!(dirs.len() == named, "{when}: {dirs:?} for {named} partitions");
-    }
-
-    async fn change(&self, edits: Vec<(PartitionId, Option<Placed>)>) {
-        let table = self.store.table().unwrap();
-        let image = table.image();
-        let seen = edits.iter().map(|(id, _)| (*id, image.state().version_of(*id))).collect();
-        let made =
-            table.change(Partitions { seen, edits, ..Partitions::default() }.into()).await.unwrap().unwrap();
-        self.learnt(made).await;
-    }
-
-    async fn learnt(&self, version: TableVersion) {
-        for n in 0..self.runtimes.len() {
-            let shard = self.store.shard(n).unwrap();
-            while shard.map().version() < version {
-                self.runtimes[n].sleep(std::time::Duration::from_micros(100)).await;
-            }
-        }
     }
 
     fn placed(&self, id: PartitionId) -> Placed {
@@ -127,38 +110,21 @@ impl World {
         self.store.shard(usize::from(self.placed(id).shard.0)).unwrap()
     }
 
-    /// Cuts the upper part of a partition's range off.
+    /// Carries a change of partitions out, as whoever asks for it would.
+    async fn change(&self, order: Order) -> ReshapeStatus {
+        let driver = self.shard_of(order.partition());
+        let id = self.store.shard(0).unwrap().begin_reshape(order).await.unwrap();
+        let status = driver.reshaped(id).await.unwrap();
+        assert_eq!(status.phase, Phase::Done, "{status:?}");
+        status
+    }
+
     async fn split(&self, id: PartitionId, at: RoutingKey) -> PartitionId {
-        let (before, shard) = (self.placed(id), self.shard_of(id));
-        let other = self.store.table().unwrap().image().state().next_partition;
-        shard.cut_off(id, other, at, &[]).await.unwrap();
-        let epoch = before.epoch.next();
-        let upper = Placed { epoch: Epoch(1), start: at, ..before };
-        self.change(vec![(id, Some(Placed { epoch, end: at, ..before })), (other, Some(upper))]).await;
-        shard.adopt(other).await.unwrap();
-        shard.restrict(id).await.unwrap();
-        other
+        self.change(Order::Split { partition: id, at: Some(at) }).await.made.unwrap()
     }
 
     async fn hand_over(&self, id: PartitionId, to: u16) {
-        let (before, shard) = (self.placed(id), self.shard_of(id));
-        shard.close(id).await.unwrap();
-        let placed = Placed { shard: ShardId(to), epoch: before.epoch.next(), ..before };
-        self.change(vec![(id, Some(placed))]).await;
-        shard.give_up(id).await;
-        self.store.shard(usize::from(to)).unwrap().adopt(id).await.unwrap();
-    }
-
-    /// Has a partition take in the one after it, which is on the same shard.
-    async fn merge(&self, id: PartitionId, other: PartitionId) {
-        let (lower, upper, shard) = (self.placed(id), self.placed(other), self.shard_of(id));
-        shard.close(other).await.unwrap();
-        shard.absorb(id, other).await.unwrap();
-        let whole = Placed { epoch: lower.epoch.next(), end: upper.end, ..lower };
-        self.change(vec![(id, Some(whole)), (other, None)]).await;
-        shard.restrict(id).await.unwrap();
-        shard.give_up(other).await;
-        shard.remove(other).await.unwrap();
+        self.change(Order::HandOver { partition: id, to: ShardId(to) }).await;
     }
 
     /// Has `to` take in an entity of `from`, and take it out again.
@@ -197,8 +163,8 @@ impl World {
         for entity in 0..ENTITIES {
             client.put(&entity.to_be_bytes(), &0_u32.to_be_bytes(), &value_of(entity, 0)).await.unwrap();
         }
-        self.hand_over(second, 0).await;
-        self.merge(first, second).await;
+        // From another shard.
+        self.change(Order::Merge { into: first, from: second }).await;
         self.check("after the merge").await;
     }
 }

@@ -254,7 +254,7 @@ fn at_opening_what_the_table_places_elsewhere_is_taken_out_and_nothing_else_is_l
             partition.write(&[op]).unwrap();
         }
         shard.flush_now(&partition).await.unwrap();
-        let mut assigned = assigned(&shard.map(), partition.id);
+        let mut assigned = assigned(&shard.map(), partition.id).unwrap();
         assigned.version = TableVersion(9);
         assigned.guests.insert(prefix_of(guest));
         assigned.away.insert(prefix_of(away), TableVersion(8));

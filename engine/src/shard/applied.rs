@@ -16,7 +16,8 @@ use super::Shard;
 use crate::batch::Op;
 use crate::counters::Load;
 use crate::error::{Error, Result};
-use crate::ids::{TableVersion, Version};
+use crate::ids::Version;
+use crate::partition::parking::Departures;
 use crate::partition::read::{OwnedRow, Page, PageLimit, Row};
 use crate::partition::snapshots::Hold;
 use crate::table::{Home, Image};
@@ -27,7 +28,7 @@ use crate::wal::Ticket;
 pub struct Stamp {
     home: Home,
     version: Version,
-    departed: TableVersion,
+    departed: Departures,
 }
 
 /// A partition as it was at one moment; what can be seen of it is kept until this is dropped.
@@ -35,7 +36,7 @@ pub struct Stamp {
 pub struct Moment {
     home: Home,
     version: Version,
-    departed: TableVersion,
+    departed: Departures,
     _hold: Hold,
 }
 

@@ -140,7 +140,8 @@ impl Shard {
         let compaction = SHARE + debt as f64 / (self.common.options.shape.base_bytes * 4) as f64;
         self.common.pace.set_share(Work::Compaction, compaction);
         // All of the core long before writers are slowed, or when the log cannot be released otherwise.
-        let is_urgent = pressure > 0.0 || self.common.wal().pressure().is_some();
+        let is_urgent =
+            pressure > 0.0 || self.common.wal().pressure().is_some() || self.reshapes.is_hurried();
         let backlog = sealed as f64 / (max as f64 * MEMTABLES_SLOW / 2.0);
         self.common.pace.set_share(Work::Flush, if is_urgent { 1.0 } else { SHARE + backlog });
         self.work.notify();
@@ -154,8 +155,9 @@ impl Shard {
         if self.broken.get().is_some() {
             return None;
         }
-        let indebted = self.partitions().max_by_key(|p| p.compaction_debt())?;
-        let mut candidates = std::iter::once(indebted).chain(self.partitions());
+        let settled = || self.partitions().filter(|p| !p.is_provisional.get());
+        let indebted = settled().max_by_key(|p| p.compaction_debt())?;
+        let mut candidates = std::iter::once(indebted).chain(settled());
         candidates.find(|p| p.choose_compaction().is_some())
     }
 
@@ -197,6 +199,24 @@ impl Shard {
     pub async fn flush(&self) -> Result<()> {
         self.partitions().for_each(|p| p.seal());
         self.settle(|shard| shard.partitions().all(|p| p.sealed_count() == 0)).await
+    }
+
+    /// Flushes what was written to one partition so far, without waiting for others.
+    ///
+    /// # Errors
+    /// As a flush's.
+    pub(super) async fn flush_quickly(&self, partition: &Partition) -> Result<()> {
+        partition.seal();
+        let upto = partition.index();
+        while !partition.is_flushed(upto) {
+            let flushed = partition.flush_oldest().await?;
+            self.space.found();
+            self.traffic.flushed(flushed);
+            self.release_log();
+            self.flushed.notify();
+        }
+        self.look();
+        Ok(())
     }
 
     /// Returns when there is nothing to flush and nothing to compact.

@@ -16,6 +16,7 @@ pub(crate) mod host;
 pub(crate) mod link;
 mod meter;
 pub mod moves;
+pub mod reshape;
 pub(crate) mod route;
 pub(crate) mod space;
 pub mod stats;
@@ -34,6 +35,7 @@ use self::exclusion::Exclusion;
 use self::link::Link;
 use self::meter::Meter;
 use self::moves::Moves;
+use self::reshape::Reshapes;
 use self::route::Hops;
 use self::space::Space;
 use self::stats::Traffic;
@@ -87,12 +89,13 @@ pub struct Shard {
     incarnation: Incarnation,
     transactions: Cell<u64>,
     /// Versions held for snapshots, as long as those live.
-    held: RefCell<Vec<(Weak<()>, Vec<Hold>)>>,
+    held: RefCell<Vec<Held>>,
     /// Cuts that wait to be finished.
     cuts: RefCell<Vec<cut::Begun>>,
     /// Keys are built here, so that a point operation allocates nothing.
     scratch: RefCell<Vec<u8>>,
     moves: Moves,
+    reshapes: Reshapes,
     /// Of the first shard: cuts and cut-overs, and the table.
     exclusion: Exclusion,
     table: OnceCell<Rc<dyn Table>>,
@@ -105,6 +108,15 @@ pub struct Shard {
 pub(crate) struct Owned {
     pub(crate) partition: Rc<Partition>,
     pub(crate) slot: PartitionSlot,
+}
+
+/// What a snapshot can see is kept.
+struct Held {
+    /// As long as this lives.
+    alive: Weak<()>,
+    version: Version,
+    /// In each partition here.
+    holds: Vec<Hold>,
 }
 
 /// What a shard is made of.
@@ -146,6 +158,7 @@ impl Shard {
             cuts: RefCell::default(),
             scratch: RefCell::default(),
             moves: Moves::default(),
+            reshapes: Reshapes::default(),
             exclusion: Exclusion::default(),
             table: OnceCell::new(),
             attached: Attached::new(parts.net),
@@ -372,7 +385,8 @@ impl Shard {
             partition.lift(version);
             partition.snapshots.hold(version)
         };
-        self.held.borrow_mut().push((alive, self.partitions().map(hold).collect()));
+        let holds = self.partitions().map(hold).collect();
+        self.held.borrow_mut().push(Held { alive, version, holds });
     }
 
     /// Returns when no transaction here can commit at or below `version` any more.
@@ -385,7 +399,7 @@ impl Shard {
 
     /// Lets go what no snapshot needs any more.
     fn release_snapshots(&self) {
-        self.held.borrow_mut().retain(|(alive, _)| alive.strong_count() > 0);
+        self.held.borrow_mut().retain(|held| held.alive.strong_count() > 0);
     }
 
     /// Bytes of an entity in segments, exact to a block at each end.

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use super::Shard;
 use super::moves::progress::MoveTotals;
+use super::reshape::progress::ReshapeTotals;
 use crate::cache::CacheStats;
 use crate::io::turns::TurnStats;
 use crate::row_cache::RowCacheStats;
@@ -54,6 +55,8 @@ pub struct ShardStats {
     pub is_full: bool,
     /// Moves of entities away from here.
     pub moves: MoveTotals,
+    /// What changes of partitions that were driven here came to.
+    pub reshapes: ReshapeTotals,
     /// Why the shard takes no writes, if so.
     pub failure: Option<String>,
 }
@@ -95,6 +98,7 @@ impl Shard {
             pressure: self.pacing.pressure(),
             is_full: self.space.is_full(),
             moves: self.move_totals(),
+            reshapes: self.reshape_totals(),
             failure: failure.map(|e| e.to_string()),
         }
     }

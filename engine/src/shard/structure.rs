@@ -1,26 +1,23 @@
 //! Keys that leave a partition of this shard, and keys that arrive, with their segments; partitions that come and go.
 //!
-//! These are the steps. Whoever takes them sees to it that nobody writes what is on its way, asks for the table's changes
-//! and waits until shards have learnt them:
-//! - split: fence the keys, [`Shard::cut_off`], change, [`Shard::adopt`] the upper one, [`Shard::restrict`] the lower one;
-//! - another shard: fence the partition, [`Shard::close`], change, [`Shard::give_up`], there [`Shard::adopt`];
-//! - merge, on one shard: fence both, [`Shard::close`] one, [`Shard::absorb`], change, [`Shard::restrict`], then
-//!   [`Shard::give_up`] and [`Shard::remove`] the one.
+//! These are the steps; `moves` and `reshape` take them, fence what is on its way, ask for the table's changes and wait
+//! until shards have learnt them.
 //!
-//! A crash before the change leaves the partitions as they were, one after it as they are to be: opening the store takes
-//! out what is left over.
+//! A partition is here before the table says so: whoever learns that it is finds it. Until then nobody is sent to it, and
+//! its files are not changed ([`Shard::present`], [`Shard::settle_in`]). A crash before the change leaves the partitions as
+//! they were, one after it as they are to be: opening the store takes out what is left over.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::space::RETRY;
 use super::{Owned, Shard};
 use crate::error::{Error, Result};
-use crate::ids::{EditNumber, PartitionId};
-use crate::key::{self, RoutingKey};
+use crate::ids::{EditNumber, PartitionId, Version};
 use crate::partition::ingest::Ingest;
-use crate::partition::open::dir_of;
+use crate::partition::open::{dir_of, open_segment};
 use crate::partition::{Partition, carve};
-use crate::segment::{KeyRange, KeyRanges};
+use crate::segment::{KeyRanges, SegmentMeta};
 use crate::store::open::assigned;
 
 impl Shard {
@@ -63,105 +60,92 @@ impl Shard {
         Ok(())
     }
 
-    /// Makes partition `other`, whose number the table never gave out, of what partition `id` here has of the keys from `from`
-    /// on and of `guests`. None of them is written from before this until the table's change is known, or was refused: then
-    /// [`Shard::remove`] takes it back. Nobody knows of it before [`Shard::adopt`].
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] when the partition is not here, or a name is none; what the disk says, or what ended writing.
-    pub async fn cut_off(
-        self: &Rc<Self>,
-        id: PartitionId,
-        other: PartitionId,
-        from: RoutingKey,
-        guests: &[Vec<u8>],
-    ) -> Result<()> {
-        let partition = self.here(id)?;
-        let home = assigned(&self.map(), id).range;
-        let mut keys = vec![home.and(&KeyRange::new(from.to_bytes(), None))];
-        for guest in guests {
-            let mut prefix = Vec::new();
-            key::encode_entity(guest, &mut prefix)?;
-            keys.push(KeyRange::of_prefix(&prefix));
-        }
-        self.flush_now(&partition).await?;
-        partition.carve(other, &KeyRanges::of(keys)).await
-    }
-
-    /// Has partition `id` take in all that `other` has, both here: `other` is closed, and the table's change that gives
-    /// `id` its keys comes next. [`Shard::restrict`] ends it, whatever became of that change.
-    ///
-    /// # Errors
-    /// As [`Shard::cut_off`].
-    pub async fn absorb(self: &Rc<Self>, id: PartitionId, other: PartitionId) -> Result<()> {
-        let (into, from) = (self.here(id)?, self.here(other)?);
-        let keys = assigned(&self.map(), other).keys();
-        while keys.to_vec().iter().any(|range| into.is_in_memtables(range)) {
-            self.flush_now(&into).await?;
-        }
-        let changed = into.absorb(&from, &keys).await?;
-        self.clean_up(&into, changed);
-        self.look();
-        Ok(())
-    }
-
     /// Takes out of a partition here what the table, as this shard knows it, places elsewhere. None of that is written
     /// any more.
     ///
     /// # Errors
-    /// As [`Shard::cut_off`].
-    pub async fn restrict(self: &Rc<Self>, id: PartitionId) -> Result<()> {
+    /// [`Error::Misuse`] when the partition is not here; what the disk says, or what ended writing.
+    pub(super) async fn restrict(self: &Rc<Self>, id: PartitionId) -> Result<()> {
         let partition = self.here(id)?;
         self.flush_now(&partition).await?;
         // As the table is known now; what is learnt meanwhile is for the next time.
         let placed = assigned(&self.map(), id);
+        let Some(placed) = placed else {
+            return Err(Error::misuse(format!("the table names no partition {id}")));
+        };
         let changes = partition.restrict(&placed).await?;
         changes.into_iter().for_each(|changed| self.clean_up(&partition, changed));
         self.look();
         Ok(())
     }
 
-    /// Ends writing to a partition here, and makes everything of it durable in its directory; reading goes on. Prepared
-    /// transactions have been decided.
+    /// Opens segments of a partition that is about to come here, so that they need not be opened while requests for it wait.
     ///
     /// # Errors
-    /// As [`Shard::cut_off`]: it is as it was.
-    pub async fn close(&self, id: PartitionId) -> Result<()> {
-        self.here(id)?.close().await
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub(super) async fn warm_up(self: &Rc<Self>, id: PartitionId, metas: Vec<SegmentMeta>) -> Result<()> {
+        let dir = dir_of(&self.common.dir, id);
+        let mut opened = BTreeMap::new();
+        for meta in &metas {
+            opened.insert(meta.id, open_segment(&self.common, &dir, meta).await?);
+        }
+        self.reshapes.warm.borrow_mut().insert(id, opened);
+        Ok(())
     }
 
-    /// Takes [`Shard::close`] back.
+    /// Opens a partition that another shard has closed; the table has yet to say that it is here. Every later write is newer
+    /// than `version`.
     ///
     /// # Errors
-    /// [`Error::Misuse`] when the partition is not here.
-    pub fn reopen(&self, id: PartitionId) -> Result<()> {
-        self.here(id).map(|partition| partition.reopen())
+    /// As [`Shard::warm_up`].
+    pub(super) async fn receive(self: &Rc<Self>, id: PartitionId, version: Version) -> Result<()> {
+        let warm = self.reshapes.warm.borrow_mut().remove(&id).unwrap_or_default();
+        let (common, dir) = (Rc::clone(&self.common), &self.common.dir);
+        // Whoever closed it did so in this life of the store: nothing of its manifest is in doubt.
+        let opened = Partition::open_warm(common, dir, id, EditNumber::default(), &warm).await?;
+        opened.lift(version);
+        // What was looked at when it was here before is not what is here.
+        opened.depart(self.map().version());
+        self.present(Rc::new(opened));
+        Ok(())
     }
 
-    /// Opens partition `id`, which the table as this shard knows it places here, and serves it from then on.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`], [`Error::Io`], the log's.
-    pub async fn adopt(self: &Rc<Self>, id: PartitionId) -> Result<()> {
-        // Whoever made or closed it did so in this life of the store: nothing of its manifest is in doubt.
-        let common = Rc::clone(&self.common);
-        let opened = Partition::open(common, &self.common.dir, id, EditNumber::default()).await?;
-        let partition = Rc::new(opened);
-        // As the table is known now; what is learnt meanwhile is for the next time.
-        let placed = assigned(&self.map(), id);
-        let changes = partition.restrict(&placed).await?;
-        self.common.wal().witness(id, partition.manifest.last())?;
+    /// Has a partition here that the table has yet to name. Snapshots that there are hold on to it as to all others.
+    pub(super) fn present(&self, partition: Rc<Partition>) {
+        let id = partition.id;
+        partition.is_provisional.set(true);
+        for held in &mut *self.held.borrow_mut() {
+            held.holds.push(partition.snapshots.hold(held.version));
+        }
         let slot = self.counters.borrow_mut().open_partition(id);
-        let owned = Rc::new(Owned { partition: Rc::clone(&partition), slot });
-        let before = self.partitions.borrow_mut().insert(id, owned);
+        let before = self.partitions.borrow_mut().insert(id, Rc::new(Owned { partition, slot }));
         assert!(before.is_none(), "partition {id} is here already");
-        changes.into_iter().for_each(|changed| self.clean_up(&partition, changed));
+    }
+
+    /// The table says that a partition is here, for good.
+    ///
+    /// # Errors
+    /// What ended writing.
+    pub(super) fn settle_in(&self, id: PartitionId) -> Result<()> {
+        let partition = self.here(id)?;
+        partition.is_provisional.set(false);
+        self.common.wal().witness(id, partition.manifest.last())?;
         self.look();
         Ok(())
+    }
+
+    /// The table does not say that a partition is here, or that it goes there.
+    pub(super) fn forsake(&self, id: PartitionId) {
+        self.reshapes.warm.borrow_mut().remove(&id);
+        let is_provisional = self.here(id).is_ok_and(|partition| partition.is_provisional.get());
+        let forsaken = if is_provisional { self.partitions.borrow_mut().remove(&id) } else { None };
+        if let Some(owned) = forsaken {
+            self.counters.borrow_mut().close_partition(owned.slot);
+        }
     }
 
     /// Serves a partition no longer, which was closed. Returns when nothing here touches its files any more.
-    pub async fn give_up(self: &Rc<Self>, id: PartitionId) {
+    pub(super) async fn give_up(self: &Rc<Self>, id: PartitionId) {
         let given_up = self.partitions.borrow_mut().remove(&id);
         let Some(owned) = given_up else { return };
         owned.partition.at_rest().await;
@@ -181,11 +165,11 @@ impl Shard {
     ///
     /// # Errors
     /// What the disk says: the next opening removes what is left.
-    pub async fn remove(&self, id: PartitionId) -> Result<()> {
+    pub(super) async fn remove(&self, id: PartitionId) -> Result<()> {
         carve::remove_partition(&self.common.disk, &dir_of(&self.common.dir, id)).await
     }
 
-    fn here(&self, id: PartitionId) -> Result<Rc<Partition>> {
+    pub(super) fn here(&self, id: PartitionId) -> Result<Rc<Partition>> {
         let partition = self.partitions.borrow().get(&id).map(|owned| Rc::clone(&owned.partition));
         partition.ok_or_else(|| Error::misuse(format!("partition {id} is not on shard {}", self.id.0)))
     }

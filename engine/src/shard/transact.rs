@@ -25,6 +25,7 @@ use crate::ids::{PartitionId, TableVersion, Version};
 use crate::key::{self, RoutingKey};
 use crate::partition::Partition;
 use crate::partition::locks::{Arrival, Holder, Locks, Span};
+use crate::partition::parking::Departures;
 use crate::table::Home;
 use crate::transaction::{Seen, Transaction};
 use crate::wal::{Outcome, Ticket, TxId};
@@ -224,6 +225,7 @@ impl Shard {
         let resolution = self.runtime().spawn(async move {
             if here.resolve_all(tx, &homes, Outcome::Commit(version)).await {
                 first.prepared.borrow_mut().forget(tx);
+                first.unlocked.notify();
             }
         });
         resolution.detach();
@@ -307,7 +309,7 @@ impl Shard {
         // What covers more than one entity was made for those that were there.
         let is_wide = part.rows.ops().iter().any(is_wide);
         if keys.any(|key| map.home_of(key).partition != part.home.partition)
-            || is_wide && partition.departed() > part.table
+            || is_wide && partition.departed().latest > part.table
         {
             return Err(moved());
         }
@@ -319,7 +321,7 @@ impl Shard {
         &self,
         partition: &'a Partition,
         part: &Part,
-        departed: TableVersion,
+        departed: Departures,
     ) -> Result<Place<'a>> {
         let ops = part.rows.ops();
         let written = ops.iter().map(Span::of);

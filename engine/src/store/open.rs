@@ -308,7 +308,8 @@ async fn serve_shard(
     for id in here.map(|(id, _)| *id) {
         let witness: EditNumber = findings.witnesses.get(&id).copied().unwrap_or_default();
         let partition = Rc::new(Partition::open(Rc::clone(&common), &request.dir, id, witness).await?);
-        let restricted = partition.restrict(&assigned(&map, id)).await?;
+        let placed = assigned(&map, id).unwrap_or_else(|| unreachable!("the table names it"));
+        let restricted = partition.restrict(&placed).await?;
         left.extend(restricted.into_iter().map(|changed| (Rc::clone(&partition), changed)));
         common.wal().witness(id, partition.manifest.last())?;
         partitions.insert(id, Rc::new(Owned { partition, slot: counters.open_partition(id) }));
@@ -332,23 +333,23 @@ async fn serve_shard(
     Ok(())
 }
 
-/// What the table places in a partition.
-pub(crate) fn assigned(image: &Image, id: PartitionId) -> Assigned {
+/// What the table places in a partition; none: it names no such partition.
+pub(crate) fn assigned(image: &Image, id: PartitionId) -> Option<Assigned> {
     let state = image.state();
-    let entry = &state.partitions[&id];
+    let entry = state.partitions.get(&id)?;
     let Placed { start, end, .. } = entry.placed;
     // Keys that are no storage key sort anywhere: the first and the last range have no border there.
     let first = if start == RoutingKey(0) { Vec::new() } else { start.to_bytes().to_vec() };
     let end = (end < KEYS_END).then(|| end.to_bytes().to_vec());
     let is_elsewhere = |guest: &GuestRef<'_>| guest.guest.partition != id;
     let away = image.guests_of_home(id).filter(is_elsewhere);
-    Assigned {
+    Some(Assigned {
         version: image.version(),
         range: KeyRange::new(first, end),
         range_version: entry.version,
         guests: image.guests_in(id).map(|guest| guest.prefix.to_vec()).collect(),
         away: away.map(|guest| (guest.prefix.to_vec(), guest.guest.version)).collect(),
-    }
+    })
 }
 
 /// Stops a shard: what was acknowledged is durable, and the log says so.

@@ -31,6 +31,8 @@ pub struct Tally {
     pub acknowledged: u64,
     /// Moves of entities that were done, that were undone, and that were refused.
     pub moves: [u64; 3],
+    /// Changes of partitions that were done, and that were undone.
+    pub reshapes: [u64; 2],
 }
 
 impl Tally {
@@ -44,6 +46,7 @@ impl Tally {
         self.opening += other.opening;
         self.acknowledged += other.acknowledged;
         self.moves = std::array::from_fn(|n| self.moves[n] + other.moves[n]);
+        self.reshapes = std::array::from_fn(|n| self.reshapes[n] + other.reshapes[n]);
     }
 }
 
@@ -127,6 +130,8 @@ fn live_on(mut lived: Lived, model: &Rc<Model>, first: &Plan, mut random: fastra
             tally.acknowledged += model.acknowledged.get();
             let moves = model.operator.moves.get();
             tally.moves = std::array::from_fn(|n| tally.moves[n] + moves[n]);
+            let reshapes = model.operator.reshapes.get();
+            tally.reshapes = std::array::from_fn(|n| tally.reshapes[n] + reshapes[n]);
             return;
         }
     }

@@ -1,4 +1,5 @@
-//! What is done to a store beside its callers: their entities moved, epochs raised in the partition table, backups taken.
+//! What is done to a store beside its callers: their entities moved, partitions split, merged and handed over, epochs raised
+//! in the partition table, backups taken.
 //!
 //! Promised: a change of the table that was acknowledged is there, one that was not may be; an entity is where its last
 //! move that ended took it, or where one under way goes, and no move is open in a store that was opened; a backup that was
@@ -13,12 +14,13 @@ use std::time::Duration;
 
 use foreshard_engine::backup::restore::Restore;
 use foreshard_engine::backup::{Directory, Progress, Request};
-use foreshard_engine::ids::{Epoch, PartitionId};
+use foreshard_engine::ids::{Epoch, PartitionId, ShardId};
 use foreshard_engine::io::disk::Disk;
 use foreshard_engine::io::memory::MemoryDisk;
 use foreshard_engine::io::runtime::Runtime;
 use foreshard_engine::key::{self, RoutingKey};
 use foreshard_engine::shard::moves::progress::Phase;
+use foreshard_engine::shard::reshape::progress::{Order, Phase as Ended};
 use foreshard_engine::superblock::StoreId;
 use foreshard_engine::table::{Partitions, Placed};
 use foreshard_engine::{Error, Options, SimulatedStore};
@@ -30,6 +32,9 @@ pub const BACKUPS: &str = "/backups";
 /// Backups that are kept when older ones are removed.
 const KEPT: usize = 2;
 
+/// More are merged rather than split.
+const PARTITIONS_MAX: usize = 8;
+
 /// What the operator was promised.
 #[derive(Clone, Debug, Default)]
 pub struct Promised {
@@ -39,6 +44,10 @@ pub struct Promised {
     places: RefCell<BTreeMap<Vec<u8>, [PartitionId; 2]>>,
     /// Moves that were done, undone, and refused.
     pub moves: Cell<[u64; 3]>,
+    /// Changes of partitions that were done and undone.
+    pub reshapes: Cell<[u64; 2]>,
+    /// One was under way: who is where may be said by other numbers, and who was handed over is in another epoch.
+    is_reshaping: Cell<bool>,
     /// Of each backup what the shared number may be in it: acknowledged before, tried before its end.
     backups: RefCell<BTreeMap<u64, [u64; 2]>>,
 }
@@ -51,6 +60,15 @@ pub struct Operator<'a> {
     pub model: &'a Model,
 }
 
+impl Promised {
+    /// A change of partitions has ended, or never will: what was promised of partitions by their numbers is not.
+    fn forget_numbers(&self) {
+        self.places.borrow_mut().clear();
+        self.epochs.borrow_mut().clear();
+        self.is_reshaping.set(false);
+    }
+}
+
 impl Operator<'_> {
     /// Does `count` things, now and then.
     pub async fn work(&self, mut random: fastrand::Rng, count: usize) -> Result<(), Error> {
@@ -59,6 +77,7 @@ impl Operator<'_> {
             match random.u8(..8) {
                 0 | 1 => self.back_up(&mut random).await?,
                 2 => self.raise_an_epoch(&mut random).await?,
+                3 | 4 => self.reshape(&mut random).await?,
                 _ => self.move_some(&mut random).await?,
             }
         }
@@ -75,8 +94,47 @@ impl Operator<'_> {
         let placed = Placed { epoch: Epoch(epoch), ..entry.placed };
         let (seen, edits) = (vec![(id, entry.version)], vec![(id, Some(placed))]);
         let change = Partitions { seen, edits, ..Partitions::default() };
-        table.change(change.into()).await?.expect("nobody else changes partitions");
-        self.promised().epochs.borrow_mut().insert(id, [epoch, epoch]);
+        // Refused where a partition that is handed over was first.
+        if table.change(change.into()).await?.is_ok() {
+            self.promised().epochs.borrow_mut().insert(id, [epoch, epoch]);
+        }
+        Ok(())
+    }
+
+    /// Splits, merges or hands a partition over, while entities move or not.
+    async fn reshape(&self, random: &mut fastrand::Rng) -> Result<(), Error> {
+        let image = self.store.table()?.image();
+        let homes = image.homes();
+        let n = random.usize(..homes.len());
+        let (home, next) = (homes[n], homes[(n + 1) % homes.len()]);
+        let order = match random.u8(..3) {
+            0 if homes.len() < PARTITIONS_MAX => Order::Split { partition: home.partition, at: None },
+            1 => {
+                let to = ShardId(random.u16(..image.state().shards));
+                Order::HandOver { partition: home.partition, to }
+            }
+            _ => Order::Merge { into: home.partition, from: next.partition },
+        };
+        self.promised().is_reshaping.set(true);
+        let id = match self.store.shard(0)?.begin_reshape(order).await {
+            Ok(id) => id,
+            Err(Error::Misuse(_)) => {
+                self.promised().is_reshaping.set(false);
+                return Ok(());
+            }
+            Err(e) => return Err(e),
+        };
+        if random.bool() {
+            self.move_some(random).await?;
+        }
+        let driver = self.store.shard(usize::from(home.shard.0))?;
+        let status = driver.reshaped(id).await.expect("nobody else changes partitions");
+        let is_over = matches!(status.phase, Ended::Done | Ended::Failed);
+        assert!(is_over, "{order} ended {:?}: {:?}", status.phase, status.failure);
+        self.promised().forget_numbers();
+        let mut reshapes = self.promised().reshapes.get();
+        reshapes[usize::from(status.phase != Ended::Done)] += 1;
+        self.promised().reshapes.set(reshapes);
         Ok(())
     }
 
@@ -156,8 +214,11 @@ impl Operator<'_> {
     /// Compares the table and the directory of backups with what was promised, and settles what was unknown.
     pub async fn verify(&self) -> Result<(), Error> {
         let image = self.store.table()?.image();
+        if self.promised().is_reshaping.get() {
+            self.promised().forget_numbers();
+        }
         for (id, promised) in self.promised().epochs.borrow_mut().iter_mut() {
-            let found = image.state().partitions[id].placed.epoch.0;
+            let found = image.state().partitions.get(id).map_or(0, |entry| entry.placed.epoch.0);
             assert!(
                 (promised[0]..=promised[1]).contains(&found),
                 "{id:?}: epoch {found}, promised {promised:?}"

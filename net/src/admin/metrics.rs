@@ -147,6 +147,33 @@ const METRICS: &[Metric] = &[
     ("moves_refused_total", "counter", "Requests that were refused because a cut-over took too long.", |r| {
         float(r.engine.moves.refused)
     }),
+    ("changes_open", "gauge", "Splits, merges and hand-overs of partitions under way.", |r| {
+        float(r.engine.reshapes.open)
+    }),
+    ("changes_done_total", "counter", "Changes of partitions that are done.", |r| {
+        float(r.engine.reshapes.done)
+    }),
+    ("changes_cancelled_total", "counter", "Changes of partitions that were cancelled.", |r| {
+        float(r.engine.reshapes.cancelled)
+    }),
+    ("changes_failed_total", "counter", "Changes of partitions that failed.", |r| {
+        float(r.engine.reshapes.failed)
+    }),
+    (
+        "changes_linked_bytes_total",
+        "counter",
+        "Bytes that changed hands with partitions, and were not written.",
+        |r| float(r.engine.reshapes.linked_bytes),
+    ),
+    (
+        "changes_pause_seconds_total",
+        "counter",
+        "Time in which requests waited for partitions that changed.",
+        |r| nanos(r.engine.reshapes.pause_nanos),
+    ),
+    ("changes_pause_seconds_max", "gauge", "The longest of those.", |r| {
+        nanos(r.engine.reshapes.pause_nanos_max)
+    }),
     ("has_failed", "gauge", "Whether the shard takes no writes.", |r| {
         float(u64::from(r.engine.failure.is_some()))
     }),

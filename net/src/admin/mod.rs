@@ -1,13 +1,14 @@
 //! The admin endpoint: metrics and health over HTTP, backups, and where entities are, on a thread of its own.
 //!
 //! It asks the shards over links, as any client of the store does, and never makes one wait: a shard that does not
-//! answer in time is told about as such. It changes no row; an entity that is ordered to is moved.
+//! answer in time is told about as such. It changes no row; what is ordered to, an entity or a partition, is moved.
 
 mod backups;
 mod gauges;
 mod metrics;
 mod moves;
 mod pages;
+mod partitions;
 mod status;
 
 use std::convert::Infallible;
@@ -200,7 +201,8 @@ async fn answer(desk: &Desk, request: Request<Incoming>) -> Answer {
         return pages.answer(request).await.map(Either::Left);
     }
     let is_move = matches!(path, "/move" | "/cancel");
-    if path != "/backup" && !is_move {
+    let is_change = matches!(path, "/split" | "/merge" | "/hand-over" | "/cancel-change");
+    if path != "/backup" && !is_move && !is_change {
         return look(desk, &request).await.map(Either::Left);
     }
     if request.method() != Method::POST {
@@ -208,6 +210,9 @@ async fn answer(desk: &Desk, request: Request<Incoming>) -> Answer {
     }
     if is_move {
         return json_or(moves::order(client, request).await).map(Either::Left);
+    }
+    if is_change {
+        return json_or(partitions::order(client, request).await).map(Either::Left);
     }
     match backups::begin(client, backups, request).await {
         Ok(lines) => {
@@ -225,7 +230,18 @@ async fn look(desk: &Desk, request: &Request<Incoming>) -> Response<Full<Bytes>>
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return told(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());
     }
-    let known = ["/metrics", "/healthz", "/readyz", "/status", "/table", "/moves", "/entity", "/partition"];
+    let known = [
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/status",
+        "/table",
+        "/moves",
+        "/entity",
+        "/partition",
+        "/changes",
+        "/split-point",
+    ];
     let path = request.uri().path();
     if !known.contains(&path) {
         let more = desk.pages.as_ref().map(Pages::paths).unwrap_or_default();
@@ -237,6 +253,9 @@ async fn look(desk: &Desk, request: &Request<Incoming>) -> Response<Full<Bytes>>
     }
     if matches!(path, "/table" | "/moves" | "/entity" | "/partition") {
         return json_or(moves::tell(client, path, request.uri().query().unwrap_or_default()).await);
+    }
+    if matches!(path, "/changes" | "/split-point") {
+        return json_or(partitions::tell(client, path, request.uri().query().unwrap_or_default()).await);
     }
     let reports = match reports(client).await {
         Ok(reports) => reports,

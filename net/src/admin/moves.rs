@@ -49,13 +49,9 @@ struct CancelOrder {
 /// # Errors
 /// What is wrong with it, or why it is not done.
 pub(super) async fn order(client: &Client, request: Request<Incoming>) -> Result<Value, Refused> {
-    if is_from_a_page(request.headers()) {
-        return Err((StatusCode::FORBIDDEN, format!("send Content-Type: {JSON}, and no Origin")));
-    }
     let path = request.uri().path().to_owned();
     let bad = |e: String| (StatusCode::BAD_REQUEST, e);
-    let body = Limited::new(request.into_body(), ORDER_BYTES_MAX).collect().await;
-    let body = body.map_err(|e| bad(e.to_string()))?.to_bytes();
+    let body = body_of(request).await?;
     if path == "/move" {
         let order: MoveOrder = serde_json::from_slice(&body).map_err(|e| bad(e.to_string()))?;
         let (entity, to) = (order.entity.into_bytes(), order.to.map(PartitionId));
@@ -78,6 +74,18 @@ pub(super) async fn order(client: &Client, request: Request<Incoming>) -> Result
         ),
         None => (StatusCode::NOT_FOUND, format!("there is no move {id}")),
     })
+}
+
+/// The text of an order that no web page has sent.
+///
+/// # Errors
+/// That one has, or that it is too long.
+pub(super) async fn body_of(request: Request<Incoming>) -> Result<bytes::Bytes, Refused> {
+    if is_from_a_page(request.headers()) {
+        return Err((StatusCode::FORBIDDEN, format!("send Content-Type: {JSON}, and no Origin")));
+    }
+    let body = Limited::new(request.into_body(), ORDER_BYTES_MAX).collect().await;
+    body.map(http_body_util::Collected::to_bytes).map_err(|e| (StatusCode::BAD_REQUEST, e.to_string()))
 }
 
 /// What a client asks to be told.
@@ -170,12 +178,12 @@ async fn moves(client: &Client) -> Result<Vec<MoveStatus>, Refused> {
     Ok(all)
 }
 
-async fn image(client: &Client) -> Result<std::sync::Arc<Image>, Refused> {
+pub(super) async fn image(client: &Client) -> Result<std::sync::Arc<Image>, Refused> {
     ask(client, ShardId(0), |shard| Ok(shard.image())).await
 }
 
 /// Asks a shard something that it can tell at once.
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static>(
     client: &Client,
     shard: ShardId,
     question: impl FnOnce(&foreshard_engine::Shard) -> Result<T, Error> + Send + 'static,
@@ -190,7 +198,7 @@ async fn ask<T: Send + 'static>(
     }
 }
 
-fn refused(e: Error) -> Refused {
+pub(super) fn refused(e: Error) -> Refused {
     let is_mistaken = matches!(e, Error::Misuse(_));
     let status = if is_mistaken { StatusCode::CONFLICT } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, e.to_string())

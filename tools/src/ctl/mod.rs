@@ -4,6 +4,7 @@
 //! not say.
 
 pub(crate) mod http;
+mod partitions;
 mod planning;
 mod show;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use self::partitions::Partitions;
 use self::planning::Planning;
 use crate::Verdict;
 use crate::shell::Failure;
@@ -79,6 +81,8 @@ enum What {
     #[command(after_help = "Example: foreshard ctl moves")]
     Moves,
     #[command(flatten)]
+    Partitions(Partitions),
+    #[command(flatten)]
     Planning(Planning),
 }
 
@@ -95,6 +99,7 @@ pub(crate) fn run(ctl: &Ctl) -> Result<Verdict, Failure> {
             tell(ctl, &get(&format!("/entity?name={}", http::escaped(name.as_bytes())))?, show::fields)
         }
         What::Partition { id } => tell(ctl, &get(&format!("/partition?id={id}"))?, show::fields),
+        What::Partitions(what) => partitions::run(ctl, what),
         What::Planning(what) => planning::run(ctl, what),
         What::Moves => tell(ctl, &get("/moves")?, show::moves),
         What::Cancel { id } => {
@@ -106,26 +111,32 @@ pub(crate) fn run(ctl: &Ctl) -> Result<Verdict, Failure> {
             if *no_wait {
                 return tell(ctl, &begun, show::fields);
             }
-            let ended = wait(ctl, &begun["move"])?;
+            let ended = wait(ctl, "move", &begun["move"])?;
             tell(ctl, &ended, show::moved)?;
-            Ok(match ended["phase"].as_str() {
-                Some("done") => Verdict::Sound,
-                Some("cancelled" | "failed") => Verdict::Damaged,
-                _ => Verdict::Unreadable,
-            })
+            Ok(verdict(&ended))
         }
     }
 }
 
-/// Waits until a move has ended.
-fn wait(ctl: &Ctl, id: &Value) -> Result<Value, Failure> {
+/// What becomes the exit status of what was waited for.
+fn verdict(ended: &Value) -> Verdict {
+    match ended["phase"].as_str() {
+        Some("done") => Verdict::Sound,
+        Some("cancelled" | "failed") => Verdict::Damaged,
+        _ => Verdict::Unreadable,
+    }
+}
+
+/// Waits until a `kind` of work, a move or a change of partitions, has ended.
+fn wait(ctl: &Ctl, kind: &str, id: &Value) -> Result<Value, Failure> {
+    let all = format!("{kind}s");
     loop {
-        let moves = http::get(&ctl.admin, "/moves")?;
-        let all = moves["moves"].as_array().map(Vec::as_slice).unwrap_or_default();
-        match all.iter().find(|one| one["move"] == *id) {
+        let told = http::get(&ctl.admin, &format!("/{all}"))?;
+        let list = told[&all].as_array().map(Vec::as_slice).unwrap_or_default();
+        match list.iter().find(|one| one[kind] == *id) {
             Some(one) if one["is_over"] == true => return Ok(one.clone()),
             Some(_) => sleep(),
-            None => return Err(Failure::told(format!("the node does not know move {id} any more"))),
+            None => return Err(Failure::told(format!("the node does not know {kind} {id} any more"))),
         }
     }
 }

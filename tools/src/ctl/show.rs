@@ -101,6 +101,46 @@ pub(super) fn moved(answer: &Value) -> String {
     columns(&Value::Array(vec![answer.clone()]), MOVES)
 }
 
+const CHANGES: &[Column] = &[
+    ("change", plain),
+    ("kind", plain),
+    ("partition", plain),
+    ("other", plain),
+    ("to_shard", plain),
+    ("at", hex),
+    ("phase", plain),
+    ("linked_bytes", size),
+    ("elapsed_seconds", seconds),
+    ("pause_seconds", seconds),
+    ("failure", plain),
+];
+
+/// Changes of partitions.
+pub(super) fn changes(answer: &Value) -> String {
+    match answer["changes"].as_array() {
+        Some(all) if !all.is_empty() => columns(&answer["changes"], CHANGES),
+        _ => "no changes of partitions\n".to_owned(),
+    }
+}
+
+/// One of them.
+pub(super) fn changed(answer: &Value) -> String {
+    columns(&Value::Array(vec![answer.clone()]), CHANGES)
+}
+
+/// Where a partition would be split.
+pub(super) fn split_point(answer: &Value) -> String {
+    format!(
+        "partition {} at {}, by {}: {} below and {} above, {} guests with what is above\n",
+        plain(&answer["partition"]),
+        hex(&answer["at"]),
+        plain(&answer["by"]),
+        plain(&answer["below"]),
+        plain(&answer["above"]),
+        plain(&answer["guests_above"])
+    )
+}
+
 /// Partitions by now and by the busiest hour ahead.
 pub(super) fn outlook(answer: &Value) -> String {
     let empty = Vec::new();

@@ -201,6 +201,8 @@ impl Mind {
             reason = "seconds between two ticks"
         )]
         let passed = seconds.round() as u64;
+        let numbers: Vec<u32> = ids.iter().map(|id| id.0).collect();
+        self.rule.rule.partitions_are(&numbers);
         let worst = (0..passed).filter_map(|_| self.rule.rule.trouble(&seen)).last()?;
         let reaction = self.rule.rule.relieve(worst, &seen);
         let target = reaction.map(|reaction| reaction.to);

@@ -15,6 +15,7 @@ use clap::Parser;
 use foreshard_compare::Result;
 use foreshard_compare::child::Program;
 use foreshard_compare::load::{self, Said};
+use foreshard_compare::operator::Operator;
 use foreshard_compare::server::{Server, empty, free_address, program};
 
 /// What is written, by turns: each kind has keys and a journal of its own.
@@ -63,6 +64,9 @@ struct Arguments {
     /// A `foreshard` to run, node and load generator; built if not given.
     #[arg(long)]
     foreshard: Option<PathBuf>,
+    /// Meanwhile an operator has partitions split, merged and handed over, and entities moved, as fast as it can.
+    #[arg(long)]
+    operate: bool,
     /// Three short rounds with few keys: to see that it works.
     #[arg(long)]
     smoke: bool,
@@ -93,6 +97,8 @@ struct Tally {
     /// Rounds whose load had no answer before its time was over: killed at its begin, and back after its end.
     rounds_unanswered: u32,
     reconnects: u64,
+    /// What an operator had done, and how often.
+    orders: BTreeMap<&'static str, u64>,
     read_back: u64,
     restarts: Vec<Duration>,
     violations: u64,
@@ -102,6 +108,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
     if arguments.smoke {
         (arguments.rounds, arguments.seconds, arguments.keys) = (3, 1.0, 300);
+        arguments.operate = true;
     }
     let told = |e| {
         eprintln!("kill: {e}");
@@ -171,6 +178,7 @@ impl Campaign {
         let kind = KINDS[usize::try_from(round)? % KINDS.len()];
         let begin = Instant::now();
         let mut load = self.generator(kind, round).heard().start_read()?;
+        let operator = self.operator(kind, round)?;
         let moment = Duration::from_secs_f64(self.random.f64() * self.arguments.seconds);
         std::thread::sleep(moment);
         if let Some(status) = node.child().ended()? {
@@ -179,6 +187,11 @@ impl Campaign {
         let is_hit = !load.has_ended()?;
         node.child().kill()?;
         self.tally.kills += 1;
+        if let Some(operator) = operator {
+            for (order, count) in operator.end()? {
+                *self.tally.orders.entry(order).or_default() += count;
+            }
+        }
         let Some(node) = self.start()? else { return Ok(None) };
         let said = load::parse(&load.finish(load::limit(self.arguments.seconds))?)?;
         if !self.judge(&said, &format!("round {round}, {kind}"))? {
@@ -192,6 +205,16 @@ impl Campaign {
             begin.elapsed()
         );
         Ok(Some(node))
+    }
+
+    /// Who gives orders about what this round writes.
+    fn operator(&self, kind: &'static str, round: u32) -> Result<Option<Operator>> {
+        if !self.arguments.operate {
+            return Ok(None);
+        }
+        let keys = self.arguments.keys.max(1);
+        let name = move |random: &mut fastrand::Rng| format!("{kind}:{}", random.u64(..keys));
+        Operator::start(self.admin, self.arguments.seed + u64::from(round), name).map(Some)
     }
 
     /// Starts the node; some of the time it is killed while it opens, and started again. None after a violation.
@@ -306,7 +329,7 @@ impl Tally {
         let longest = self.restarts.last().copied().unwrap_or_default();
         format!(
             "{} rounds, {} of them killed under load, {} without any answer in time; {} kills; {} operations \
-            acknowledged, {} without an answer {:?}, {} connections made again; {} rows, fields and transactions \
+            acknowledged, {} without an answer {:?}, {} connections made again; orders taken: {:?}; {} rows, fields and transactions \
             read back; restarts: median {median:.1?}, \
             longest {longest:.1?}; {} violations",
             self.rounds,
@@ -317,6 +340,7 @@ impl Tally {
             self.unanswered,
             self.errors,
             self.reconnects,
+            self.orders,
             self.read_back,
             self.violations
         )

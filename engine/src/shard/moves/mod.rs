@@ -21,7 +21,7 @@ pub mod progress;
 mod source;
 mod target;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -169,8 +169,29 @@ impl Shard {
     }
 
     /// Asks the table for a change.
-    async fn change_table(self: &Rc<Self>, change: Change) -> Result<Result<TableVersion, Refusal>> {
-        self.on_control(ShardId(0), move |shard| async move { shard.table()?.change(change).await }).await
+    pub(super) async fn change_table(
+        self: &Rc<Self>,
+        change: Change,
+    ) -> Result<Result<TableVersion, Refusal>> {
+        let ask = move |shard: Rc<Self>| async move {
+            // No move begins from or to a partition that is about to change.
+            let _beginning = match &change {
+                Change::BeginMove(begin) => Some(shard.reshapes.begin_move(begin.from, begin.to)?),
+                Change::CommitMove { .. } | Change::AbortMove { .. } | Change::Partitions(_) => None,
+            };
+            shard.table()?.change(change).await
+        };
+        self.on_control(ShardId(0), ask).await
+    }
+
+    /// Returns when no move from `partition`, or to it, is carried out or undone here any more. None begins.
+    pub(super) async fn moves_at_rest(&self, partition: PartitionId) {
+        let is_at_rest = || {
+            let from_it = self.moves.open.borrow().values().any(|moving| moving.from() == partition);
+            let at_it = self.moves.busy.borrow().iter().any(|(busy, _)| *busy == partition);
+            !from_it && !at_it
+        };
+        self.moves.freed.until(is_at_rest).await;
     }
 
     /// Lets this shard, the first one, ask for changes.
@@ -178,7 +199,7 @@ impl Shard {
         assert!(self.table.set(table).is_ok(), "a store has one table");
     }
 
-    fn table(&self) -> Result<&Rc<dyn Table>> {
+    pub(super) fn table(&self) -> Result<&Rc<dyn Table>> {
         self.table.get().ok_or(Error::Closed)
     }
 }

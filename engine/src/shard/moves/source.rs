@@ -10,12 +10,13 @@ use super::planted::Bug;
 use super::progress::{MoveStatus, Phase, Progress};
 use super::{Busy, Shard};
 use crate::error::{Error, Result};
-use crate::ids::{MoveId, ShardId, TableVersion};
+use crate::ids::{MoveId, PartitionId, ShardId, TableVersion};
 use crate::io::runtime::Nanos;
 use crate::key;
 use crate::partition::Partition;
 use crate::partition::fence::Fence;
 use crate::partition::ingest::Linked;
+use crate::partition::locks::{Holder, Span};
 use crate::partition::tap::Tap;
 use crate::segment::{KeyRange, KeyRanges};
 use crate::stream::{Frame, Opening, Sender, Violation};
@@ -277,7 +278,9 @@ impl Move {
 
     /// Closes the fence, and has the target get everything, durably.
     async fn hand_over(&self, shard: &Rc<Shard>, stream: &mut Stream) -> Result<Fence, Halt> {
-        let fence = Fence::close(&stream.partition, self.id, &self.start, &self.end).await?;
+        let entity = KeyRange::new(self.start.clone(), Some(self.end.clone()));
+        let spans = vec![Span::of_range(&entity)];
+        let fence = Fence::close(&stream.partition, Holder::Move(self.id), spans).await?;
         if !shard.common.planted.has(Bug::VisibleEarly) {
             self.finish(shard, stream).await?;
         }
@@ -378,6 +381,11 @@ impl Move {
         let may = self.phase() < Phase::CutOver;
         self.is_cancelled.set(self.is_cancelled.get() || may);
         may
+    }
+
+    /// The partition that its entity leaves.
+    pub(super) const fn from(&self) -> PartitionId {
+        self.opening.from.0
     }
 
     pub(super) fn phase(&self) -> Phase {

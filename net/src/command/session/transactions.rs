@@ -247,7 +247,9 @@ async fn attempt(
     for (meta, Watched { home, entry, version }) in &watched.keys {
         let is_here = {
             let map = stage.shard.map();
-            map.home_of(meta).partition == home.partition && map.entry_of(meta) == *entry
+            // A watch ends where its row's owner does: another partition, or the same one on another shard.
+            let now = map.home_of(meta);
+            (now.partition, now.shard) == (home.partition, home.shard) && map.entry_of(meta) == *entry
         };
         let path = Path { meta: meta.clone(), home: *home };
         if !is_here || tx.version(&path).await? != *version {
