@@ -24,6 +24,7 @@ pub(crate) mod import;
 pub(crate) mod ingest;
 pub(crate) mod levels;
 pub(crate) mod locks;
+pub(crate) mod mirror;
 pub mod open;
 mod output;
 pub(crate) mod pace;
@@ -47,6 +48,7 @@ use self::cuts::Cuts;
 use self::ingest::Pins;
 use self::levels::Levels;
 use self::locks::Locks;
+use self::mirror::Mirrors;
 use self::pace::Pace;
 use self::parking::Parking;
 use self::prepared::PreparedSet;
@@ -157,6 +159,7 @@ pub(crate) struct Partition {
     pub(crate) compaction_cursor: RefCell<Vec<Vec<u8>>>,
     cuts: Cuts,
     taps: Taps,
+    mirrors: Mirrors,
     /// Who changes segments that are there takes turns.
     structure: Turnstile,
     pins: Pins,
@@ -232,6 +235,7 @@ impl Partition {
             compaction_cursor: RefCell::new(vec![Vec::new(); strategy::LEVELS]),
             cuts: Cuts::default(),
             taps: Taps::default(),
+            mirrors: Mirrors::default(),
             structure: Turnstile::default(),
             pins: Pins::default(),
             flushing: Turnstile::default(),
