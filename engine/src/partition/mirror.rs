@@ -13,7 +13,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use super::Partition;
-use super::read::{Observed, Row};
+use super::read::{Observed, Page, Row};
 use super::tap::Tap;
 use crate::entry::Expiry;
 use crate::error::Result;
@@ -21,6 +21,8 @@ use crate::ids::Version;
 
 /// Reads that wait: what a core answers in about ten milliseconds, so that a slice of other work costs none of them.
 const NOTED_MAX: usize = 4096;
+/// Rows of a page that are noted: a page is one read, and is not to outweigh many.
+const PAGE_ROWS_NOTED: usize = 4;
 /// Bytes of their keys.
 const NOTED_BYTES_MAX: usize = 1 << 20;
 
@@ -62,7 +64,8 @@ pub(crate) struct Drawn {
 pub(crate) struct Noted {
     pub(crate) key: Vec<u8>,
     pub(crate) answer: Answer,
-    pub(crate) took: Duration,
+    /// None: it was one of many rows of a page, whose time says nothing of one row.
+    pub(crate) took: Option<Duration>,
     /// The partition's version when it began: no later write is in the answer for sure.
     pub(crate) from: Version,
     /// Rows that the tap had been given when it ended: everything in the answer is among them.
@@ -232,8 +235,18 @@ impl Partition {
         let (result, observed) = work.await?;
         let took = self.common.runtime.now().since(began);
         let answer = Answer::of(row, &observed);
-        mirror.note(Noted { key: key.to_vec(), answer, took, from, tapped: mirror.tap.given() });
+        mirror.note(Noted { key: key.to_vec(), answer, took: Some(took), from, tapped: mirror.tap.given() });
         Ok((result, observed))
+    }
+
+    /// A page of `start..` was read as of version `from`: some of its rows are compared, if it is drawn.
+    #[inline]
+    pub(super) fn note_page(&self, start: &[u8], page: &Page, from: Version) {
+        let Some(mirror) = self.mirror_of(start) else { return };
+        for row in page.rows.iter().step_by(page.rows.len().div_ceil(PAGE_ROWS_NOTED).max(1)) {
+            let (answer, tapped) = (Answer::of_row(&row.as_row()), mirror.tap.given());
+            mirror.note(Noted { key: row.key.clone(), answer, took: None, from, tapped });
+        }
     }
 
     /// The newest row at `key`, for comparison and for nobody's eyes: it may be uncommitted, and of an entity that is not

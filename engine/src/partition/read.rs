@@ -158,6 +158,7 @@ impl Partition {
             visible.next().await?;
             slice.pause().await;
         }
+        self.note_page(start, &page, at);
         // Everything at or below `at` may have shaped the page, absences included.
         let ticket = self.commit_of_observed(Observed { version: at, expired: visible.expired() })?;
         Ok((page, ticket))

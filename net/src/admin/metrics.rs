@@ -134,6 +134,21 @@ const METRICS: &[Metric] = &[
     }),
     ("moves_cancelled_total", "counter", "Moves that were cancelled.", |r| float(r.engine.moves.cancelled)),
     ("moves_failed_total", "counter", "Moves that failed.", |r| float(r.engine.moves.failed)),
+    ("moves_rejected_total", "counter", "Moves that their shadow did not bear out.", |r| {
+        float(r.engine.moves.rejected)
+    }),
+    ("moves_accepted_total", "counter", "Moves that their shadow bore out.", |r| {
+        float(r.engine.moves.accepted)
+    }),
+    ("moves_inconclusive_total", "counter", "Moves of which their shadow could not tell.", |r| {
+        float(r.engine.moves.inconclusive)
+    }),
+    ("moves_mirrored_total", "counter", "Reads mirrored to shadows, of moves that have ended.", |r| {
+        float(r.engine.moves.mirrored)
+    }),
+    ("moves_mirrored_dropped_total", "counter", "Reads that there was no room to mirror.", |r| {
+        float(r.engine.moves.mirrored_dropped)
+    }),
     ("moves_bytes_total", "counter", "Bytes copied by moves that have ended.", |r| {
         float(r.engine.moves.bytes)
     }),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use foreshard_engine::ids::{MoveId, PartitionId, ShardId};
 use foreshard_engine::shard::moves::progress::MoveStatus;
+use foreshard_engine::shard::moves::shadow::{ShadowPolicy, ShadowReport, Spread, Verdict};
 use foreshard_engine::table::Image;
 use foreshard_engine::{Client, Error, key};
 use http_body_util::{BodyExt, Limited};
@@ -36,6 +37,9 @@ struct MoveOrder {
     /// A partition; none: home.
     #[serde(default)]
     to: Option<u32>,
+    /// `always`, `never` or `above:SIZE`; none: as the node is set.
+    #[serde(default)]
+    shadow: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,7 +63,14 @@ pub(super) async fn order(client: &Client, request: Request<Incoming>) -> Result
     if path == "/move" {
         let order: MoveOrder = serde_json::from_slice(&body).map_err(|e| bad(e.to_string()))?;
         let (entity, to) = (order.entity.into_bytes(), order.to.map(PartitionId));
-        let begin = client.on(ShardId(0), move |shard| async move { shard.begin_move(&entity, to).await });
+        let policy: Option<ShadowPolicy> =
+            order.shadow.map(|text| text.parse()).transpose().map_err(|e| bad(format!("shadow: {e}")))?;
+        let begin = client.on(ShardId(0), move |shard| async move {
+            match policy {
+                Some(policy) => shard.begin_move_with(&entity, to, policy).await,
+                None => shard.begin_move(&entity, to).await,
+            }
+        });
         let id = begin.await.map_err(refused)?;
         return Ok(json!({"move": id.0}));
     }
@@ -245,6 +256,27 @@ fn move_json(status: &MoveStatus) -> Value {
         "elapsed_seconds": status.elapsed.as_secs_f64(),
         "pause_seconds": status.pause.map(|pause| pause.as_secs_f64()),
         "failure": status.failure,
+        "shadow": status.shadow.as_ref().map(shadow_json),
+    })
+}
+
+fn shadow_json(report: &ShadowReport) -> Value {
+    let spread = |one: &Spread| json!({"count": one.count, "mean": one.mean, "p50": one.p50, "p90": one.p90, "p99": one.p99, "max": one.max});
+    json!({
+        "verdict": report.verdict.map(Verdict::name),
+        "reason": report.reason,
+        "elapsed_seconds": report.elapsed.as_secs_f64(),
+        "share": f64::from(report.share_ppm) / 1e6,
+        "reads": report.reads,
+        "mirrored": report.mirrored,
+        "dropped": report.dropped,
+        "equal": report.equal,
+        "later": report.later,
+        "differing": report.differing,
+        "source_nanos": spread(&report.source),
+        "shadow_nanos": spread(&report.shadow),
+        "source_per_second": spread(&report.source_rate),
+        "shadow_per_second": spread(&report.shadow_rate),
     })
 }
 

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use foreshard_engine::shard::moves::shadow::{ShadowPolicy, Shadowing};
 use foreshard_engine::{Durability, Options};
 use foreshard_net::Config;
 use serde::{Deserialize, Serialize};
@@ -87,8 +89,61 @@ pub(crate) struct Settings {
     latency_monitor_threshold: u64,
     /// Seconds for one pass of the background sweep.
     sweep_secs: u64,
+    /// How entities move, whoever moves them.
+    moves: Moves,
     /// Forecasts and moves.
     pub(crate) planner: PlannerSettings,
+}
+
+/// How entities move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Moves {
+    /// Which moves have to prove themselves on a shadow: "always", "never", or "above:SIZE" of what the entity stores.
+    shadow: String,
+    /// The share of an entity's reads, above 0 and up to 1, that is mirrored to the shadow at first.
+    shadow_share: f64,
+    /// Seconds after which a move goes on although too little was read to tell.
+    shadow_seconds: f64,
+}
+
+/// Smaller entities move, and move back, in less time than it takes to judge them.
+const SHADOW_ABOVE_BYTES: u64 = 64 << 20;
+/// A move that is watched for longer than an hour is planned again before it ends.
+const SHADOW_SECONDS_MAX: f64 = 3600.0;
+
+impl Default for Moves {
+    fn default() -> Self {
+        let shadowing = Shadowing::default();
+        Self {
+            shadow: ShadowPolicy::Above(SHADOW_ABOVE_BYTES).to_string(),
+            shadow_share: shadowing.share,
+            shadow_seconds: shadowing.time_max.as_secs_f64(),
+        }
+    }
+}
+
+impl Moves {
+    fn shadowing(&self) -> Result<Shadowing, Failure> {
+        let policy = self.shadow.parse().map_err(|e| Failure::Told(format!("moves.shadow = {e}")))?;
+        if !(self.shadow_share > 0.0 && self.shadow_share <= 1.0) {
+            let share = self.shadow_share;
+            return Err(Failure::Told(format!(
+                "moves.shadow_share = {share}: must be above 0 and at most 1"
+            )));
+        }
+        if !(0.0..=SHADOW_SECONDS_MAX).contains(&self.shadow_seconds) {
+            let seconds = self.shadow_seconds;
+            return Err(Failure::Told(format!(
+                "moves.shadow_seconds = {seconds}: must be between 0 and {SHADOW_SECONDS_MAX}"
+            )));
+        }
+        Ok(Shadowing {
+            policy,
+            share: self.shadow_share,
+            time_max: Duration::from_secs_f64(self.shadow_seconds),
+        })
+    }
 }
 
 impl Default for Settings {
@@ -119,6 +174,7 @@ impl Default for Settings {
             slowlog_max_len: server.slowlog_max_len,
             latency_monitor_threshold: server.latency_monitor_threshold,
             sweep_secs: server.sweep_secs,
+            moves: Moves::default(),
             planner: PlannerSettings::default(),
         }
     }
@@ -169,6 +225,7 @@ impl Settings {
             wal_cap_bytes: self.wal_cap_bytes,
             reserve_bytes: self.reserve_bytes,
             compression: self.compression,
+            shadowing: self.moves.shadowing()?,
             ..Options::default()
         };
         options.check().map_err(|e| Failure::Told(e.to_string()))?;
@@ -202,7 +259,7 @@ fn durability(text: &str) -> Result<Durability, Failure> {
         "none" => Ok(Durability::None),
         _ => {
             let ms = text.strip_prefix("interval:").and_then(|ms| ms.parse().ok()).ok_or_else(unknown)?;
-            Ok(Durability::Interval(std::time::Duration::from_millis(ms)))
+            Ok(Durability::Interval(Duration::from_millis(ms)))
         }
     }
 }

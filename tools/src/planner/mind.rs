@@ -32,6 +32,10 @@ const CORE_SHARE: f64 = 0.8;
 const REQUEST_NANOS: f64 = 20_000.0;
 /// How fast what was measured of bursts and of requests' cost is forgotten, by hour.
 const FADING: f64 = 0.9;
+/// How much less a target is preferred after a rejection there: twice in a row, and it is the last that is tried.
+const REJECTED_PENALTY: f64 = 0.5;
+/// A smaller penalty changes no plan.
+const FORGIVEN: f64 = 0.05;
 /// Spread of a partition's load within the hour before it was measured, as a part of its mean.
 const BURST_FIRST: f64 = 0.1;
 
@@ -64,6 +68,8 @@ pub(super) struct Mind {
     first_hour: i64,
     /// Entities that could not be moved in this hour.
     pub(super) refused: BTreeSet<EntityId>,
+    /// How much less partitions are preferred, 0..=1, because a shadow there did not bear what its entity is asked.
+    pub(super) penalties: BTreeMap<u32, f64>,
     /// In which hour an entity moved last.
     pub(super) moved: BTreeMap<EntityId, i64>,
     sizes: BTreeMap<EntityId, f64>,
@@ -113,6 +119,7 @@ impl Mind {
             rule,
             first_hour: hours.hour(),
             refused: BTreeSet::new(),
+            penalties: BTreeMap::new(),
             moved: BTreeMap::new(),
             sizes: BTreeMap::new(),
             bursts: BTreeMap::new(),
@@ -241,6 +248,7 @@ impl Mind {
         let forgotten = next - self.settings.home_hours.max(self.settings.rest_hours);
         self.moved.retain(|_, moved| *moved >= forgotten);
         self.learn_cost();
+        self.forgive();
         self.bursts.values_mut().for_each(Burst::end_hour);
         let places: BTreeMap<EntityId, u32> =
             self.history.entities().filter_map(|id| Some((id, self.partition_of(id)?.0))).collect();
@@ -255,6 +263,26 @@ impl Mind {
         self.keep_hour(hour, &entities);
         self.forecast();
         self.say();
+    }
+
+    /// A shadow did not bear its entity in a partition: others are preferred for some hours.
+    pub(super) fn penalize(&mut self, partition: u32) {
+        let penalty = self.penalties.entry(partition).or_default();
+        *penalty = (*penalty + REJECTED_PENALTY).min(1.0);
+    }
+
+    fn penalty(&self, id: PartitionId) -> f64 {
+        self.penalties.get(&id.0).copied().unwrap_or(0.0)
+    }
+
+    /// Whether the rule for seconds, which knows no preference, may send anybody there.
+    pub(super) fn takes(&self, id: PartitionId) -> bool {
+        self.penalty(id) < REJECTED_PENALTY / 2.0
+    }
+
+    fn forgive(&mut self) {
+        self.penalties.values_mut().for_each(|penalty| *penalty *= FADING);
+        self.penalties.retain(|_, penalty| *penalty > FORGIVEN);
     }
 
     /// Forecasts everything from the hour under way on.
@@ -337,7 +365,7 @@ impl Mind {
             burst: self.bursts.get(&id.0).map_or(BURST_FIRST, |burst| burst.spread),
             state: State::Serving,
             distance: 0.0,
-            penalty: 0.0,
+            penalty: self.penalty(id),
         };
         self.partition_ids().into_iter().map(one).collect()
     }

@@ -150,7 +150,6 @@ impl Move {
 struct Step {
     at: Nanos,
     mirrored: u64,
-    dropped: u64,
     answered: u64,
 }
 
@@ -186,7 +185,7 @@ impl Watch {
             // More than it answers would wait, and tell nothing.
             self.mirror.set_share((self.mirror.share() * RAMP).min(1.0));
         }
-        *step = Step { at: now, mirrored: totals.noted, dropped: totals.dropped, answered };
+        *step = Step { at: now, mirrored: totals.noted, answered };
     }
 
     /// Asks the shadow what was noted, as it comes.
@@ -216,7 +215,9 @@ impl Watch {
         for (read, (answer, took)) in noted.into_iter().zip(answers) {
             let agreement = self.judge(shard, &read, answer).await?;
             let mut evidence = self.evidence.borrow_mut();
-            evidence.took(read.took + waited, took);
+            if let Some(read) = read.took {
+                evidence.took(read + waited, took);
+            }
             match agreement {
                 Agreement::Equal => evidence.equal += 1,
                 Agreement::Later => evidence.later += 1,
