@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use super::Shard;
+use super::capacity::CapacityTotals;
 use super::moves::progress::MoveTotals;
 use crate::cache::CacheStats;
 use crate::io::turns::TurnStats;
@@ -52,6 +53,8 @@ pub struct ShardStats {
     pub pressure: f64,
     /// Whether writes that add data are refused for lack of room.
     pub is_full: bool,
+    /// What was done, in cost units, and who waited for that.
+    pub capacity: CapacityTotals,
     /// Moves of entities away from here.
     pub moves: MoveTotals,
     /// Why the shard takes no writes, if so.
@@ -94,6 +97,7 @@ impl Shard {
             wal_bytes: self.common.wal().used_bytes(),
             pressure: self.pacing.pressure(),
             is_full: self.space.is_full(),
+            capacity: self.capacity_totals(),
             moves: self.move_totals(),
             failure: failure.map(|e| e.to_string()),
         }

@@ -19,6 +19,7 @@ use crate::io::virtual_time::VirtualRuntime;
 use crate::key;
 use crate::options::Options;
 use crate::partition::strategy::Shape;
+use crate::shard::capacity::Capacities;
 use crate::store::simulated::SimulatedStore;
 
 const ROWS: u16 = 400;
@@ -211,6 +212,24 @@ fn a_target_whose_disk_is_slow_is_rejected_without_a_trace_and_clients_do_not_wa
         world.faults.heal();
         let status = world.moved(to, 2).await;
         assert_eq!(status.phase, Phase::Done, "{status:?}");
+    });
+}
+
+#[test]
+fn a_target_that_may_do_little_is_rejected() {
+    run(6, |world| async move {
+        let (from, to) = world.places();
+        let partitions = [(to.0, 1000.0)].into();
+        for n in 0..2 {
+            let set = Capacities { partitions: Clone::clone(&partitions), ..Capacities::default() };
+            world.store.shard(n).unwrap().set_capacities(set).unwrap();
+        }
+        let status = world.moved(to, 1).await;
+        assert_without_trace(&world, &status, (from, to)).await;
+        for n in 0..2 {
+            world.store.shard(n).unwrap().set_capacities(Capacities::default()).unwrap();
+        }
+        assert_eq!(world.moved(to, 2).await.phase, Phase::Done);
     });
 }
 

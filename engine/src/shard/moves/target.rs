@@ -106,6 +106,8 @@ impl Shard {
         for key in keys {
             let began = self.runtime().now();
             self.runtime().yield_now().await;
+            // As whoever came here would wait.
+            self.pace_shadow(arrival.partition.id).await;
             let (answer, _) = arrival.partition.answer_of(key).await?;
             answers.push((answer, self.runtime().now().since(began)));
         }
