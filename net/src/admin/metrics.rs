@@ -128,6 +128,19 @@ const METRICS: &[Metric] = &[
     ("is_full", "gauge", "Whether writes are refused for lack of room.", |r| {
         float(u64::from(r.engine.is_full))
     }),
+    ("cost_units_total", "counter", "What was done, in cost units: about microseconds of a core.", |r| {
+        float(r.engine.capacity.spent) / 1000.0
+    }),
+    ("cost_units_rows_total", "counter", "Of these, those of operations on rows.", |r| {
+        float(r.engine.capacity.spent_on_rows) / 1000.0
+    }),
+    ("rows_total", "counter", "Rows read and written.", |r| float(r.engine.capacity.rows)),
+    ("paced_total", "counter", "Commands that waited because of a capacity that is set.", |r| {
+        float(r.engine.capacity.paced)
+    }),
+    ("paced_seconds_total", "counter", "How long they did, together.", |r| {
+        nanos(r.engine.capacity.paced_nanos)
+    }),
     ("moves_open", "gauge", "Moves of entities under way from this shard.", |r| float(r.engine.moves.open)),
     ("moves_done_total", "counter", "Moves of entities from this shard that are done.", |r| {
         float(r.engine.moves.done)

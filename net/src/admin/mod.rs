@@ -4,6 +4,7 @@
 //! answer in time is told about as such. It changes no row; an entity that is ordered to is moved.
 
 mod backups;
+mod capacity;
 mod gauges;
 mod metrics;
 mod moves;
@@ -199,7 +200,8 @@ async fn answer(desk: &Desk, request: Request<Incoming>) -> Answer {
     if let Some(pages) = pages.as_ref().filter(|pages| pages.has(path)) {
         return pages.answer(request).await.map(Either::Left);
     }
-    let is_move = matches!(path, "/move" | "/cancel");
+    let is_post = request.method() == Method::POST;
+    let is_move = matches!(path, "/move" | "/cancel") || (path == "/capacity" && is_post);
     if path != "/backup" && !is_move {
         return look(desk, &request).await.map(Either::Left);
     }
@@ -225,7 +227,17 @@ async fn look(desk: &Desk, request: &Request<Incoming>) -> Response<Full<Bytes>>
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return told(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());
     }
-    let known = ["/metrics", "/healthz", "/readyz", "/status", "/table", "/moves", "/entity", "/partition"];
+    let known = [
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/status",
+        "/table",
+        "/moves",
+        "/entity",
+        "/partition",
+        "/capacity",
+    ];
     let path = request.uri().path();
     if !known.contains(&path) {
         let more = desk.pages.as_ref().map(Pages::paths).unwrap_or_default();
@@ -235,7 +247,7 @@ async fn look(desk: &Desk, request: &Request<Incoming>) -> Response<Full<Bytes>>
             format!("there is {}\n", [&known[..], more].concat().join(", ")),
         );
     }
-    if matches!(path, "/table" | "/moves" | "/entity" | "/partition") {
+    if matches!(path, "/table" | "/moves" | "/entity" | "/partition" | "/capacity") {
         return json_or(moves::tell(client, path, request.uri().query().unwrap_or_default()).await);
     }
     let reports = match reports(client).await {

@@ -1,5 +1,5 @@
-//! What is where, what moves, and orders to move it: `GET /table`, `/entity`, `/partition`, `/moves`, `POST /move`,
-//! `/cancel`.
+//! What is where, what moves, and orders to move it: `GET /table`, `/entity`, `/partition`, `/moves`, `/capacity`, `POST
+//! /move`, `/cancel`, `/capacity`.
 //!
 //! Orders are JSON objects; the same that protects `/backup` from web pages protects them.
 
@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{ANSWER_TIME_MAX, JSON, argument, is_from_a_page};
+use super::{ANSWER_TIME_MAX, JSON, argument, capacity, is_from_a_page};
 
 /// An order is a line of text.
 const ORDER_BYTES_MAX: usize = 16 << 10;
@@ -60,6 +60,9 @@ pub(super) async fn order(client: &Client, request: Request<Incoming>) -> Result
     let bad = |e: String| (StatusCode::BAD_REQUEST, e);
     let body = Limited::new(request.into_body(), ORDER_BYTES_MAX).collect().await;
     let body = body.map_err(|e| bad(e.to_string()))?.to_bytes();
+    if path == "/capacity" {
+        return capacity::set(client, &*image(client).await?, &body).await;
+    }
     if path == "/move" {
         let order: MoveOrder = serde_json::from_slice(&body).map_err(|e| bad(e.to_string()))?;
         let (entity, to) = (order.entity.into_bytes(), order.to.map(PartitionId));
@@ -105,6 +108,7 @@ pub(super) async fn tell(client: &Client, path: &str, query: &str) -> Result<Val
             let moves: Vec<Value> = moves(client).await?.iter().map(move_json).collect();
             Ok(json!({ "moves": moves }))
         }
+        "/capacity" => capacity::tell(client).await,
         "/entity" => entity(client, &given(query, "name")?).await,
         _ => {
             let id = String::from_utf8(given(query, "id")?).ok().and_then(|id| id.parse().ok());
@@ -148,6 +152,8 @@ async fn partition(client: &Client, id: PartitionId) -> Result<Value, Refused> {
     let image = image(client).await?;
     let home = image.place_of(id).ok_or((StatusCode::NOT_FOUND, format!("there is no partition {id}")))?;
     let status = ask(client, home.shard, move |shard| shard.partition_status(id)).await?;
+    let capacity = ask(client, home.shard, |shard| Ok(shard.capacity_status())).await?;
+    let paced = capacity.partitions.iter().find(|(other, _)| *other == id).map(|(_, paced)| paced);
     let load = status.load;
     Ok(json!({
         "partition": id.0,
@@ -158,7 +164,9 @@ async fn partition(client: &Client, id: PartitionId) -> Result<Value, Refused> {
         "end": home.end.0,
         "guests": status.guests,
         "away": status.away,
-        "capacity": Value::Null,
+        "capacity": paced.and_then(|paced| paced.set),
+        "capacity_learnt": capacity.learnt / capacity.partitions.len().max(1) as f64,
+        "waiting": paced.map(|paced| paced.waiting),
         "segment_bytes": status.segment_bytes,
         "memtable_bytes": status.memtable_bytes,
         "reads_per_second": rate(load.load.reads, status.counted),
@@ -186,7 +194,7 @@ async fn image(client: &Client) -> Result<std::sync::Arc<Image>, Refused> {
 }
 
 /// Asks a shard something that it can tell at once.
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static>(
     client: &Client,
     shard: ShardId,
     question: impl FnOnce(&foreshard_engine::Shard) -> Result<T, Error> + Send + 'static,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use foreshard_engine::Shard;
 use foreshard_engine::io::ring::Connection;
 use foreshard_engine::io::runtime::Runtime;
+use foreshard_engine::shard::capacity::cost;
 
 use super::clients::{Client, Ending};
 use super::config::LIMITS;
@@ -121,7 +122,7 @@ struct Loop {
 impl Loop {
     /// Runs the commands that have arrived and sends their replies; false when the connection is to end.
     async fn turn(&mut self) -> bool {
-        let mut done = 0;
+        let (mut done, mut commands) = (0, 0);
         loop {
             let limits = if self.session.is_authenticated() { &LIMITS } else { &Limits::UNAUTHENTICATED };
             let mut round = self.session.front().take_round();
@@ -129,6 +130,7 @@ impl Loop {
             round.touch(self.session.shard());
             for decoded in round.commands() {
                 self.session.execute(decoded, &self.input, &mut self.output).await;
+                commands += 1;
                 if self.session.is_closing() {
                     self.flush().await;
                     return false;
@@ -152,6 +154,8 @@ impl Loop {
                 }
             }
         }
+        let bytes = (done + self.output.len()) as u64;
+        self.session.shard().spend(cost::of_commands(commands, bytes));
         self.input.drain(..done);
         let goes_on = self.flush().await;
         self.release();

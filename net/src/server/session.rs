@@ -9,6 +9,7 @@ use std::rc::Rc;
 use foreshard_engine::entry::Expiry;
 use foreshard_engine::ids::ShardId;
 use foreshard_engine::io::runtime::Nanos;
+use foreshard_engine::table::Home;
 use foreshard_engine::{Error, Op, Shard, Ticket};
 
 use super::clients::Client;
@@ -98,7 +99,11 @@ impl Session {
             Ok(command) if self.begun.is_queued(command.id) => self.queue(command, args, out),
             Ok(command) => {
                 self.client.command.set(command.name);
-                let result = if command.id == Id::Get {
+                let paced =
+                    if self.shard.is_paced() { Box::pin(self.pace(command, args)).await } else { Ok(()) };
+                let result = if paced.is_err() {
+                    paced
+                } else if command.id == Id::Get {
                     self.get(args, &decoded.storage, is_last, out).await
                 } else if command.id == Id::Set && args.len() == 3 {
                     self.set(args, &decoded.storage, is_last, out).await
@@ -139,6 +144,33 @@ impl Session {
         if out.len() > mark {
             self.replied();
         }
+    }
+
+    /// Returns when the partitions that a command goes to, and this core, may do one more. It waits here, with nothing sent;
+    /// meanwhile nothing more is read from its client.
+    async fn pace(&self, command: &'static Command, args: Args<'_>) -> Result<()> {
+        let is_exec = command.id == Id::Exec;
+        if !command.is_data() && !is_exec {
+            return Ok(());
+        }
+        let mut homes: Vec<Home> = Vec::new();
+        let mut storage = Vec::new();
+        let mut add = |key: &[u8]| {
+            storage.clear();
+            // A key over its limit is refused where it is used.
+            if layout::encode(key, &mut storage).is_ok() {
+                let home = self.shard.map().home_of(&storage);
+                if !homes.iter().any(|other| other.partition == home.partition) {
+                    homes.push(home);
+                }
+            }
+        };
+        if is_exec {
+            self.begun.commands().for_each(|(command, args)| command.keys(args).for_each(&mut add));
+        } else {
+            command.keys(args).for_each(&mut add);
+        }
+        Ok(self.shard.pace(&homes).await?)
     }
 
     fn queue(&mut self, command: &'static Command, args: Args<'_>, out: &mut Vec<u8>) -> Result<()> {

@@ -83,6 +83,24 @@ enum What {
     /// Moves under way and how far they are, and those that have ended.
     #[command(after_help = "Example: foreshard ctl moves")]
     Moves,
+    /// What shards and partitions may do a second, in cost units, and who waits for that; set one of them.
+    #[command(
+        after_help = "A cost unit is about a microsecond of a core. What is set holds until the node stops: [capacity] of its \
+        configuration keeps it.\n\
+        Examples: foreshard ctl capacity\n          foreshard ctl capacity --partition 3 --units 50000\n          \
+        foreshard ctl capacity --shard 0 --units 0       no limit"
+    )]
+    Capacity {
+        /// Of this partition.
+        #[arg(long, conflicts_with = "shard", requires = "units")]
+        partition: Option<u32>,
+        /// Of this shard.
+        #[arg(long, requires = "units")]
+        shard: Option<u16>,
+        /// Cost units a second; 0: no limit. Alone: of every partition that has none of its own.
+        #[arg(long)]
+        units: Option<f64>,
+    },
     /// What the shadow of a move showed: source and target side by side, and the verdict.
     #[command(after_help = "Example: foreshard ctl shadow 42")]
     Shadow {
@@ -110,6 +128,11 @@ pub(crate) fn run(ctl: &Ctl) -> Result<Verdict, Failure> {
         What::Moves => tell(ctl, &get("/moves")?, show::moves),
         What::Cancel { id } => {
             tell(ctl, &http::post(&ctl.admin, "/cancel", &json!({ "id": id }))?, show::fields)
+        }
+        What::Capacity { units: None, .. } => tell(ctl, &get("/capacity")?, show::capacity),
+        What::Capacity { partition, shard, units } => {
+            let order = json!({ "partition": partition, "shard": shard, "units": units });
+            tell(ctl, &http::post(&ctl.admin, "/capacity", &order)?, show::capacity)
         }
         What::Shadow { id } => {
             let moves = get("/moves")?;

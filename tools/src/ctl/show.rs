@@ -102,6 +102,25 @@ pub(super) fn moved(answer: &Value) -> String {
     columns(&Value::Array(vec![answer.clone()]), MOVES)
 }
 
+/// Capacities.
+pub(super) fn capacity(answer: &Value) -> String {
+    const SHARDS: &[Column] = &[
+        ("shard", plain),
+        ("set", whole),
+        ("learnt", whole),
+        ("waiting", plain),
+        ("spent", whole),
+        ("paced", plain),
+        ("paced_seconds", seconds),
+    ];
+    const PARTITIONS: &[Column] =
+        &[("partition", plain), ("shard", plain), ("set", whole), ("waiting", plain)];
+    let unit = plain(&answer["unit"]);
+    let (shards, partitions) =
+        (columns(&answer["shards"], SHARDS), columns(&answer["partitions"], PARTITIONS));
+    format!("{unit}\n{shards}\n{partitions}")
+}
+
 /// What a shadow showed.
 pub(super) fn shadow(answer: &Value) -> String {
     let verdict = answer["verdict"].as_str().unwrap_or("no verdict yet");

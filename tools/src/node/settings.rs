@@ -1,10 +1,13 @@
 //! What a node is run with: the command line over a file over the defaults.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use foreshard_engine::shard::capacity::Capacities;
 use foreshard_engine::shard::moves::shadow::{ShadowPolicy, Shadowing};
 use foreshard_engine::{Durability, Options};
 use foreshard_net::Config;
@@ -89,10 +92,27 @@ pub(crate) struct Settings {
     latency_monitor_threshold: u64,
     /// Seconds for one pass of the background sweep.
     sweep_secs: u64,
+    /// What shards and partitions may do a second.
+    capacity: Capacity,
     /// How entities move, whoever moves them.
     moves: Moves,
     /// Forecasts and moves.
     pub(crate) planner: PlannerSettings,
+}
+
+/// What shards and partitions may do, in cost units a second, each about a microsecond of a core; 0: no limit. What is more
+/// waits, and is not refused. The planner plans with it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Capacity {
+    /// Each shard.
+    shard: f64,
+    /// Each partition.
+    partition: f64,
+    /// These shards, by number, whatever the others.
+    shards: BTreeMap<String, f64>,
+    /// These partitions, by number, whatever the others.
+    partitions: BTreeMap<String, f64>,
 }
 
 /// How entities move.
@@ -105,6 +125,29 @@ struct Moves {
     shadow_share: f64,
     /// Seconds after which a move goes on although too little was read to tell.
     shadow_seconds: f64,
+}
+
+impl Capacity {
+    fn capacities(&self) -> Result<Capacities, Failure> {
+        Ok(Capacities {
+            shard: self.shard,
+            partition: self.partition,
+            shards: numbered("capacity.shards", &self.shards)?,
+            partitions: numbered("capacity.partitions", &self.partitions)?,
+        })
+    }
+}
+
+/// A table whose names are numbers.
+fn numbered<N: FromStr + Ord>(
+    what: &str,
+    named: &BTreeMap<String, f64>,
+) -> Result<BTreeMap<N, f64>, Failure> {
+    let one = |(name, units): (&String, &f64)| {
+        let number = name.parse().map_err(|_| Failure::Told(format!("{what}: {name:?} must be a number")))?;
+        Ok((number, *units))
+    };
+    named.iter().map(one).collect()
 }
 
 /// Smaller entities move, and move back, in less time than it takes to judge them.
@@ -174,6 +217,7 @@ impl Default for Settings {
             slowlog_max_len: server.slowlog_max_len,
             latency_monitor_threshold: server.latency_monitor_threshold,
             sweep_secs: server.sweep_secs,
+            capacity: Capacity::default(),
             moves: Moves::default(),
             planner: PlannerSettings::default(),
         }
@@ -226,6 +270,7 @@ impl Settings {
             reserve_bytes: self.reserve_bytes,
             compression: self.compression,
             shadowing: self.moves.shadowing()?,
+            capacities: self.capacity.capacities()?,
             ..Options::default()
         };
         options.check().map_err(|e| Failure::Told(e.to_string()))?;

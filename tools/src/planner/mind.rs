@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use foreshard_engine::counters::{Load, Tick};
 use foreshard_engine::ids::{PartitionId, ShardId};
 use foreshard_engine::key::{self, RoutingKey};
+use foreshard_engine::shard::capacity::Capacities;
 use foreshard_engine::table::Image;
 use foreshard_engine::{Client, Error, block_on};
 use foreshard_forecast::store::EntityId;
@@ -28,6 +29,8 @@ use super::settings::PlannerSettings;
 const SIZES_MAX: usize = 1000;
 /// Part of a core that is planned to be used, where capacity is learnt.
 const CORE_SHARE: f64 = 0.8;
+/// What fewer requests cost says little.
+const REQUESTS_MIN: f64 = 1000.0;
 /// What a request is taken to cost before any was timed.
 const REQUEST_NANOS: f64 = 20_000.0;
 /// How fast what was measured of bursts and of requests' cost is forgotten, by hour.
@@ -78,6 +81,9 @@ pub(super) struct Mind {
     pub(super) counted_since: Instant,
     /// Nanoseconds of a core for a request.
     request_nanos: f64,
+    /// What partitions may do, where that is set, and what a request costs of it, thousandths of a unit.
+    set: Capacities,
+    request_cost: f64,
 }
 
 /// The reactive rule, and what it is shown of the second under way.
@@ -125,6 +131,8 @@ impl Mind {
             bursts: BTreeMap::new(),
             counted_since: instant(),
             request_nanos: REQUEST_NANOS,
+            set: Capacities::default(),
+            request_cost: REQUEST_NANOS,
             client,
             settings,
             hours,
@@ -209,7 +217,7 @@ impl Mind {
         for tick in &ticks {
             self.take(tick);
         }
-        Ok(())
+        self.learn_capacities()
     }
 
     fn take(&mut self, tick: &Tick) {
@@ -339,6 +347,9 @@ impl Mind {
         if self.settings.capacity > 0.0 {
             return self.settings.capacity;
         }
+        if let Some(units) = self.set.of_partition(id) {
+            return units * 1000.0 / self.request_cost;
+        }
         let shard = self.image.place_of(id).map(|home| home.shard);
         let homes = self.image.state().partitions.values();
         let together = homes.filter(|entry| Some(entry.placed.shard) == shard).count().max(1);
@@ -456,13 +467,31 @@ impl Mind {
     }
 
     /// What a request costs, by the hour that ends.
+    /// What is set, and what a request costs of that.
+    #[expect(clippy::cast_precision_loss, reason = "counts")]
+    fn learn_capacities(&mut self) -> Result<(), Error> {
+        let (mut rows, mut spent) = (0.0, 0.0);
+        for shard in self.client.shards() {
+            let asked = self
+                .client
+                .on(shard, |shard| async move { Ok((shard.capacities(), shard.capacity_totals())) });
+            let (set, totals) = block_on(asked)?;
+            (rows, spent) = (rows + totals.rows as f64, spent + totals.spent_on_rows as f64);
+            self.set = set;
+        }
+        if rows > REQUESTS_MIN {
+            self.request_cost = spent / rows;
+        }
+        Ok(())
+    }
+
     fn learn_cost(&mut self) {
         let all = self.partition_ids().into_iter().map(|id| self.history.counted_of_partition(id.0));
         let sum = all.fold(Counted::default(), |mut sum, counted| {
             sum.add(&counted);
             sum
         });
-        if sum.requests() > 1000.0 && sum.service_nanos > 0.0 {
+        if sum.requests() > REQUESTS_MIN && sum.service_nanos > 0.0 {
             let nanos = sum.service_nanos / sum.requests();
             self.request_nanos = FADING * self.request_nanos + (1.0 - FADING) * nanos;
         }
