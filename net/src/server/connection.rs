@@ -19,7 +19,7 @@ use foreshard_engine::shard::capacity::cost;
 use super::clients::{Client, Ending};
 use super::config::LIMITS;
 use super::front::Place;
-use super::round::End;
+use super::round::{Decoded, End};
 use super::session::Session;
 use super::stats::add;
 use crate::command::session::transactions::Begun;
@@ -129,6 +129,9 @@ impl Loop {
             let end = round.gather(&mut self.decoder, &self.input, &mut done, limits);
             round.touch(self.session.shard());
             for decoded in round.commands() {
+                if self.session.shard().is_paced() && !self.pace(decoded).await {
+                    return false;
+                }
                 self.session.execute(decoded, &self.input, &mut self.output).await;
                 commands += 1;
                 if self.session.is_closing() {
@@ -160,6 +163,19 @@ impl Loop {
         let goes_on = self.flush().await;
         self.release();
         goes_on && self.may_stay().await
+    }
+
+    /// Waits until a command may run, with the replies to those before it sent and nothing received; false when the
+    /// connection broke.
+    async fn pace(&mut self, decoded: &Decoded) -> bool {
+        let Some(due) = Box::pin(self.session.due(decoded, &self.input)).await else { return true };
+        if !self.output.is_empty() && !self.flush().await {
+            return false;
+        }
+        self.session.shard().pace(due).await;
+        // Its own time, in the slow log, begins here.
+        self.session.begin(self.session.shard().runtime().now());
+        true
     }
 
     /// Gives up memory that long commands and replies took.

@@ -99,11 +99,7 @@ impl Session {
             Ok(command) if self.begun.is_queued(command.id) => self.queue(command, args, out),
             Ok(command) => {
                 self.client.command.set(command.name);
-                let paced =
-                    if self.shard.is_paced() { Box::pin(self.pace(command, args)).await } else { Ok(()) };
-                let result = if paced.is_err() {
-                    paced
-                } else if command.id == Id::Get {
+                let result = if command.id == Id::Get {
                     self.get(args, &decoded.storage, is_last, out).await
                 } else if command.id == Id::Set && args.len() == 3 {
                     self.set(args, &decoded.storage, is_last, out).await
@@ -146,12 +142,13 @@ impl Session {
         }
     }
 
-    /// Returns when the partitions that a command goes to, and this core, may do one more. It waits here, with nothing sent;
-    /// meanwhile nothing more is read from its client.
-    async fn pace(&self, command: &'static Command, args: Args<'_>) -> Result<()> {
+    /// When the partitions that a command goes to, and this core, may do it; none: at once.
+    pub(crate) async fn due(&self, decoded: &Decoded, input: &[u8]) -> Option<Nanos> {
+        let (command, args) = (decoded.command?, decoded.args(input));
         let is_exec = command.id == Id::Exec;
-        if !command.is_data() && !is_exec {
-            return Ok(());
+        let is_run = is_exec || (command.is_data() && !self.begun.is_queued(command.id));
+        if !is_run || !command.admits(args.len()) {
+            return None;
         }
         let mut homes: Vec<Home> = Vec::new();
         let mut storage = Vec::new();
@@ -170,7 +167,8 @@ impl Session {
         } else {
             command.keys(args).for_each(&mut add);
         }
-        Ok(self.shard.pace(&homes).await?)
+        // A store that closes says so to the command.
+        self.shard.due(&homes).await.ok().flatten()
     }
 
     fn queue(&mut self, command: &'static Command, args: Args<'_>, out: &mut Vec<u8>) -> Result<()> {

@@ -1,7 +1,7 @@
 //! What partitions, and this core, may do a second: set, and then kept by pacing, or learnt, and then only told.
 //!
 //! `cost` says what work costs, `budget` when the next may go. A server paces each command once, before it runs
-//! ([`Shard::pace`]); what it then does is charged where it is done. It waits on its own shard, with nothing sent: of a
+//! ([`Shard::due`], [`Shard::pace`]); what it then does is charged where it is done. It waits on its own shard, with nothing sent: of a
 //! partition elsewhere the owner is asked for a time, which it tells at once.
 //!
 //! Invariants:
@@ -15,6 +15,7 @@ pub mod cost;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use self::budget::Budget;
 use self::cost::MilliUnits;
@@ -180,46 +181,50 @@ impl Shard {
         self.capacity.set.borrow().clone()
     }
 
-    /// Whether anything is: if not, there is no need to [`Shard::pace`].
+    /// Whether anything is: if not, everything is due at once.
     #[inline]
     #[must_use]
     pub fn is_paced(&self) -> bool {
         self.capacity.is_set.get()
     }
 
-    /// Returns when a command may run here that goes on with these partitions.
+    /// When a command may run here that goes on with these partitions; none: at once. It has that place from now on, and is
+    /// to ask once: who is sent on waits with [`Shard::pace`] first.
     ///
     /// # Errors
     /// [`Error::Closed`].
-    pub async fn pace(self: &Rc<Self>, homes: &[Home]) -> Result<()> {
+    pub async fn due(self: &Rc<Self>, homes: &[Home]) -> Result<Option<Nanos>> {
         let now = self.runtime().now();
         let mut wait = self.reserve(None).since(now);
         for home in homes {
             let (id, owner) = (home.partition, home.shard);
-            let elsewhere = owner != self.id();
+            let is_elsewhere = owner != self.id();
             let is_limited = {
                 let set = self.capacity.set.borrow();
-                set.of_partition(id).is_some() || (elsewhere && set.of_shard(owner).is_some())
+                set.of_partition(id).is_some() || (is_elsewhere && set.of_shard(owner).is_some())
             };
             if !is_limited {
                 continue;
             }
             let reserve = move |shard: Rc<Self>| async move {
                 let now = shard.runtime().now();
-                let core = if elsewhere { shard.reserve(None).since(now) } else { std::time::Duration::ZERO };
+                let core = if is_elsewhere { shard.reserve(None).since(now) } else { Duration::ZERO };
                 Ok(core.max(shard.reserve(Some(id)).since(now)))
             };
             wait = wait.max(self.on_shard(owner, reserve).await?);
         }
-        if !wait.is_zero() {
-            self.runtime().sleep_until(now.after(wait)).await;
-            let waited = u64::try_from(self.runtime().now().since(now).as_nanos()).unwrap_or(u64::MAX);
-            self.capacity.add(|totals| {
-                totals.paced += 1;
-                totals.paced_nanos = totals.paced_nanos.saturating_add(waited);
-            });
-        }
-        Ok(())
+        Ok(Some(now.after(wait)).filter(|_| !wait.is_zero()))
+    }
+
+    /// Waits until then, and counts that.
+    pub async fn pace(&self, due: Nanos) {
+        let began = self.runtime().now();
+        self.runtime().sleep_until(due).await;
+        let waited = u64::try_from(self.runtime().now().since(began).as_nanos()).unwrap_or(u64::MAX);
+        self.capacity.add(|totals| {
+            totals.paced += 1;
+            totals.paced_nanos = totals.paced_nanos.saturating_add(waited);
+        });
     }
 
     /// From when on one more command may go that a partition, or this core, pays for.
