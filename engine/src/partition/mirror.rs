@@ -166,9 +166,13 @@ impl Mirror {
         self.totals.set(totals);
     }
 
+    fn covers(&self, key: &[u8]) -> bool {
+        self.start.as_slice() <= key && key < self.end.as_slice()
+    }
+
     /// Whether a read of `key` is to be noted.
     fn draws(&self, key: &[u8]) -> bool {
-        if key < self.start.as_slice() || key >= self.end.as_slice() {
+        if !self.covers(key) {
             return false;
         }
         self.count(|totals| totals.reads += 1);
@@ -243,7 +247,9 @@ impl Partition {
     #[inline]
     pub(super) fn note_page(&self, start: &[u8], page: &Page, from: Version) {
         let Some(mirror) = self.mirror_of(start) else { return };
-        for row in page.rows.iter().step_by(page.rows.len().div_ceil(PAGE_ROWS_NOTED).max(1)) {
+        // A page may go on behind the range.
+        let rows = page.rows.iter().step_by(page.rows.len().div_ceil(PAGE_ROWS_NOTED).max(1));
+        for row in rows.filter(|row| mirror.covers(&row.key)) {
             let (answer, tapped) = (Answer::of_row(&row.as_row()), mirror.tap.given());
             mirror.note(Noted { key: row.key.clone(), answer, took: None, from, tapped });
         }

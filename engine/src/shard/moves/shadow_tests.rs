@@ -9,7 +9,6 @@ use std::time::Duration;
 use super::planted::Bug;
 use super::progress::{MoveStatus, Phase};
 use super::shadow::{ShadowPolicy, Shadowing, Verdict};
-use crate::Client;
 use crate::ids::PartitionId;
 use crate::io::disk::{Disk, DiskOp};
 use crate::io::fault::{Fault, FaultDisk, Rule, When};
@@ -21,6 +20,7 @@ use crate::options::Options;
 use crate::partition::strategy::Shape;
 use crate::shard::capacity::Capacities;
 use crate::store::simulated::SimulatedStore;
+use crate::{Client, PageLimit};
 
 const ROWS: u16 = 400;
 const ENTITY: &[u8] = b"shop";
@@ -86,6 +86,9 @@ impl World {
                 let row = random.u16(..ROWS);
                 let at = usize::from(row);
                 if random.u8(..20) == 0 {
+                    let limit = PageLimit { rows: 8, bytes: 1 << 20 };
+                    client.scan(ENTITY, &row.to_be_bytes(), limit).await.unwrap();
+                } else if random.u8(..20) == 0 {
                     let next = written.borrow()[at] + 1;
                     client.put(ENTITY, &row.to_be_bytes(), &value(row, next)).await.unwrap();
                     let mut all = written.borrow_mut();
