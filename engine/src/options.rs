@@ -5,6 +5,8 @@ use crate::io::buffer::ALIGNMENT;
 use crate::limits::{BATCH_BYTES_MAX, PARTITIONS_MAX, SHARDS_MAX};
 use crate::manifest::MANIFEST_FILE_BYTES;
 use crate::partition::strategy::Shape;
+use crate::shard::capacity::Capacities;
+use crate::shard::moves::shadow::Shadowing;
 use crate::wal::Durability;
 
 /// What a store is opened with. [`Options::default`] suits a machine of its own.
@@ -41,6 +43,10 @@ pub struct Options {
     pub shape: Shape,
     /// Space kept back for flushes, compaction and deletes on a full device, bytes per store.
     pub reserve_bytes: u64,
+    /// Which moves have to prove themselves on a shadow, and how.
+    pub shadowing: Shadowing,
+    /// What shards and partitions may do a second, in cost units.
+    pub capacities: Capacities,
     /// Entities counted one by one, per shard; the rest is counted in their partition only. 0: none.
     pub tracked_entities: usize,
 }
@@ -63,6 +69,8 @@ impl Default for Options {
             compression: true,
             shape: Shape { level0_trigger: 4, base_bytes: 256 << 20, fanout: 10, segment_bytes: 64 << 20 },
             reserve_bytes: 256 << 20,
+            shadowing: Shadowing::default(),
+            capacities: Capacities::default(),
             tracked_entities: 100_000,
         }
     }
@@ -104,6 +112,13 @@ impl Options {
         within("shape.fanout", self.shape.fanout, 2, 100)?;
         within("shape.base_bytes", self.shape.base_bytes, 1 << 12, u64::MAX)?;
         within("shape.segment_bytes", self.shape.segment_bytes, 1 << 12, 1 << 32)?;
+        self.capacities.check()?;
+        if !(self.shadowing.share > 0.0 && self.shadowing.share <= 1.0) {
+            return Err(Error::misuse(format!(
+                "option shadowing.share = {}: must be above 0 and at most 1",
+                self.shadowing.share
+            )));
+        }
         if !self.cores.is_empty() && self.cores.len() < self.shards {
             return Err(Error::misuse(format!(
                 "option cores names {} cores for {} shards: name one each or none",

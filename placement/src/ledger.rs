@@ -104,7 +104,7 @@ pub struct Entry {
 pub struct Ended {
     /// When, in hours.
     pub at: f64,
-    /// In a word: done, cancelled, failed.
+    /// In a word: done, cancelled, failed, rejected by its shadow.
     pub how: String,
     /// Bytes that were copied or linked.
     pub bytes: u64,

@@ -25,6 +25,7 @@ pub(crate) mod import;
 pub(crate) mod ingest;
 pub(crate) mod levels;
 pub(crate) mod locks;
+pub(crate) mod mirror;
 pub mod open;
 mod output;
 pub(crate) mod pace;
@@ -48,6 +49,7 @@ use self::cuts::Cuts;
 use self::ingest::Pins;
 use self::levels::Levels;
 use self::locks::Locks;
+use self::mirror::Mirrors;
 use self::pace::Pace;
 use self::parking::Parking;
 use self::prepared::PreparedSet;
@@ -158,6 +160,7 @@ pub(crate) struct Partition {
     pub(crate) compaction_cursor: RefCell<Vec<Vec<u8>>>,
     cuts: Cuts,
     taps: Taps,
+    mirrors: Mirrors,
     /// Who changes segments that are there takes turns.
     structure: Turnstile,
     pins: Pins,
@@ -235,6 +238,7 @@ impl Partition {
             compaction_cursor: RefCell::new(vec![Vec::new(); strategy::LEVELS]),
             cuts: Cuts::default(),
             taps: Taps::default(),
+            mirrors: Mirrors::default(),
             structure: Turnstile::default(),
             pins: Pins::default(),
             flushing: Turnstile::default(),

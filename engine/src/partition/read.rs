@@ -32,9 +32,9 @@ pub struct Row<'a> {
 
 /// What a read must not tell before it is committed.
 #[derive(Clone, Copy, Debug, Default)]
-struct Observed {
-    version: Version,
-    expired: Option<Expiry>,
+pub(super) struct Observed {
+    pub(super) version: Version,
+    pub(super) expired: Option<Expiry>,
 }
 
 /// How much of a range one page may hold.
@@ -107,7 +107,12 @@ impl Partition {
     ) -> Result<(R, Option<Ticket>)> {
         let at = self.readable(at);
         self.wait_for_locks(key, None, at).await?;
-        let (result, observed) = self.find(key, at, f).await?;
+        let (result, observed) = match self.mirror_of(key) {
+            None => self.find(key, at, f).await?,
+            // A read of the past is not what the other copy would be asked.
+            Some(_) if at < self.version() => self.find(key, at, f).await?,
+            Some(mirror) => Box::pin(self.find_noted(mirror, key, f)).await?,
+        };
         Ok((result, self.commit_of_observed(observed)?))
     }
 
@@ -153,6 +158,7 @@ impl Partition {
             visible.next().await?;
             slice.pause().await;
         }
+        self.note_page(start, &page, at);
         // Everything at or below `at` may have shaped the page, absences included.
         let ticket = self.commit_of_observed(Observed { version: at, expired: visible.expired() })?;
         Ok((page, ticket))
@@ -210,7 +216,7 @@ impl Partition {
     }
 
     /// The row at `key` as of `at`, from wherever it is.
-    async fn find<R>(
+    pub(super) async fn find<R>(
         &self,
         key: &[u8],
         at: Version,

@@ -38,6 +38,8 @@ pub(crate) struct Tap {
     /// In pieces of about [`PIECE_BYTES`], the last of which is being filled.
     rows: RefCell<VecDeque<RowSet>>,
     bytes: Cell<usize>,
+    /// Rows that went in.
+    given: Cell<u64>,
     bytes_max: usize,
     /// Writers wait above so many bytes.
     crowded_above: Cell<usize>,
@@ -57,6 +59,11 @@ impl Tap {
     /// Bytes that wait to be taken.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.get()
+    }
+
+    /// Rows that have gone in so far: a place in the log.
+    pub(crate) fn given(&self) -> u64 {
+        self.given.get()
     }
 
     /// Has writers wait above so many bytes: what follows does not come nearer.
@@ -87,6 +94,7 @@ impl Tap {
             let Some(piece) = pieces.back_mut() else { continue };
             let bytes = piece.bytes();
             piece.push(&row);
+            self.given.set(self.given() + 1);
             self.bytes.set(self.bytes() + piece.bytes() - bytes);
         }
         if self.bytes() > self.bytes_max {
@@ -134,6 +142,7 @@ impl Partition {
             end: end.to_vec(),
             rows: RefCell::default(),
             bytes: Cell::new(0),
+            given: Cell::new(0),
             bytes_max,
             crowded_above: Cell::new(bytes_max / 2),
             is_broken: Cell::new(false),
@@ -189,6 +198,7 @@ mod tests {
             end,
             rows: RefCell::default(),
             bytes: Cell::new(0),
+            given: Cell::new(0),
             bytes_max,
             crowded_above: Cell::new(bytes_max / 2),
             is_broken: Cell::new(false),

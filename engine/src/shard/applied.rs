@@ -195,7 +195,13 @@ impl Shard {
     pub async fn observe_at(&self, at: &Moment, key: &[u8]) -> Result<(Option<OwnedRow>, Option<Ticket>)> {
         let owned = self.owned(at.home)?;
         owned.partition.still_here(at.departed)?;
-        owned.partition.observe(key, at.version, |row| row.map(|r| r.to_owned_at(key))).await
+        let work = owned.partition.observe(key, at.version, |row| row.map(|r| r.to_owned_at(key)));
+        let (found, service) = self.meter.run(self.runtime(), work).await;
+        let bytes_out = found.as_ref().map_or(0, |(row, _)| row.as_ref().map_or(0, |r| r.value.len() as u64));
+        let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
+        let entity = crate::key::decode(key).map(|(entity, _)| entity).unwrap_or_default();
+        self.count(&owned, &entity, key, (&load, service.sample), &found);
+        found
     }
 
     /// A page of the rows in `start..end` of one partition, as it was at a moment.
@@ -243,6 +249,7 @@ impl Shard {
         let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
         let entity = crate::key::decode(start).map(|(entity, _)| entity).unwrap_or_default();
         self.count(&owned, &entity, start, (&load, service.sample), &page);
+        self.spend_on_page(&owned, page.as_ref().map_or(0, |(page, _)| page.rows.len()));
         page
     }
 }

@@ -8,6 +8,7 @@
 pub mod applied;
 pub mod attached;
 pub(crate) mod background;
+pub mod capacity;
 pub mod census;
 pub(crate) mod cut;
 pub(crate) mod exclusion;
@@ -31,6 +32,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
 use self::attached::Attached;
+use self::capacity::Capacity;
 use self::exclusion::Exclusion;
 use self::link::Link;
 use self::meter::Meter;
@@ -78,6 +80,7 @@ pub struct Shard {
     traffic: Traffic,
     space: Space,
     pacing: Pacing,
+    capacity: Capacity,
     /// Told when there is something to flush or to compact, and when some of that is done.
     work: Signal,
     /// Told after each flush, once the log has been released.
@@ -133,6 +136,7 @@ impl Shard {
     /// A shard over recovered partitions; it does not serve before [`background::start`].
     pub(crate) fn new(id: ShardId, common: Rc<Common>, map: Arc<Image>, parts: Parts) -> Self {
         let (pacing, started) = (Pacing::new(&common.options), common.runtime.now());
+        let capacity = Capacity::new(common.options.capacities.clone(), id);
         Self {
             id,
             common,
@@ -148,6 +152,7 @@ impl Shard {
             traffic: Traffic::default(),
             space: parts.space,
             pacing,
+            capacity,
             work: Signal::default(),
             flushed: Signal::default(),
             relieved: Signal::default(),
@@ -345,6 +350,7 @@ impl Shard {
                     page.as_ref().map_or(0, |p| p.rows.iter().map(|r| r.value.len() as u64).sum());
                 let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
                 shard.count(&owned, &name, &range.0, (&load, service.sample), &page);
+                shard.spend_on_page(&owned, page.as_ref().map_or(0, |page| page.rows.len()));
                 page
             }
         })
@@ -516,6 +522,7 @@ impl Shard {
         if matches!(result, Err(Error::Moved { .. })) {
             return;
         }
+        self.spend_on_rows(owned, load);
         let routing = RoutingKey::of_key(key);
         let mut counters = self.counters.borrow_mut();
         counters.record_sampled(owned.slot, routing, entity, load, sample);

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use super::Shard;
+use super::capacity::CapacityTotals;
 use super::moves::progress::MoveTotals;
 use super::reshape::progress::ReshapeTotals;
 use crate::cache::CacheStats;
@@ -53,6 +54,8 @@ pub struct ShardStats {
     pub pressure: f64,
     /// Whether writes that add data are refused for lack of room.
     pub is_full: bool,
+    /// What was done, in cost units, and who waited for that.
+    pub capacity: CapacityTotals,
     /// Moves of entities away from here.
     pub moves: MoveTotals,
     /// What changes of partitions that were driven here came to.
@@ -97,6 +100,7 @@ impl Shard {
             wal_bytes: self.common.wal().used_bytes(),
             pressure: self.pacing.pressure(),
             is_full: self.space.is_full(),
+            capacity: self.capacity_totals(),
             moves: self.move_totals(),
             reshapes: self.reshape_totals(),
             failure: failure.map(|e| e.to_string()),

@@ -128,12 +128,40 @@ const METRICS: &[Metric] = &[
     ("is_full", "gauge", "Whether writes are refused for lack of room.", |r| {
         float(u64::from(r.engine.is_full))
     }),
+    ("cost_units_total", "counter", "What was done, in cost units: about microseconds of a core.", |r| {
+        float(r.engine.capacity.spent) / 1000.0
+    }),
+    ("cost_units_rows_total", "counter", "Of these, those of operations on rows.", |r| {
+        float(r.engine.capacity.spent_on_rows) / 1000.0
+    }),
+    ("rows_total", "counter", "Rows read and written.", |r| float(r.engine.capacity.rows)),
+    ("paced_total", "counter", "Commands that waited because of a capacity that is set.", |r| {
+        float(r.engine.capacity.paced)
+    }),
+    ("paced_seconds_total", "counter", "How long they did, together.", |r| {
+        nanos(r.engine.capacity.paced_nanos)
+    }),
     ("moves_open", "gauge", "Moves of entities under way from this shard.", |r| float(r.engine.moves.open)),
     ("moves_done_total", "counter", "Moves of entities from this shard that are done.", |r| {
         float(r.engine.moves.done)
     }),
     ("moves_cancelled_total", "counter", "Moves that were cancelled.", |r| float(r.engine.moves.cancelled)),
     ("moves_failed_total", "counter", "Moves that failed.", |r| float(r.engine.moves.failed)),
+    ("moves_rejected_total", "counter", "Moves that their shadow did not bear out.", |r| {
+        float(r.engine.moves.rejected)
+    }),
+    ("moves_accepted_total", "counter", "Moves that their shadow bore out.", |r| {
+        float(r.engine.moves.accepted)
+    }),
+    ("moves_inconclusive_total", "counter", "Moves of which their shadow could not tell.", |r| {
+        float(r.engine.moves.inconclusive)
+    }),
+    ("moves_mirrored_total", "counter", "Reads mirrored to shadows, of moves that have ended.", |r| {
+        float(r.engine.moves.mirrored)
+    }),
+    ("moves_mirrored_dropped_total", "counter", "Reads that there was no room to mirror.", |r| {
+        float(r.engine.moves.mirrored_dropped)
+    }),
     ("moves_bytes_total", "counter", "Bytes copied by moves that have ended.", |r| {
         float(r.engine.moves.bytes)
     }),

@@ -4,6 +4,7 @@
 //! answer in time is told about as such. It changes no row; what is ordered to, an entity or a partition, is moved.
 
 mod backups;
+mod capacity;
 mod gauges;
 mod metrics;
 mod moves;
@@ -200,7 +201,8 @@ async fn answer(desk: &Desk, request: Request<Incoming>) -> Answer {
     if let Some(pages) = pages.as_ref().filter(|pages| pages.has(path)) {
         return pages.answer(request).await.map(Either::Left);
     }
-    let is_move = matches!(path, "/move" | "/cancel");
+    let is_post = request.method() == Method::POST;
+    let is_move = matches!(path, "/move" | "/cancel") || (path == "/capacity" && is_post);
     let is_change = matches!(path, "/split" | "/merge" | "/hand-over" | "/cancel-change");
     if path != "/backup" && !is_move && !is_change {
         return look(desk, &request).await.map(Either::Left);
@@ -241,6 +243,7 @@ async fn look(desk: &Desk, request: &Request<Incoming>) -> Response<Full<Bytes>>
         "/partition",
         "/changes",
         "/split-point",
+        "/capacity",
     ];
     let path = request.uri().path();
     if !known.contains(&path) {
@@ -251,7 +254,7 @@ async fn look(desk: &Desk, request: &Request<Incoming>) -> Response<Full<Bytes>>
             format!("there is {}\n", [&known[..], more].concat().join(", ")),
         );
     }
-    if matches!(path, "/table" | "/moves" | "/entity" | "/partition") {
+    if matches!(path, "/table" | "/moves" | "/entity" | "/partition" | "/capacity") {
         return json_or(moves::tell(client, path, request.uri().query().unwrap_or_default()).await);
     }
     if matches!(path, "/changes" | "/split-point") {

@@ -1,5 +1,5 @@
-//! What is where, what moves, and orders to move it: `GET /table`, `/entity`, `/partition`, `/moves`, `POST /move`,
-//! `/cancel`.
+//! What is where, what moves, and orders to move it: `GET /table`, `/entity`, `/partition`, `/moves`, `/capacity`, `POST
+//! /move`, `/cancel`, `/capacity`.
 //!
 //! Orders are JSON objects; the same that protects `/backup` from web pages protects them.
 
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use foreshard_engine::ids::{MoveId, PartitionId, ShardId};
 use foreshard_engine::shard::moves::progress::MoveStatus;
+use foreshard_engine::shard::moves::shadow::{ShadowPolicy, ShadowReport, Spread, Verdict};
 use foreshard_engine::table::Image;
 use foreshard_engine::{Client, Error, key};
 use http_body_util::{BodyExt, Limited};
@@ -16,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{ANSWER_TIME_MAX, JSON, argument, is_from_a_page};
+use super::{ANSWER_TIME_MAX, JSON, argument, capacity, is_from_a_page};
 
 /// An order is a line of text.
 const ORDER_BYTES_MAX: usize = 16 << 10;
@@ -36,6 +37,9 @@ struct MoveOrder {
     /// A partition; none: home.
     #[serde(default)]
     to: Option<u32>,
+    /// `always`, `never` or `above:SIZE`; none: as the node is set.
+    #[serde(default)]
+    shadow: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -52,10 +56,20 @@ pub(super) async fn order(client: &Client, request: Request<Incoming>) -> Result
     let path = request.uri().path().to_owned();
     let bad = |e: String| (StatusCode::BAD_REQUEST, e);
     let body = body_of(request).await?;
+    if path == "/capacity" {
+        return capacity::set(client, &*image(client).await?, &body).await;
+    }
     if path == "/move" {
         let order: MoveOrder = serde_json::from_slice(&body).map_err(|e| bad(e.to_string()))?;
         let (entity, to) = (order.entity.into_bytes(), order.to.map(PartitionId));
-        let begin = client.on(ShardId(0), move |shard| async move { shard.begin_move(&entity, to).await });
+        let policy: Option<ShadowPolicy> =
+            order.shadow.map(|text| text.parse()).transpose().map_err(|e| bad(format!("shadow: {e}")))?;
+        let begin = client.on(ShardId(0), move |shard| async move {
+            match policy {
+                Some(policy) => shard.begin_move_with(&entity, to, policy).await,
+                None => shard.begin_move(&entity, to).await,
+            }
+        });
         let id = begin.await.map_err(refused)?;
         return Ok(json!({"move": id.0}));
     }
@@ -102,6 +116,7 @@ pub(super) async fn tell(client: &Client, path: &str, query: &str) -> Result<Val
             let moves: Vec<Value> = moves(client).await?.iter().map(move_json).collect();
             Ok(json!({ "moves": moves }))
         }
+        "/capacity" => capacity::tell(client).await,
         "/entity" => entity(client, &given(query, "name")?).await,
         _ => {
             let id = String::from_utf8(given(query, "id")?).ok().and_then(|id| id.parse().ok());
@@ -145,6 +160,8 @@ async fn partition(client: &Client, id: PartitionId) -> Result<Value, Refused> {
     let image = image(client).await?;
     let home = image.place_of(id).ok_or((StatusCode::NOT_FOUND, format!("there is no partition {id}")))?;
     let status = ask(client, home.shard, move |shard| shard.partition_status(id)).await?;
+    let capacity = ask(client, home.shard, |shard| Ok(shard.capacity_status())).await?;
+    let paced = capacity.partitions.iter().find(|(other, _)| *other == id).map(|(_, paced)| paced);
     let load = status.load;
     Ok(json!({
         "partition": id.0,
@@ -155,7 +172,9 @@ async fn partition(client: &Client, id: PartitionId) -> Result<Value, Refused> {
         "end": home.end.0,
         "guests": status.guests,
         "away": status.away,
-        "capacity": Value::Null,
+        "capacity": paced.and_then(|paced| paced.set),
+        "capacity_learnt": capacity.learnt / capacity.partitions.len().max(1) as f64,
+        "waiting": paced.map(|paced| paced.waiting),
         "segment_bytes": status.segment_bytes,
         "memtable_bytes": status.memtable_bytes,
         "reads_per_second": rate(load.load.reads, status.counted),
@@ -253,6 +272,27 @@ fn move_json(status: &MoveStatus) -> Value {
         "elapsed_seconds": status.elapsed.as_secs_f64(),
         "pause_seconds": status.pause.map(|pause| pause.as_secs_f64()),
         "failure": status.failure,
+        "shadow": status.shadow.as_ref().map(shadow_json),
+    })
+}
+
+fn shadow_json(report: &ShadowReport) -> Value {
+    let spread = |one: &Spread| json!({"count": one.count, "mean": one.mean, "p50": one.p50, "p90": one.p90, "p99": one.p99, "max": one.max});
+    json!({
+        "verdict": report.verdict.map(Verdict::name),
+        "reason": report.reason,
+        "elapsed_seconds": report.elapsed.as_secs_f64(),
+        "share": f64::from(report.share_ppm) / 1e6,
+        "reads": report.reads,
+        "mirrored": report.mirrored,
+        "dropped": report.dropped,
+        "equal": report.equal,
+        "later": report.later,
+        "differing": report.differing,
+        "source_nanos": spread(&report.source),
+        "shadow_nanos": spread(&report.shadow),
+        "source_per_second": spread(&report.source_rate),
+        "shadow_per_second": spread(&report.shadow_rate),
     })
 }
 

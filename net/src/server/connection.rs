@@ -14,11 +14,12 @@ use std::time::Duration;
 use foreshard_engine::Shard;
 use foreshard_engine::io::ring::Connection;
 use foreshard_engine::io::runtime::Runtime;
+use foreshard_engine::shard::capacity::cost;
 
 use super::clients::{Client, Ending};
 use super::config::LIMITS;
 use super::front::Place;
-use super::round::End;
+use super::round::{Decoded, End};
 use super::session::Session;
 use super::stats::add;
 use crate::command::session::transactions::Begun;
@@ -121,14 +122,18 @@ struct Loop {
 impl Loop {
     /// Runs the commands that have arrived and sends their replies; false when the connection is to end.
     async fn turn(&mut self) -> bool {
-        let mut done = 0;
+        let (mut done, mut commands) = (0, 0);
         loop {
             let limits = if self.session.is_authenticated() { &LIMITS } else { &Limits::UNAUTHENTICATED };
             let mut round = self.session.front().take_round();
             let end = round.gather(&mut self.decoder, &self.input, &mut done, limits);
             round.touch(self.session.shard());
             for decoded in round.commands() {
+                if self.session.shard().is_paced() && !self.pace(decoded).await {
+                    return false;
+                }
                 self.session.execute(decoded, &self.input, &mut self.output).await;
+                commands += 1;
                 if self.session.is_closing() {
                     self.flush().await;
                     return false;
@@ -152,10 +157,25 @@ impl Loop {
                 }
             }
         }
+        let bytes = (done + self.output.len()) as u64;
+        self.session.shard().spend(cost::of_commands(commands, bytes));
         self.input.drain(..done);
         let goes_on = self.flush().await;
         self.release();
         goes_on && self.may_stay().await
+    }
+
+    /// Waits until a command may run, with the replies to those before it sent and nothing received; false when the
+    /// connection broke.
+    async fn pace(&mut self, decoded: &Decoded) -> bool {
+        let Some(due) = Box::pin(self.session.due(decoded, &self.input)).await else { return true };
+        if !self.output.is_empty() && !self.flush().await {
+            return false;
+        }
+        self.session.shard().pace(due).await;
+        // Its own time, in the slow log, begins here.
+        self.session.begin(self.session.shard().runtime().now());
+        true
     }
 
     /// Gives up memory that long commands and replies took.

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use foreshard_engine::entry::Expiry;
 use foreshard_engine::ids::ShardId;
 use foreshard_engine::io::runtime::Nanos;
+use foreshard_engine::table::Home;
 use foreshard_engine::{Error, Op, Shard, Ticket};
 
 use super::clients::Client;
@@ -139,6 +140,35 @@ impl Session {
         if out.len() > mark {
             self.replied();
         }
+    }
+
+    /// When the partitions that a command goes to, and this core, may do it; none: at once.
+    pub(crate) async fn due(&self, decoded: &Decoded, input: &[u8]) -> Option<Nanos> {
+        let (command, args) = (decoded.command?, decoded.args(input));
+        let is_exec = command.id == Id::Exec;
+        let is_run = is_exec || (command.is_data() && !self.begun.is_queued(command.id));
+        if !is_run || !command.admits(args.len()) {
+            return None;
+        }
+        let mut homes: Vec<Home> = Vec::new();
+        let mut storage = Vec::new();
+        let mut add = |key: &[u8]| {
+            storage.clear();
+            // A key over its limit is refused where it is used.
+            if layout::encode(key, &mut storage).is_ok() {
+                let home = self.shard.map().home_of(&storage);
+                if !homes.iter().any(|other| other.partition == home.partition) {
+                    homes.push(home);
+                }
+            }
+        };
+        if is_exec {
+            self.begun.commands().for_each(|(command, args)| command.keys(args).for_each(&mut add));
+        } else {
+            command.keys(args).for_each(&mut add);
+        }
+        // A store that closes says so to the command.
+        self.shard.due(&homes).await.ok().flatten()
     }
 
     fn queue(&mut self, command: &'static Command, args: Args<'_>, out: &mut Vec<u8>) -> Result<()> {

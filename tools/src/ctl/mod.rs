@@ -57,7 +57,8 @@ enum What {
     /// Move an entity to a partition, or home; returns when it is done, unless told not to wait.
     #[command(after_help = "Clients read and write it all the while.\n\
         Exit status: 0 it is there, 1 everything is as it was, 2 it is not known.\n\
-        Examples: foreshard ctl move customer:7 --to 3\n          foreshard ctl move customer:7 --home --no-wait")]
+        Examples: foreshard ctl move customer:7 --to 3\n          foreshard ctl move customer:7 --home --no-wait\n          \
+        foreshard ctl move customer:7 --to 3 --shadow always")]
     Move {
         /// The entity's name.
         name: String,
@@ -67,6 +68,10 @@ enum What {
         /// The partition in whose range it is.
         #[arg(long)]
         home: bool,
+        /// Whether some of its reads are mirrored to the target, and compared, before it goes: always, never or above:SIZE,
+        /// as above:64MiB. Unless given, as the node is set.
+        #[arg(long, value_name = "POLICY")]
+        shadow: Option<String>,
         /// Return when it has begun.
         #[arg(long)]
         no_wait: bool,
@@ -80,6 +85,30 @@ enum What {
     /// Moves under way and how far they are, and those that have ended.
     #[command(after_help = "Example: foreshard ctl moves")]
     Moves,
+    /// What shards and partitions may do a second, in cost units, and who waits for that; set one of them.
+    #[command(
+        after_help = "A cost unit is about a microsecond of a core. What is set holds until the node stops: [capacity] of its \
+        configuration keeps it.\n\
+        Examples: foreshard ctl capacity\n          foreshard ctl capacity --partition 3 --units 50000\n          \
+        foreshard ctl capacity --shard 0 --units 0       no limit"
+    )]
+    Capacity {
+        /// Of this partition.
+        #[arg(long, conflicts_with = "shard", requires = "units")]
+        partition: Option<u32>,
+        /// Of this shard.
+        #[arg(long, requires = "units")]
+        shard: Option<u16>,
+        /// Cost units a second; 0: no limit. Alone: of every partition that has none of its own.
+        #[arg(long)]
+        units: Option<f64>,
+    },
+    /// What the shadow of a move showed: source and target side by side, and the verdict.
+    #[command(after_help = "Example: foreshard ctl shadow 42")]
+    Shadow {
+        /// The move's number.
+        id: u64,
+    },
     #[command(flatten)]
     Partitions(Partitions),
     #[command(flatten)]
@@ -105,8 +134,24 @@ pub(crate) fn run(ctl: &Ctl) -> Result<Verdict, Failure> {
         What::Cancel { id } => {
             tell(ctl, &http::post(&ctl.admin, "/cancel", &json!({ "id": id }))?, show::fields)
         }
-        What::Move { name, to, no_wait, .. } => {
-            let order = json!({ "entity": name, "to": to });
+        What::Capacity { units: None, .. } => tell(ctl, &get("/capacity")?, show::capacity),
+        What::Capacity { partition, shard, units } => {
+            let order = json!({ "partition": partition, "shard": shard, "units": units });
+            tell(ctl, &http::post(&ctl.admin, "/capacity", &order)?, show::capacity)
+        }
+        What::Shadow { id } => {
+            let moves = get("/moves")?;
+            let mut all = moves["moves"].as_array().into_iter().flatten();
+            match all.find(|one| one["move"] == *id) {
+                None => Err(Failure::told(format!("the node knows no move {id}: see foreshard ctl moves"))),
+                Some(one) if one["shadow"].is_null() => Err(Failure::told(format!(
+                    "move {id} has no shadow: give foreshard ctl move --shadow always, or set moves.shadow of the node"
+                ))),
+                Some(one) => tell(ctl, &one["shadow"], show::shadow),
+            }
+        }
+        What::Move { name, to, no_wait, shadow, .. } => {
+            let order = json!({ "entity": name, "to": to, "shadow": shadow });
             let begun = http::post(&ctl.admin, "/move", &order)?;
             if *no_wait {
                 return tell(ctl, &begun, show::fields);
@@ -122,7 +167,7 @@ pub(crate) fn run(ctl: &Ctl) -> Result<Verdict, Failure> {
 fn verdict(ended: &Value) -> Verdict {
     match ended["phase"].as_str() {
         Some("done") => Verdict::Sound,
-        Some("cancelled" | "failed") => Verdict::Damaged,
+        Some("cancelled" | "failed" | "rejected") => Verdict::Damaged,
         _ => Verdict::Unreadable,
     }
 }

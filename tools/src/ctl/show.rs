@@ -85,6 +85,7 @@ const MOVES: &[Column] = &[
     ("bytes_per_second", size),
     ("elapsed_seconds", seconds),
     ("pause_seconds", seconds),
+    ("shadow", verdict),
     ("failure", plain),
 ];
 
@@ -139,6 +140,68 @@ pub(super) fn split_point(answer: &Value) -> String {
         plain(&answer["above"]),
         plain(&answer["guests_above"])
     )
+}
+
+/// Capacities.
+pub(super) fn capacity(answer: &Value) -> String {
+    const SHARDS: &[Column] = &[
+        ("shard", plain),
+        ("set", whole),
+        ("learnt", whole),
+        ("waiting", plain),
+        ("spent", whole),
+        ("paced", plain),
+        ("paced_seconds", seconds),
+    ];
+    const PARTITIONS: &[Column] =
+        &[("partition", plain), ("shard", plain), ("set", whole), ("waiting", plain)];
+    let unit = plain(&answer["unit"]);
+    let (shards, partitions) =
+        (columns(&answer["shards"], SHARDS), columns(&answer["partitions"], PARTITIONS));
+    format!("{unit}\n{shards}\n{partitions}")
+}
+
+/// What a shadow showed.
+pub(super) fn shadow(answer: &Value) -> String {
+    let verdict = answer["verdict"].as_str().unwrap_or("no verdict yet");
+    let mut out =
+        format!("{verdict} after {}: {}\n", seconds(&answer["elapsed_seconds"]), plain(&answer["reason"]));
+    let _ = writeln!(
+        out,
+        "{} reads, {} mirrored ({} at last), {} dropped; {} equal, {} later, {} differing\n",
+        answer["reads"],
+        answer["mirrored"],
+        percent(&answer["share"]),
+        answer["dropped"],
+        answer["equal"],
+        answer["later"],
+        answer["differing"]
+    );
+    const SPREAD: &[Column] = &[
+        ("of", plain),
+        ("count", plain),
+        ("mean", plain),
+        ("p50", plain),
+        ("p90", plain),
+        ("p99", plain),
+        ("max", plain),
+    ];
+    let row = |name: &str, what: &str, show: fn(f64) -> String| {
+        let mut row = serde_json::json!({"of": what, "count": answer[name]["count"]});
+        for (of, _) in &SPREAD[2..] {
+            row[*of] = Value::String(show(number(&answer[name][*of])));
+        }
+        row
+    };
+    let time: fn(f64) -> String = |nanos| format!("{:.3} ms", nanos / 1e6);
+    let rate: fn(f64) -> String = |rate| format!("{rate:.0}/s");
+    let rows = Value::Array(vec![
+        row("source_nanos", "source, time", time),
+        row("shadow_nanos", "shadow, time", time),
+        row("source_per_second", "source, mirrored", rate),
+        row("shadow_per_second", "shadow, answered", rate),
+    ]);
+    out + &columns(&rows, SPREAD)
 }
 
 /// Partitions by now and by the busiest hour ahead.
@@ -298,6 +361,13 @@ fn plain(value: &Value) -> String {
     }
 }
 
+fn verdict(shadow: &Value) -> String {
+    match shadow {
+        Value::Null => "-".to_owned(),
+        shadow => shadow["verdict"].as_str().unwrap_or("under way").to_owned(),
+    }
+}
+
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_default()
 }
@@ -349,7 +419,7 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert!(lines[0].starts_with("move  entity      from  to  phase  base"), "{text}");
         assert!(lines[1].starts_with("12    customer:7  0     3   log    5 MiB"), "{text}");
-        assert!(lines[1].contains("1.50 s") && lines[1].ends_with("-      -"), "{text}");
+        assert!(lines[1].contains("1.50 s") && lines[1].ends_with("-      -       -"), "{text}");
         assert_eq!(moves(&json!({"moves": []})), "no moves\n");
     }
 }

@@ -1,9 +1,14 @@
 //! What a node is run with: the command line over a file over the defaults.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
+use foreshard_engine::shard::capacity::Capacities;
+use foreshard_engine::shard::moves::shadow::{ShadowPolicy, Shadowing};
 use foreshard_engine::{Durability, Options};
 use foreshard_net::Config;
 use serde::{Deserialize, Serialize};
@@ -87,8 +92,101 @@ pub(crate) struct Settings {
     latency_monitor_threshold: u64,
     /// Seconds for one pass of the background sweep.
     sweep_secs: u64,
+    /// What shards and partitions may do a second.
+    capacity: Capacity,
+    /// How entities move, whoever moves them.
+    moves: Moves,
     /// Forecasts and moves.
     pub(crate) planner: PlannerSettings,
+}
+
+/// What shards and partitions may do, in cost units a second, each about a microsecond of a core; 0: no limit. What is more
+/// waits, and is not refused. The planner plans with it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Capacity {
+    /// Each shard.
+    shard: f64,
+    /// Each partition.
+    partition: f64,
+    /// These shards, by number, whatever the others.
+    shards: BTreeMap<String, f64>,
+    /// These partitions, by number, whatever the others.
+    partitions: BTreeMap<String, f64>,
+}
+
+/// How entities move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Moves {
+    /// Which moves have to prove themselves on a shadow: "always", "never", or "above:SIZE" of what the entity stores.
+    shadow: String,
+    /// The share of an entity's reads, above 0 and up to 1, that is mirrored to the shadow at first.
+    shadow_share: f64,
+    /// Seconds after which a move goes on although too little was read to tell.
+    shadow_seconds: f64,
+}
+
+impl Capacity {
+    fn capacities(&self) -> Result<Capacities, Failure> {
+        Ok(Capacities {
+            shard: self.shard,
+            partition: self.partition,
+            shards: numbered("capacity.shards", &self.shards)?,
+            partitions: numbered("capacity.partitions", &self.partitions)?,
+        })
+    }
+}
+
+/// A table whose names are numbers.
+fn numbered<N: FromStr + Ord>(
+    what: &str,
+    named: &BTreeMap<String, f64>,
+) -> Result<BTreeMap<N, f64>, Failure> {
+    let one = |(name, units): (&String, &f64)| {
+        let number = name.parse().map_err(|_| Failure::Told(format!("{what}: {name:?} must be a number")))?;
+        Ok((number, *units))
+    };
+    named.iter().map(one).collect()
+}
+
+/// Smaller entities move, and move back, in less time than it takes to judge them.
+const SHADOW_ABOVE_BYTES: u64 = 64 << 20;
+/// A move that is watched for longer than an hour is planned again before it ends.
+const SHADOW_SECONDS_MAX: f64 = 3600.0;
+
+impl Default for Moves {
+    fn default() -> Self {
+        let shadowing = Shadowing::default();
+        Self {
+            shadow: ShadowPolicy::Above(SHADOW_ABOVE_BYTES).to_string(),
+            shadow_share: shadowing.share,
+            shadow_seconds: shadowing.time_max.as_secs_f64(),
+        }
+    }
+}
+
+impl Moves {
+    fn shadowing(&self) -> Result<Shadowing, Failure> {
+        let policy = self.shadow.parse().map_err(|e| Failure::Told(format!("moves.shadow = {e}")))?;
+        if !(self.shadow_share > 0.0 && self.shadow_share <= 1.0) {
+            let share = self.shadow_share;
+            return Err(Failure::Told(format!(
+                "moves.shadow_share = {share}: must be above 0 and at most 1"
+            )));
+        }
+        if !(0.0..=SHADOW_SECONDS_MAX).contains(&self.shadow_seconds) {
+            let seconds = self.shadow_seconds;
+            return Err(Failure::Told(format!(
+                "moves.shadow_seconds = {seconds}: must be between 0 and {SHADOW_SECONDS_MAX}"
+            )));
+        }
+        Ok(Shadowing {
+            policy,
+            share: self.shadow_share,
+            time_max: Duration::from_secs_f64(self.shadow_seconds),
+        })
+    }
 }
 
 impl Default for Settings {
@@ -119,6 +217,8 @@ impl Default for Settings {
             slowlog_max_len: server.slowlog_max_len,
             latency_monitor_threshold: server.latency_monitor_threshold,
             sweep_secs: server.sweep_secs,
+            capacity: Capacity::default(),
+            moves: Moves::default(),
             planner: PlannerSettings::default(),
         }
     }
@@ -169,6 +269,8 @@ impl Settings {
             wal_cap_bytes: self.wal_cap_bytes,
             reserve_bytes: self.reserve_bytes,
             compression: self.compression,
+            shadowing: self.moves.shadowing()?,
+            capacities: self.capacity.capacities()?,
             ..Options::default()
         };
         options.check().map_err(|e| Failure::Told(e.to_string()))?;
@@ -202,7 +304,7 @@ fn durability(text: &str) -> Result<Durability, Failure> {
         "none" => Ok(Durability::None),
         _ => {
             let ms = text.strip_prefix("interval:").and_then(|ms| ms.parse().ok()).ok_or_else(unknown)?;
-            Ok(Durability::Interval(std::time::Duration::from_millis(ms)))
+            Ok(Durability::Interval(Duration::from_millis(ms)))
         }
     }
 }

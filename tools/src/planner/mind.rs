@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use foreshard_engine::counters::{Load, Tick};
 use foreshard_engine::ids::{PartitionId, ShardId};
 use foreshard_engine::key::{self, RoutingKey};
+use foreshard_engine::shard::capacity::Capacities;
 use foreshard_engine::table::Image;
 use foreshard_engine::{Client, Error, block_on};
 use foreshard_forecast::store::EntityId;
@@ -28,10 +29,16 @@ use super::settings::PlannerSettings;
 const SIZES_MAX: usize = 1000;
 /// Part of a core that is planned to be used, where capacity is learnt.
 const CORE_SHARE: f64 = 0.8;
+/// What fewer requests cost says little.
+const REQUESTS_MIN: f64 = 1000.0;
 /// What a request is taken to cost before any was timed.
 const REQUEST_NANOS: f64 = 20_000.0;
 /// How fast what was measured of bursts and of requests' cost is forgotten, by hour.
 const FADING: f64 = 0.9;
+/// How much less a target is preferred after a rejection there: twice in a row, and it is the last that is tried.
+const REJECTED_PENALTY: f64 = 0.5;
+/// A smaller penalty changes no plan.
+const FORGIVEN: f64 = 0.05;
 /// Spread of a load within the hour before it was measured, as a part of its mean.
 const BURST_FIRST: f64 = 0.1;
 /// An hour with fewer ticks says nothing of it.
@@ -76,6 +83,8 @@ pub(super) struct Mind {
     first_hour: i64,
     /// Entities that could not be moved in this hour.
     pub(super) refused: BTreeSet<EntityId>,
+    /// How much less partitions are preferred, 0..=1, because a shadow there did not bear what its entity is asked.
+    pub(super) penalties: BTreeMap<u32, f64>,
     /// In which hour an entity moved last.
     pub(super) moved: BTreeMap<EntityId, i64>,
     sizes: BTreeMap<EntityId, f64>,
@@ -87,6 +96,9 @@ pub(super) struct Mind {
     pub(super) counted_since: Instant,
     /// Nanoseconds of a core for a request.
     request_nanos: f64,
+    /// What partitions may do, where that is set, and what a request costs of it, thousandths of a unit.
+    set: Capacities,
+    request_cost: f64,
 }
 
 /// The reactive rule, and what it is shown of the second under way.
@@ -130,12 +142,15 @@ impl Mind {
             rule,
             first_hour: hours.hour(),
             refused: BTreeSet::new(),
+            penalties: BTreeMap::new(),
             moved: BTreeMap::new(),
             sizes: BTreeMap::new(),
             bursts: BTreeMap::new(),
             ticks: 0.0,
             counted_since: instant(),
             request_nanos: REQUEST_NANOS,
+            set: Capacities::default(),
+            request_cost: REQUEST_NANOS,
             client,
             settings,
             hours,
@@ -221,7 +236,7 @@ impl Mind {
         for tick in &ticks {
             self.take(tick);
         }
-        Ok(())
+        self.learn_capacities()
     }
 
     fn take(&mut self, tick: &Tick) {
@@ -276,6 +291,7 @@ impl Mind {
         self.bursts.values_mut().for_each(|burst| burst.end_hour(ticks));
         self.bursts
             .retain(|subject, _| matches!(subject, Subject::Rest(_)) || self.forecasts.follows(*subject));
+        self.forgive();
         let places: BTreeMap<EntityId, u32> =
             self.history.entities().filter_map(|id| Some((id, self.partition_of(id)?.0))).collect();
         self.history.end_hour(seconds, next, |entity| places.get(&entity).copied());
@@ -289,6 +305,26 @@ impl Mind {
         self.keep_hour(hour, &entities);
         self.forecast();
         self.say();
+    }
+
+    /// A shadow did not bear its entity in a partition: others are preferred for some hours.
+    pub(super) fn penalize(&mut self, partition: u32) {
+        let penalty = self.penalties.entry(partition).or_default();
+        *penalty = (*penalty + REJECTED_PENALTY).min(1.0);
+    }
+
+    fn penalty(&self, id: PartitionId) -> f64 {
+        self.penalties.get(&id.0).copied().unwrap_or(0.0)
+    }
+
+    /// Whether the rule for seconds, which knows no preference, may send anybody there.
+    pub(super) fn takes(&self, id: PartitionId) -> bool {
+        self.penalty(id) < REJECTED_PENALTY / 2.0
+    }
+
+    fn forgive(&mut self) {
+        self.penalties.values_mut().for_each(|penalty| *penalty *= FADING);
+        self.penalties.retain(|_, penalty| *penalty > FORGIVEN);
     }
 
     /// Forecasts everything from the hour under way on.
@@ -352,6 +388,9 @@ impl Mind {
         if self.settings.capacity > 0.0 {
             return self.settings.capacity;
         }
+        if let Some(units) = self.set.of_partition(id) {
+            return units * 1000.0 / self.request_cost;
+        }
         let shard = self.image.place_of(id).map(|home| home.shard);
         let homes = self.image.state().partitions.values();
         let together = homes.filter(|entry| Some(entry.placed.shard) == shard).count().max(1);
@@ -378,7 +417,7 @@ impl Mind {
             burst: self.spread(Subject::Rest(id.0)),
             state: State::Serving,
             distance: 0.0,
-            penalty: 0.0,
+            penalty: self.penalty(id),
         };
         self.partition_ids().into_iter().map(one).collect()
     }
@@ -469,6 +508,24 @@ impl Mind {
         self.ledger.judge(hour, |entry| judged.get(&entry.id).copied());
     }
 
+    /// What is set, and what a request costs of that.
+    #[expect(clippy::cast_precision_loss, reason = "counts")]
+    fn learn_capacities(&mut self) -> Result<(), Error> {
+        let (mut rows, mut spent) = (0.0, 0.0);
+        for shard in self.client.shards() {
+            let asked = self
+                .client
+                .on(shard, |shard| async move { Ok((shard.capacities(), shard.capacity_totals())) });
+            let (set, totals) = block_on(asked)?;
+            (rows, spent) = (rows + totals.rows as f64, spent + totals.spent_on_rows as f64);
+            self.set = set;
+        }
+        if rows > REQUESTS_MIN {
+            self.request_cost = spent / rows;
+        }
+        Ok(())
+    }
+
     /// What a request costs, by the hour that ends.
     fn learn_cost(&mut self) {
         let all = self.partition_ids().into_iter().map(|id| self.history.counted_of_partition(id.0));
@@ -476,7 +533,7 @@ impl Mind {
             sum.add(&counted);
             sum
         });
-        if sum.requests() > 1000.0 && sum.service_nanos > 0.0 {
+        if sum.requests() > REQUESTS_MIN && sum.service_nanos > 0.0 {
             let nanos = sum.service_nanos / sum.requests();
             self.request_nanos = FADING * self.request_nanos + (1.0 - FADING) * nanos;
         }

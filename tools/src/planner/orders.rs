@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use foreshard_engine::ids::{PartitionId, ShardId};
-use foreshard_engine::shard::moves::progress::MoveStatus;
+use foreshard_engine::shard::moves::progress::{MoveStatus, Phase};
 use foreshard_engine::{Result, block_on};
 use foreshard_forecast::store::EntityId;
 use foreshard_placement::Seen;
@@ -131,7 +131,11 @@ impl Mind {
         let at = self.hours.now();
         let mut has_ended = false;
         for id in open {
-            let ended = match known.iter().find(|status| status.id.0 == id) {
+            let status = known.iter().find(|status| status.id.0 == id);
+            if let Some(status) = status.filter(|status| status.phase == Phase::Rejected) {
+                self.penalize(status.to.0);
+            }
+            let ended = match status {
                 Some(status) if status.phase.is_over() => Ended {
                     at,
                     how: status.phase.name().to_owned(),
@@ -176,7 +180,7 @@ impl Mind {
         let share = |requests: f64, id: PartitionId| requests / seconds / self.capacity(id);
         let partitions: Vec<f64> =
             ids.iter().map(|id| share(counted.get(&id.0).copied().unwrap_or(0.0), *id)).collect();
-        let takes = vec![true; ids.len()];
+        let takes: Vec<bool> = ids.iter().map(|id| self.takes(*id)).collect();
         let (mut who, mut entities, mut at, mut movable) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (entity, requests) in of_entities {
             let Some(id) = self.partition_of(entity) else { continue };

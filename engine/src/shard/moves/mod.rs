@@ -1,10 +1,11 @@
 //! Moves of entities from partitions of this shard to others, and their arrivals here.
 //!
 //! ```text
-//! begin (a change of the table) -> base -> log -> fence -> last -> commit (a change of the table) -> release -> drop
+//! begin (a change of the table) -> base -> log -> shadow -> fence -> last -> commit (a change of the table) -> release -> drop
 //! ```
 //!
-//! `source` drives a move on the shard that has the entity, `target` is told by it what to do on the shard that gets it,
+//! `source` drives a move on the shard that has the entity and has it prove itself (`shadow` says when, `evidence` decides),
+//! `target` is told by it what to do on the shard that gets it,
 //! `progress` is what can be asked of it. The two speak through [`crate::stream`].
 //!
 //! Invariants:
@@ -16,8 +17,12 @@
 //! - nothing of an entity arrives in a partition that still has to remove what it had of it (R12);
 //! - a move that does not commit leaves nothing behind: an error, a cancellation and a restart undo the same.
 
+mod evidence;
 pub(crate) mod planted;
 pub mod progress;
+pub mod shadow;
+#[cfg(test)]
+mod shadow_tests;
 mod source;
 mod target;
 #[cfg(test)]
@@ -28,6 +33,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use self::progress::{MoveStatus, MoveTotals, Phase};
+use self::shadow::{ShadowPolicy, Shadowing, Verdict};
 use self::source::Move;
 use self::target::Arrival;
 use super::Shard;
@@ -88,6 +94,19 @@ impl Shard {
     /// [`Error::Misuse`] when it cannot be moved so, or the table was changed meanwhile: look again.
     /// [`Error::TryAgain`] when too many moves are under way.
     pub async fn begin_move(self: &Rc<Self>, entity: &[u8], to: Option<PartitionId>) -> Result<MoveId> {
+        self.begin_move_with(entity, to, self.common.options.shadowing.policy).await
+    }
+
+    /// As [`Shard::begin_move`], validated or not whatever the store's policy is.
+    ///
+    /// # Errors
+    /// As [`Shard::begin_move`].
+    pub async fn begin_move_with(
+        self: &Rc<Self>,
+        entity: &[u8],
+        to: Option<PartitionId>,
+        policy: ShadowPolicy,
+    ) -> Result<MoveId> {
         let mut prefix = Vec::new();
         key::encode_entity(entity, &mut prefix)?;
         let image = self.image();
@@ -109,11 +128,11 @@ impl Shard {
             from_epoch: epoch(from.partition)?,
             to_epoch: epoch(to)?,
         };
-        self.on_control(from.shard, move |shard| async move { shard.open_move(begin).await }).await
+        self.on_control(from.shard, move |shard| async move { shard.open_move(begin, policy).await }).await
     }
 
     /// Opens a move from a partition of this shard, and lets it go on.
-    async fn open_move(self: Rc<Self>, begin: BeginMove) -> Result<MoveId> {
+    async fn open_move(self: Rc<Self>, begin: BeginMove, policy: ShadowPolicy) -> Result<MoveId> {
         if self.moves.open.borrow().len() >= OPEN_MAX {
             return Err(Error::try_again(format!(
                 "{OPEN_MAX} moves are under way from shard {}",
@@ -123,7 +142,8 @@ impl Shard {
         let made = self.change_table(begin.clone().into()).await?;
         let version = made.map_err(|refusal| Error::misuse(refusal.to_string()))?;
         let id = MoveId(version.0);
-        let moving = Rc::new(Move::new(&self, id, &begin)?);
+        let shadowing = Shadowing { policy, ..self.common.options.shadowing };
+        let moving = Rc::new(Move::new(&self, id, &begin, shadowing)?);
         self.moves.open.borrow_mut().insert(id, Rc::clone(&moving));
         tracing::info!(
             "move {id}: entity \"{}\" from partition {} to {}",
@@ -221,11 +241,13 @@ impl Moves {
         match status.phase {
             Phase::Done => totals.done += 1,
             Phase::Cancelled => totals.cancelled += 1,
+            Phase::Rejected => totals.rejected += 1,
             Phase::Failed
             | Phase::Unknown
             | Phase::Waiting
             | Phase::Base
             | Phase::Log
+            | Phase::Shadow
             | Phase::CutOver
             | Phase::Dropping
             | Phase::Undoing => totals.failed += 1,
@@ -234,6 +256,16 @@ impl Moves {
         let pause = status.pause.map_or(0, |pause| u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
         totals.pause_nanos = totals.pause_nanos.saturating_add(pause);
         totals.pause_nanos_max = totals.pause_nanos_max.max(pause);
+        if let Some(shadow) = &status.shadow {
+            match shadow.verdict {
+                Some(Verdict::Accepted) => totals.accepted += 1,
+                Some(Verdict::Inconclusive) => totals.inconclusive += 1,
+                // Counted by how the move ended; none: it was cancelled meanwhile.
+                Some(Verdict::Rejected) | None => {}
+            }
+            totals.mirrored += shadow.mirrored;
+            totals.mirrored_dropped += shadow.dropped;
+        }
         self.totals.set(totals);
         self.open.borrow_mut().remove(&status.id);
         let mut ended = self.ended.borrow_mut();

@@ -14,6 +14,8 @@ pub(crate) enum Bug {
     VisibleEarly,
     /// Whoever waited for the fence is forgotten.
     ParkedForgotten,
+    /// The target writes a byte of a row's value as another.
+    FlippedByte,
     /// The source keeps what it had, and takes no care of it when the entity comes back.
     OldRowsKept,
 }

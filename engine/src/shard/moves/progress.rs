@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use super::shadow::ShadowReport;
 use crate::ids::{MoveId, PartitionId};
 use crate::io::runtime::Nanos;
 
@@ -15,6 +16,8 @@ pub enum Phase {
     Base,
     /// What was written since is carried over, until little is missing.
     Log,
+    /// What clients ask is asked of the target too, and compared.
+    Shadow,
     /// Requests wait; the rest is carried over, and the table decides.
     CutOver,
     /// The target owns the entity; the source removes what it has of it.
@@ -27,6 +30,8 @@ pub enum Phase {
     Cancelled,
     /// It failed: everything is as it was.
     Failed,
+    /// The target did not bear what it was asked: everything is as it was.
+    Rejected,
     /// The table's log failed while it was decided: only a restart can tell where the entity is.
     Unknown,
 }
@@ -39,12 +44,14 @@ impl Phase {
             Self::Waiting => "waiting",
             Self::Base => "base",
             Self::Log => "log",
+            Self::Shadow => "shadow",
             Self::CutOver => "cut-over",
             Self::Dropping => "dropping",
             Self::Undoing => "undoing",
             Self::Done => "done",
             Self::Cancelled => "cancelled",
             Self::Failed => "failed",
+            Self::Rejected => "rejected",
             Self::Unknown => "unknown",
         }
     }
@@ -52,7 +59,7 @@ impl Phase {
     /// Whether it has ended.
     #[must_use]
     pub const fn is_over(self) -> bool {
-        matches!(self, Self::Done | Self::Cancelled | Self::Failed | Self::Unknown)
+        matches!(self, Self::Done | Self::Cancelled | Self::Failed | Self::Rejected | Self::Unknown)
     }
 }
 
@@ -93,6 +100,8 @@ pub struct MoveStatus {
     pub pause: Option<Duration>,
     /// Why it failed.
     pub failure: Option<String>,
+    /// What its shadow showed; none: it has none.
+    pub shadow: Option<ShadowReport>,
 }
 
 /// What a move counts.
@@ -124,6 +133,16 @@ pub struct MoveTotals {
     pub cancelled: u64,
     /// Moves that failed.
     pub failed: u64,
+    /// Moves that their shadow did not bear out.
+    pub rejected: u64,
+    /// Moves that it did.
+    pub accepted: u64,
+    /// Moves of which it could not tell.
+    pub inconclusive: u64,
+    /// Reads that were mirrored to shadows, of moves that have ended.
+    pub mirrored: u64,
+    /// Reads that were to be, and for which there was no room.
+    pub mirrored_dropped: u64,
     /// Bytes copied, of bases and of what was written meanwhile.
     pub bytes: u64,
     /// Nanoseconds that requests waited at cut-overs, at most each, all together.

@@ -1,13 +1,17 @@
 //! Driving a move, on the shard that has the entity.
 
+mod validation;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::future;
 
+use self::validation::Probation;
 use super::planted::Bug;
 use super::progress::{MoveStatus, Phase, Progress};
+use super::shadow::Shadowing;
 use super::{Busy, Shard};
 use crate::error::{Error, Result};
 use crate::ids::{MoveId, PartitionId, ShardId, TableVersion};
@@ -44,6 +48,7 @@ pub(super) struct Move {
     start: Vec<u8>,
     end: Vec<u8>,
     progress: Progress,
+    probation: Probation,
     is_cancelled: Cell<bool>,
 }
 
@@ -52,6 +57,8 @@ enum Halt {
     /// It is undone.
     Failed(Error),
     Cancelled,
+    /// Its shadow did not bear it out.
+    Rejected(String),
     /// Nobody here knows the outcome: nothing is done any more.
     Unknown(Error),
 }
@@ -76,7 +83,7 @@ impl From<Violation> for Halt {
 }
 
 impl Move {
-    pub(super) fn new(shard: &Shard, id: MoveId, begin: &BeginMove) -> Result<Self> {
+    pub(super) fn new(shard: &Shard, id: MoveId, begin: &BeginMove, shadowing: Shadowing) -> Result<Self> {
         let mut start = Vec::new();
         key::encode_entity(&begin.entity, &mut start)?;
         let end = key::prefix_end(&start).ok_or_else(|| Error::misuse("entity prefix without an end"))?;
@@ -96,6 +103,7 @@ impl Move {
             start,
             end,
             progress: Progress::new(shard.runtime().now(), shard.runtime().wall_ms()),
+            probation: Probation::new(shadowing),
             is_cancelled: Cell::new(false),
         })
     }
@@ -108,6 +116,15 @@ impl Move {
                 tracing::error!("move {}: only a restart can tell where its entity is: {e}", self.id);
                 *self.progress.failure.borrow_mut() = Some(e.to_string());
                 Phase::Unknown
+            }
+            Err(Halt::Rejected(why)) => {
+                tracing::warn!(
+                    "move {} is rejected by its shadow, everything stays as it was: {why}",
+                    self.id
+                );
+                *self.progress.failure.borrow_mut() = Some(format!("rejected by its shadow: {why}"));
+                self.undo(shard).await;
+                Phase::Rejected
             }
             Err(Halt::Cancelled) => {
                 self.undo(shard).await;
@@ -140,7 +157,9 @@ impl Move {
     async fn carry(&self, shard: &Rc<Shard>) -> Result<(), Halt> {
         shard.moves.turn(self.id).await;
         loop {
-            if let Some(stream) = self.copy(shard).await? {
+            if let Some(stream) = self.copy(shard).await?
+                && let Some(stream) = self.proven(shard, stream).await?
+            {
                 return self.cut_over(shard, stream).await;
             }
             self.progress.restarts.set(self.progress.restarts.get() + 1);
@@ -394,7 +413,7 @@ impl Move {
 
     /// Whether it has one of the places of those that copy.
     pub(super) fn is_copying(&self) -> bool {
-        matches!(self.phase(), Phase::Base | Phase::Log | Phase::CutOver)
+        matches!(self.phase(), Phase::Base | Phase::Log | Phase::Shadow | Phase::CutOver)
     }
 
     pub(super) fn status(&self, now: Nanos) -> MoveStatus {
@@ -419,6 +438,7 @@ impl Move {
             bytes_per_second: progress.bytes().saturating_mul(1_000_000) / micros,
             pause: progress.pause.get(),
             failure: progress.failure.borrow().clone(),
+            shadow: self.probation.report(now),
         }
     }
 }

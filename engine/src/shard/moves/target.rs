@@ -2,7 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
+use super::planted::Bug;
 use super::{Busy, Shard};
 use crate::error::{Error, Result};
 use crate::ids::{MoveId, Version};
@@ -10,10 +12,11 @@ use crate::key;
 use crate::partition::Partition;
 use crate::partition::import::Incoming;
 use crate::partition::ingest::{Ingest, Linked};
+use crate::partition::mirror::Answer;
 use crate::segment::{KeyRange, KeyRanges};
 use crate::stream::{Frame, Message, Opening, Receiver, Step, Violation};
 use crate::turn::Turnstile;
-use crate::wal::{RowSet, Ticket};
+use crate::wal::{RowOp, RowSet, Ticket};
 
 /// Rows, and bytes of them, that are applied in one turn: as many as a client's batch may have.
 const ROWS_PER_TURN: usize = 128;
@@ -96,6 +99,21 @@ impl Shard {
         Ok(())
     }
 
+    /// Reads of what has arrived, for comparison: what is found, and how long each waited for its turn here and took.
+    pub(super) async fn ask_shadow(&self, id: MoveId, keys: &[Vec<u8>]) -> Result<Vec<(Answer, Duration)>> {
+        let arrival = self.arrival(id)?;
+        let mut answers = Vec::with_capacity(keys.len());
+        for key in keys {
+            let began = self.runtime().now();
+            self.runtime().yield_now().await;
+            // As whoever came here would wait.
+            self.pace_shadow(arrival.partition.id).await;
+            let (answer, _) = arrival.partition.answer_of(key).await?;
+            answers.push((answer, self.runtime().now().since(began)));
+        }
+        Ok(answers)
+    }
+
     fn arrival(&self, id: MoveId) -> Result<Rc<Arrival>> {
         let arrival = self.moves.arrivals.borrow().get(&id).cloned();
         arrival.ok_or_else(|| Error::misuse(format!("nothing arrives of move {id}")))
@@ -105,6 +123,9 @@ impl Shard {
 impl Arrival {
     async fn carry_out(&self, shard: &Rc<Shard>, step: Step, linked: Vec<Linked>) -> Result<()> {
         match step {
+            Step::Base(rows) if shard.common.planted.has(Bug::FlippedByte) => {
+                self.add_to_base(&flipped(&rows)?).await
+            }
             Step::Base(rows) => self.add_to_base(&rows).await,
             Step::BaseEnd { version, time_ms } => self.end_base(shard, linked, version, time_ms).await,
             Step::Log(rows) => self.apply(shard, &rows).await,
@@ -180,4 +201,20 @@ impl Arrival {
 
 fn violation(violation: Violation) -> Error {
     Error::misuse(violation.to_string())
+}
+
+/// The rows, with the last byte of each value another: what [`Bug::FlippedByte`] writes.
+fn flipped(rows: &RowSet) -> Result<RowSet> {
+    let mut out = RowSet::default();
+    for row in rows.rows() {
+        match row.map_err(|what| Error::misuse(what.to_string()))? {
+            RowOp::Put { key, value, expiry, version } => {
+                let mut value = value.to_vec();
+                value.iter_mut().rev().take(1).for_each(|byte| *byte ^= 1);
+                out.push(&RowOp::Put { key, value: &value, expiry, version });
+            }
+            other @ (RowOp::Delete { .. } | RowOp::DeleteRange { .. }) => out.push(&other),
+        }
+    }
+    Ok(out)
 }

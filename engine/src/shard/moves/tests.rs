@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::planted::Bug;
 use super::progress::Phase;
+use super::shadow::{ShadowPolicy, Shadowing};
 use crate::entry::Expiry;
 use crate::error::Error;
 use crate::ids::{Epoch, PartitionId};
@@ -48,6 +49,13 @@ pub(in crate::shard) fn options() -> Options {
     }
 }
 
+/// Half of the runs have every move validated, for as long as some of what is done takes: no shadow may be found wrong.
+fn options_of(seed: u64) -> Options {
+    let policy = if seed.is_multiple_of(2) { ShadowPolicy::Never } else { ShadowPolicy::Always };
+    let shadowing = Shadowing { policy, share: 1.0, time_max: Duration::from_millis(2 + seed % 13) };
+    Options { shadowing, ..options() }
+}
+
 pub(in crate::shard) fn entity(n: u8) -> Vec<u8> {
     vec![b'e', n]
 }
@@ -61,6 +69,8 @@ pub(in crate::shard) struct Expected {
     own: RefCell<BTreeMap<(u8, u8), Option<u64>>>,
     pub(in crate::shard) violation: RefCell<Option<String>>,
     pub(in crate::shard) moves: Cell<[u32; 2]>,
+    /// Answers of shadows that were equal.
+    equal: Cell<u64>,
 }
 
 impl Expected {
@@ -199,6 +209,10 @@ pub(in crate::shard) async fn move_about(
             shard.cancel_move(id);
         }
         let status = shard.moved(id).await.unwrap();
+        expected.check(status.phase != Phase::Rejected, || {
+            format!("a shadow is found wrong: {:?}", status.failure)
+        });
+        expected.equal.set(expected.equal.get() + status.shadow.map_or(0, |shadow| shadow.equal));
         let mut moves = expected.moves.get();
         moves[usize::from(status.phase != Phase::Done)] += 1;
         expected.moves.set(moves);
@@ -218,15 +232,16 @@ pub(in crate::shard) async fn compare(client: &Client, expected: &Expected) {
     }
 }
 
-/// A run of the seed: moves done and undone, or what was wrong.
-fn run(seed: u64, bug: Option<Bug>) -> Result<[u32; 2], String> {
+/// A run of the seed: moves done and undone, and answers of shadows that were equal, or what was wrong.
+fn run(seed: u64, bug: Option<Bug>) -> Result<([u32; 2], u64), String> {
     let world = VirtualRuntime::new(seed);
     let runtimes: Vec<Runtime> = (0..2).map(|_| world.runtime()).collect();
     let config = MemoryConfig { latency_nanos: 5_000..200_000, ..MemoryConfig::default() };
     let disk: Rc<dyn Disk> = Rc::new(MemoryDisk::new(&runtimes[0], seed, config));
     let expected = Rc::new(Expected::default());
     let life = async {
-        let open = || SimulatedStore::open(&runtimes, Rc::clone(&disk), Path::new("/s"), options(), seed);
+        let open =
+            || SimulatedStore::open(&runtimes, Rc::clone(&disk), Path::new("/s"), options_of(seed), seed);
         let store = open().await.unwrap();
         for n in 0..2 {
             store.shard(n).unwrap().common.planted.plant(bug);
@@ -256,7 +271,7 @@ fn run(seed: u64, bug: Option<Bug>) -> Result<[u32; 2], String> {
     };
     world.block_on(futures_lite::future::or(life, hang));
     let violation = expected.violation.take();
-    violation.map_or(Ok(expected.moves.get()), Err)
+    violation.map_or(Ok((expected.moves.get(), expected.equal.get())), Err)
 }
 
 /// Looks whether one of so many seeds finds a bug, and says how.
@@ -280,15 +295,17 @@ fn found(bug: Bug) {
 
 #[test]
 fn entities_that_move_under_load_lose_nothing_and_count_exactly() {
-    let mut moves = [0, 0];
+    let (mut moves, mut equal) = ([0, 0], 0);
     for seed in 0..24 {
         match run(seed, None) {
-            Ok(more) => moves = [moves[0] + more[0], moves[1] + more[1]],
+            Ok((more, compared)) => {
+                (moves, equal) = ([moves[0] + more[0], moves[1] + more[1]], equal + compared);
+            }
             Err(what) => panic!("seed {seed}: {what}"),
         }
     }
-    eprintln!("{moves:?} moves done and undone");
-    assert!(moves[0] > 100 && moves[1] > 20, "{moves:?} done and undone");
+    eprintln!("{moves:?} moves done and undone, {equal} answers of shadows equal");
+    assert!(moves[0] > 100 && moves[1] > 20 && equal > 30, "{moves:?} done and undone, {equal} equal");
 }
 
 #[test]

@@ -110,6 +110,12 @@ pub(super) async fn run(id: Id, session: &mut Session, args: Args<'_>, out: &mut
 }
 
 impl Begun {
+    /// What EXEC would run.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = (&'static Command, Args<'_>)> {
+        let queued = self.multi.iter().flat_map(|multi| &multi.queued);
+        queued.map(|(command, args)| (*command, args.as_args()))
+    }
+
     /// Commands queued since MULTI; none outside of one.
     pub(crate) fn queued(&self) -> Option<usize> {
         self.multi.as_ref().map(|multi| multi.queued.len())
