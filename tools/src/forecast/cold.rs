@@ -164,12 +164,13 @@ impl Sums {
 
 fn report(options: &Cold, sums: &[Sums], scales: &[f64]) -> String {
     let mut text = format!(
-        "{} entities with {} h of history, {} h ahead\n{:<20}{:>9}{:>8}{:>10}{:>8}{:>8}\n",
+        "{} entities with {} h of history, {} h ahead\n{:<20}{:>9}{:>8}{:>8}{:>10}{:>8}{:>8}\n",
         sums.len(),
         options.history,
         options.horizon,
         "forecast",
         "pinball",
+        "of all",
         "ratio",
         "better",
         "80%",
@@ -180,14 +181,16 @@ fn report(options: &Cold, sums: &[Sums], scales: &[f64]) -> String {
         let scaled = sums.iter().zip(scales).map(|(sum, scale)| sum.pinball[row] / sum.hours / scale);
         let ratios = sums.iter().map(|sum| sum.pinball[row] / sum.pinball[0]);
         let logs = ratios.clone().filter(|ratio| *ratio > 0.0).map(f64::ln);
+        let total = |row: usize| sums.iter().map(|sum| sum.pinball[row]).sum::<f64>();
         let better = ratios.filter(|ratio| *ratio < 1.0).count();
         let within = |of: fn(&Sums) -> &[f64; ROWS.len()]| {
             100.0 * sums.iter().map(|sum| of(sum)[row]).sum::<f64>() / hours
         };
         let _infallible = writeln!(
             text,
-            "{name:<20}{:>9.4}{:>8.3}{better:>10}{:>7.1}%{:>7.1}%",
+            "{name:<20}{:>9.4}{:>8.3}{:>8.3}{better:>10}{:>7.1}%{:>7.1}%",
             backtest::mean(scaled),
+            total(row) / total(0),
             backtest::mean(logs).exp(),
             within(|sum| &sum.within_80),
             within(|sum| &sum.within_95),
