@@ -11,12 +11,14 @@ pub mod fio;
 pub mod idle;
 pub mod load;
 pub mod machine;
+pub mod measured;
 pub mod metrics;
 pub mod node;
 pub mod probe;
 pub mod report;
 pub mod server;
 pub mod site;
+pub mod tenants;
 pub mod trace;
 
 /// What may go wrong here is only told, never handled.
