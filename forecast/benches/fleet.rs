@@ -1,6 +1,6 @@
 //! A hundred thousand entities on one core: forecasts of 48 hours with quantiles by `auto`, and an hour more of each.
 //!
-//! `cargo bench -p foreshard-forecast --bench fleet [-- --smoke | --entities N]`. The load is generated: daily rhythms,
+//! `cargo bench -p foreshard-forecast --bench fleet [-- --smoke | --entities N | --json]`. The load is generated: daily rhythms,
 //! noise, bursts, and entities that are idle most of the time. What is timed: training of the network, recalibration, and
 //! each entity's walks, error paths and three quantiles of each hour. Nothing is read or written. Times are what the one
 //! thread had of a processor: others on the machine do not count.
@@ -26,13 +26,14 @@ const FOLLOWED: usize = 200;
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
-    let (mut entities, mut training) = (100_000_usize, Training::default());
+    let (mut entities, mut training, mut json) = (100_000_usize, Training::default(), false);
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--smoke" => (entities, training.batches) = (400, 20),
+            "--json" => json = true,
             "--entities" => entities = arguments.next().ok_or("--entities needs a number")?.parse()?,
-            _ => return Err("usage: fleet [--smoke] [--entities N]".into()),
+            _ => return Err("usage: fleet [--smoke] [--entities N] [--json]".into()),
         }
     }
     let fleet: Vec<Series> = (0..entities).map(|index| entity(index as u64, HOURS)).collect();
@@ -40,14 +41,24 @@ fn main() -> Result<(), Failure> {
     let before = processor_time()?;
     let told = forecast(&fleet, training, &mut hash)?;
     let spent = processor_time()? - before;
+    let (seconds, resident, hour_us) = (spent.as_secs_f64(), resident_mib()?, follow(&mut hash)?);
+    if json {
+        println!(
+            r#"{{"entities":{entities},"hours":{HOURS},"horizon_hours":{HORIZON},"seconds":{seconds:.3},"resident_mib":{resident},"hour_us":{hour_us:.3},"hash":"{:016x}"}}"#,
+            hash.0
+        );
+        return Ok(());
+    }
     println!("{told}");
     println!(
-        "{entities} entities x {HOURS} hours, {HORIZON} hours ahead, 3 quantiles: {:.1} s, {:.3} ms an entity, {} MiB resident at most",
-        spent.as_secs_f64(),
-        1e3 * spent.as_secs_f64() / entities as f64,
-        resident_mib()?,
+        "{entities} entities x {HOURS} hours, {HORIZON} hours ahead, 3 quantiles: {seconds:.1} s, {:.3} ms an entity, {resident} MiB resident at most",
+        1e3 * seconds / entities as f64,
     );
-    println!("{}", follow(&mut hash)?);
+    println!(
+        "an hour of one entity: {hour_us:.2} us, a path every {} hours and a fit every {} included",
+        auto::STEP,
+        auto::REFIT,
+    );
     println!("result hash {:016x}", hash.0);
     Ok(())
 }
@@ -116,8 +127,8 @@ fn forecast(fleet: &[Series], training: Training, hash: &mut Hash) -> Result<Str
     Ok(format!("training {trained:.1} s, recalibration {calibrated:.1} s"))
 }
 
-/// A week of hours, each taken by itself.
-fn follow(hash: &mut Hash) -> Result<String, Failure> {
+/// Microseconds of an hour of one entity: over a week of hours, each taken by itself.
+fn follow(hash: &mut Hash) -> Result<f64, Failure> {
     let origin = START + HOURS as i64;
     let plan = auto::plan(origin, origin, HORIZON);
     let mut spent = Duration::ZERO;
@@ -134,12 +145,7 @@ fn follow(hash: &mut Hash) -> Result<String, Failure> {
         let walk = followed.walk();
         walk.path(walk.plan().last).into_iter().flatten().for_each(|&value| hash.take(f64::from(value)));
     }
-    Ok(format!(
-        "an hour of one entity: {:.2} us, a path every {} hours and a fit every {} included",
-        1e6 * spent.as_secs_f64() / (FOLLOWED * WEEK) as f64,
-        auto::STEP,
-        auto::REFIT,
-    ))
+    Ok(1e6 * spent.as_secs_f64() / (FOLLOWED * WEEK) as f64)
 }
 
 /// Fowler, Noll and Vo's, of the bits of numbers.

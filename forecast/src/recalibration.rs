@@ -30,11 +30,34 @@ const STEPS: usize = 400;
 const PLACES_MIN: usize = 2000;
 /// Days ahead that have a map of their own; later ones have the last one's.
 const DAYS_MAX: usize = 7;
-/// The share that the interval leaves outside by which widths are adapted.
-const OUTSIDE: f64 = 0.2;
-/// By how much a day that left everything outside would widen, in log odds: less was still late after a week, twice that
-/// followed single days. Found on days before the last 42 of two traces.
-const RATE: f64 = 1.5;
+/// Of what is too much or too little outside of an interval, a day corrects this part: with less, intervals are late for
+/// longer; with all of it, they follow single days. Chosen on days before the last 42 of two traces, by pinball loss among
+/// those whose intervals held.
+const CORRECTED: f64 = 0.6;
+
+/// A central interval whose width follows what fell outside of it.
+#[derive(Clone, Copy, Debug)]
+struct Interval {
+    /// The share that belongs outside.
+    outside: f64,
+}
+
+/// From the inner to the outer. Each has a width of its own, as tails become heavier when the middle does not.
+const INTERVALS: [Interval; 2] = [Interval { outside: 0.2 }, Interval { outside: 0.05 }];
+
+impl Interval {
+    /// Of its upper bound, as a logarithm.
+    fn odds(self) -> f64 {
+        (2.0 / self.outside - 1.0).ln()
+    }
+
+    /// By how much all hours outside would widen it in a day. Of shares that are right, `outside * (1 - outside / 2) * odds`
+    /// less fall outside for each unit of width: the slope of a logistic function at both bounds.
+    fn rate(self) -> f64 {
+        CORRECTED / (self.outside * (1.0 - self.outside / 2.0) * self.odds())
+    }
+}
+
 /// Widths stay within a factor of e, in log odds, of the map's.
 const WIDTH_MAX: f64 = 1.0;
 
@@ -49,8 +72,8 @@ pub struct Recalibration {
 struct Day {
     /// Empty when too little was known.
     map: Vec<f32>,
-    /// How much wider than the map's, as the logarithm of a factor of log odds.
-    width: f64,
+    /// How much wider than the map's the [`INTERVALS`] are, as the logarithm of a factor of log odds.
+    widths: [f64; INTERVALS.len()],
 }
 
 impl Recalibration {
@@ -65,7 +88,12 @@ impl Recalibration {
             }
             days[day].push(narrow(place));
         }
-        Self { days: days.into_iter().map(|places| Day { map: map(places), width: 0.0 }).collect() }
+        Self {
+            days: days
+                .into_iter()
+                .map(|places| Day { map: map(places), widths: Default::default() })
+                .collect(),
+        }
     }
 
     /// The share of paths below which the share `at` of loads falls, `hour` hours ahead of the first one.
@@ -78,10 +106,29 @@ impl Recalibration {
 
 impl Day {
     fn level(&self, at: f64) -> f64 {
-        let odds = at / (1.0 - at);
-        let wider = odds.powf(self.width.exp());
-        let at = if wider.is_finite() { wider / (1.0 + wider) } else { at };
+        let at = self.wider(at);
         if self.map.is_empty() { at } else { between(&self.map, at) }
+    }
+
+    /// The share that stands for `at` in intervals of these widths: log odds are stretched so that the bounds of each
+    /// interval go as far as its width says, what lies between in proportion, and what lies outside as the outermost.
+    fn wider(&self, at: f64) -> f64 {
+        let odds = (at / (1.0 - at)).ln();
+        if !odds.is_finite() {
+            return at;
+        }
+        let (mut low, mut stretched_low, mut stretched) = (0.0, 0.0, odds.abs());
+        for (interval, width) in INTERVALS.iter().zip(&self.widths) {
+            let high = interval.odds();
+            let stretched_high = (high * width.exp()).max(stretched_low);
+            let slope = (stretched_high - stretched_low) / (high - low);
+            stretched = stretched_low + slope * (odds.abs() - low);
+            if odds.abs() <= high {
+                break;
+            }
+            (low, stretched_low) = (high, stretched_high);
+        }
+        1.0 / (1.0 + (-stretched.copysign(odds)).exp())
     }
 }
 
@@ -107,10 +154,15 @@ impl Rolling {
             };
             for ahead in 0..used.days.len() {
                 // The latest origin whose hours of that day ahead have passed.
-                let Some(passed) = index.checked_sub(ahead + 1) else { break };
-                let outside = outside(&days[passed], origin - signed((ahead + 1) * DAY), ahead, fallen);
-                if let (Some(outside), Some(day)) = (outside, used.days.get_mut(ahead)) {
-                    day.width = (day.width + RATE * (outside - OUTSIDE)).clamp(-WIDTH_MAX, WIDTH_MAX);
+                if index <= ahead {
+                    break;
+                }
+                let then = origin - signed((ahead + 1) * DAY);
+                for (which, interval) in INTERVALS.iter().enumerate() {
+                    let outside = outside(&used, *interval, then, ahead, fallen);
+                    let width = &mut used.days[ahead].widths[which];
+                    let wider = outside.map_or(0.0, |outside| interval.rate() * (outside - interval.outside));
+                    *width = (*width + wider).clamp(-WIDTH_MAX, WIDTH_MAX);
                 }
             }
             days.push(used);
@@ -129,7 +181,7 @@ impl Rolling {
 impl Recalibration {
     fn with_widths_of(mut self, other: &Self) -> Self {
         for (day, before) in self.days.iter_mut().zip(&other.days) {
-            day.width = before.width;
+            day.widths = before.widths;
         }
         self
     }
@@ -149,9 +201,16 @@ fn learn(origin: i64, fallen: &[Fallen]) -> Recalibration {
 }
 
 /// The share of the hours `ahead` days ahead of `origin` that fell outside of the interval; none if none is known.
-fn outside(used: &Recalibration, origin: i64, ahead: usize, fallen: &[Fallen]) -> Option<f64> {
+fn outside(
+    used: &Recalibration,
+    interval: Interval,
+    origin: i64,
+    ahead: usize,
+    fallen: &[Fallen],
+) -> Option<f64> {
     let hour = ahead * DAY;
-    let inside = used.level(hour, OUTSIDE / 2.0)..=used.level(hour, 1.0 - OUTSIDE / 2.0);
+    let half = interval.outside / 2.0;
+    let inside = used.level(hour, half)..=used.level(hour, 1.0 - half);
     let days = fallen.iter().filter_map(|entity| {
         let index = entity.days.binary_search_by_key(&origin, |day| day.0).ok()?;
         Some(entity.days[index].1.iter().skip(hour).take(DAY))
@@ -297,6 +356,59 @@ mod tests {
         assert!((lower(&calm, first) - 0.1).abs() < 0.03, "{}", lower(&calm, first));
         assert_eq!(calm.at(wild), changed.at(wild), "nothing of what had not been");
         assert!(lower(&changed, wild + 4 * 24) < 0.5 * lower(&calm, wild + 4 * 24));
+    }
+
+    /// Twenty entities' places, of which the shares that `tails` says of an origin lie in the outer 5 % and 20 %.
+    fn places(first: i64, days: i64, horizon: usize, tails: impl Fn(i64) -> [f64; 2]) -> Vec<Fallen> {
+        let mut random = fastrand::Rng::with_seed(9);
+        let mut place = |origin: i64| {
+            let [outer, inner] = tails(origin);
+            let (draw, depth) = (random.f64(), random.f64());
+            let distance = match draw {
+                _ if draw < outer => 0.025 * depth,
+                _ if draw < inner => 0.025 + 0.075 * depth,
+                _ => 0.1 + 0.4 * depth,
+            };
+            narrow(if random.bool() { distance } else { 1.0 - distance })
+        };
+        let origins = (-30..days).map(|day| first + day * signed(DAY));
+        let days: Vec<i64> = origins.collect();
+        let entity = |_| Fallen {
+            days: days
+                .iter()
+                .map(|&origin| (origin, (0..horizon).map(|_| place(origin)).collect()))
+                .collect(),
+        };
+        (0..20).map(entity).collect()
+    }
+
+    #[test]
+    fn outer_intervals_widen_by_themselves_when_only_the_tails_become_heavier() {
+        let (first, days) = (500_000, 7);
+        let tails = |origin| if origin < first { [0.05, 0.2] } else { [0.12, 0.2] };
+        let last = first + (days - 1) * signed(DAY);
+        let rolling = Rolling::learn(first, last, DAY, &places(first, days, DAY, tails));
+        let [before, after] = [first, last].map(|origin| rolling.at(origin).clone());
+        assert!((after.level(0, 0.1) - before.level(0, 0.1)).abs() < 0.02, "the inner one holds as it did");
+        assert!(after.level(0, 0.025) < 0.7 * before.level(0, 0.025), "{}", after.level(0, 0.025));
+        let levels: Vec<f64> = (0..=1000).map(|at| after.level(0, f64::from(at) / 1000.0)).collect();
+        assert!(
+            levels.is_sorted() && levels[500] == 0.5,
+            "a wider share is a wider interval, around the median"
+        );
+    }
+
+    #[test]
+    fn corrections_that_come_days_late_do_not_swing() {
+        let (first, days, horizon) = (500_000, 14, 3 * DAY);
+        let tails = |origin| if origin < first { [0.05, 0.2] } else { [0.10, 0.4] };
+        let last = first + (days - 1) * signed(DAY);
+        let rolling = Rolling::learn(first, last, horizon, &places(first, days, horizon, tails));
+        // Of the third day ahead nothing is known for three days. Then a tenth of hours lies below the place of 0.05.
+        let at = |day: i64| rolling.at(first + day * signed(DAY)).level(2 * DAY, 0.1);
+        let levels: Vec<f64> = (0..days).map(at).collect();
+        assert!(levels[..3].iter().all(|&level| level > 0.07), "{levels:?}");
+        assert!(levels[5..].iter().all(|level| (0.035..0.07).contains(level)), "{levels:?}");
     }
 
     #[test]

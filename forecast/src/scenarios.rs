@@ -188,7 +188,7 @@ impl Scenarios {
         // The next value is as likely to fall between any two of them, and outside of them: (n + 1) places.
         let places = values.len() as f64;
         let at = if places > 1.0 { ((places + 1.0) * at - 1.0) / (places - 1.0) } else { at };
-        crate::measures::quantile(values, at).unwrap_or(0.0)
+        between(values, at)
     }
 
     /// The mean load of an hour.
@@ -236,6 +236,22 @@ impl Scenarios {
         let count = self.count();
         &self.sorted[hour * count..(hour + 1) * count]
     }
+}
+
+/// The load that the share `at` of the `sorted` ones does not exceed, on the line between neighbours on the log scale: half-way
+/// from nothing to one burst of thousands is no load that anybody expects.
+fn between(sorted: &[f64], at: f64) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
+    let place = at.clamp(0.0, 1.0) * last as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to the last index")]
+    let below = place as usize;
+    let (low, high) = (sorted[below], sorted[(below + 1).min(last)]);
+    let part = place - below as f64;
+    // Equal loads are common, and are said exactly.
+    if low.to_bits() == high.to_bits() || part <= 0.0 {
+        return low;
+    }
+    (low.ln_1p() + (high.ln_1p() - low.ln_1p()) * part).exp_m1().clamp(low, high)
 }
 
 /// A path for each earlier origin, in their order; those without errors of their own have another one's. None when too few
@@ -325,6 +341,18 @@ mod tests {
             "one is high when the other is low"
         );
         assert_eq!((sum.quantile(1, 0.0), sum.quantile(1, 1.0)), (5.0, 11.0));
+    }
+
+    #[test]
+    fn half_way_to_a_lone_burst_is_on_the_log_scale_and_equal_loads_are_said_exactly() {
+        let idle = 0.3;
+        let scenarios = Scenarios::of_paths([vec![idle; 3], vec![9999.0]].concat(), 1);
+        // Three quarters of the way from the third to the fourth of the four, as (4 + 1) * 0.75 = 3.75.
+        let expected = ((1.0 + idle).ln() * 0.25 + 10_000.0_f64.ln() * 0.75).exp() - 1.0;
+        assert!((scenarios.quantile(0, 0.75) - expected).abs() < 1e-6 * expected);
+        assert_eq!((scenarios.quantile(0, 0.5), scenarios.quantile(0, 1.0)), (idle, 9999.0));
+        let huge = Scenarios::of_paths(vec![0.0, LOAD_MAX], 1);
+        assert!((0..=100).all(|at| (0.0..=LOAD_MAX).contains(&huge.quantile(0, f64::from(at) / 100.0))));
     }
 
     #[test]

@@ -19,6 +19,7 @@ const HORIZON: usize = 30;
 const PLAN: Plan = Plan { first: START + 20 * 24, last: ORIGIN, step: 12, refit: WEEK, horizon: HORIZON };
 
 fn models() -> Vec<Box<dyn Model>> {
+    #[cfg_attr(not(feature = "augurs"), expect(unused_mut, reason = "one more with the feature"))]
     let mut models: Vec<Box<dyn Model>> = vec![
         Box::new(SeasonalNaive::DAILY),
         Box::new(Climatology::LAST_WEEK),

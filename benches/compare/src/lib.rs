@@ -12,6 +12,7 @@ pub mod fio;
 pub mod idle;
 pub mod load;
 pub mod machine;
+pub mod measured;
 pub mod metrics;
 pub mod node;
 pub mod operator;
@@ -19,6 +20,7 @@ pub mod probe;
 pub mod report;
 pub mod server;
 pub mod site;
+pub mod tenants;
 pub mod trace;
 
 /// What may go wrong here is only told, never handled.

@@ -32,11 +32,11 @@ pub(crate) fn run(options: &Backtest) -> Result<(), Failure> {
     let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
     let drawn = options.drawing.draw.as_deref().map(|entity| find(options, &table, entity)).transpose()?;
     let choices = if options.model.is_empty() { Choice::all() } else { options.model.clone() };
-    let first = table.end - signed(options.last);
-    let last = table.end - signed(options.horizon);
-    let mut given = Given::read(options.events.as_deref(), &table, options.load.threads)?;
-    given.train(&choices, &table, (first, last), (options.training_steps, options.seed))?;
-    let plan = recalibration::plan(first, last, options.horizon);
+    let first = table.end - signed(options.judged.last);
+    let last = table.end - signed(options.judged.horizon);
+    let mut given = Given::read(options.announced.events.as_deref(), &table, options.load.threads)?;
+    given.train(&choices, &table, (first, last), (options.drawn.training_steps, options.drawn.seed))?;
+    let plan = recalibration::plan(first, last, options.judged.horizon);
     let (mut rows, mut picture) = (Vec::new(), None);
     for &choice in &choices {
         let name = choice.name();
@@ -45,9 +45,11 @@ pub(crate) fn run(options: &Backtest) -> Result<(), Failure> {
         let walk = |index: usize, series: &Series| choice.walk(&given, index, series, plan);
         let walks = work::map(&series, options.load.threads, &what, |&(index, series)| walk(index, series));
         let millis = began.elapsed().as_secs_f64() * 1000.0 * options.load.threads.get() as f64;
-        let of = (first, last, options.horizon);
+        let of = (first, last, options.judged.horizon);
         let recalibrations =
-            calibrated(&given, &series, &options.load, of, options.seed, |index, _| walks[index].clone());
+            calibrated(&given, &series, &options.load, of, options.drawn.seed, |index, _| {
+                walks[index].clone()
+            });
         let measures = work::map(&series, options.load.threads, &what, |&(index, series)| {
             judge(options, &given, &walks[index], &recalibrations, (index, series), &table)
         });
@@ -57,16 +59,19 @@ pub(crate) fn run(options: &Backtest) -> Result<(), Failure> {
             let scenarios = given.scenarios(index, series, &walks[index], origin);
             let scenarios = scenarios.recalibrated(recalibrations.at(origin));
             let said = Said { entity, series, model: name, scenarios: &scenarios, origin };
-            let marks = draw::marks(options.events.as_deref(), entity, &table)?;
+            let marks = draw::marks(options.announced.events.as_deref(), entity, &table)?;
             picture = Some(Picture::new(&said, &options.load.metric, &table, marks));
         }
     }
+    let events =
+        given.effects().map(|effects| event_days::compare(options, &choices, &given, effects, &table));
     let mut stdout = std::io::stdout().lock();
-    let report = if options.json { report::json(options, series.len(), &rows) } else { report::text(&rows) };
+    let report = match (&events, options.json) {
+        (events, true) => report::json(options, series.len(), &rows, events.as_deref().unwrap_or_default()),
+        (Some(events), false) => report::text(&rows) + &event_days::text(events),
+        (None, false) => report::text(&rows),
+    };
     stdout.write_all(report.as_bytes())?;
-    if let Some(effects) = given.effects().filter(|_| !options.json) {
-        stdout.write_all(event_days::compare(options, &choices, &given, effects, &table).as_bytes())?;
-    }
     stdout.flush()?;
     drop(stdout);
     picture.map_or(Ok(()), |picture| draw::draw(&picture, options.drawing.svg.as_deref()))
@@ -109,10 +114,10 @@ fn judge(
     (index, series): (usize, &Series),
     table: &Table,
 ) -> Sums {
-    let horizon = options.horizon;
-    let first = table.end - signed(options.last);
+    let horizon = options.judged.horizon;
+    let first = table.end - signed(options.judged.last);
     let last = table.end - signed(horizon);
-    let mut random = random(!options.seed, index);
+    let mut random = random(!options.drawn.seed, index);
     let mut history: Vec<f64> =
         series.before(first).iter().filter(|v| !v.is_nan()).map(|&v| to_load(v)).collect();
     history.sort_unstable_by(f64::total_cmp);

@@ -11,6 +11,8 @@ use foreshard_forecast::scenarios::Scenarios;
 use foreshard_forecast::series::to_load;
 use foreshard_forecast::young::{self, Pool};
 use foreshard_forecast::{DAY, Series, auto};
+use serde::Serialize;
+use serde_json::json;
 
 use super::backtest;
 use super::calibrated::calibrated;
@@ -37,9 +39,9 @@ struct Sums {
 pub(crate) fn run(options: &Cold) -> Result<(), Failure> {
     let table = Table::read(&options.load)?;
     super::tell_broken(&table);
-    let first = table.end - signed(options.last);
+    let first = table.end - signed(options.judged.last);
     let (held_out, donors) = split(options, &table, first)?;
-    let last = table.end - signed(options.horizon);
+    let last = table.end - signed(options.judged.horizon);
     let recalibrations = recalibrations(options, &donors, first, last);
     let origins: Vec<i64> = (first..=last).step_by(DAY).collect();
     let of_origins = work::map(&origins, options.load.threads, "origins", |&origin| {
@@ -56,7 +58,7 @@ pub(crate) fn run(options: &Cold) -> Result<(), Failure> {
     }
     let scales: Vec<f64> = held_out.iter().map(|series| backtest::scale(series, first)).collect();
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(report(options, &sums, &scales).as_bytes())?;
+    stdout.write_all(report(options, &rows(&sums, &scales)).as_bytes())?;
     Ok(stdout.flush()?)
 }
 
@@ -85,8 +87,8 @@ fn split<'a>(
 fn recalibrations(options: &Cold, donors: &[&Series], first: i64, last: i64) -> Rolling {
     let given = Given::default();
     let donors: Vec<(usize, &Series)> = donors.iter().copied().enumerate().collect();
-    let plan = recalibration::plan(first, last, options.horizon);
-    let of = (first, last, options.horizon);
+    let plan = recalibration::plan(first, last, options.judged.horizon);
+    let of = (first, last, options.judged.horizon);
     calibrated(&given, &donors, &options.load, of, options.seed, |index, series| {
         Choice::Auto.walk(&given, index, series, plan)
     })
@@ -101,16 +103,16 @@ fn judge(
     origin: i64,
 ) -> Option<Vec<Sums>> {
     let age = young::AGES.into_iter().rfind(|&age| age <= options.history)?;
-    let pool = Pool::learn(donors, origin, age, options.horizon)?;
+    let pool = Pool::learn(donors, origin, age, options.judged.horizon)?;
     let mut sums = Vec::with_capacity(held_out.len());
     for (index, series) in held_out.iter().enumerate() {
         let mut sum = Sums::default();
         let young = young_again(series, origin, options.history);
         if let (Some(plain), Some(pooled)) = (pool.shape_times_level(&young), pool.scenarios(&young)) {
-            let plan = auto::plan(origin, origin, options.horizon);
+            let plan = auto::plan(origin, origin, options.judged.horizon);
             let walk = Choice::Auto.walk(&Given::default(), index, &young, plan);
             let own = Scenarios::new(&young, &walk, origin).recalibrated(recalibrations.at(origin));
-            let days = young::days(&young, origin, options.horizon);
+            let days = young::days(&young, origin, options.judged.horizon);
             let forecast = young::blend(options.history, Some(pooled.clone()), days, own.clone());
             let seed = options.seed ^ (index as u64) << 32 ^ origin.unsigned_abs();
             sum.judge(series, &[plain, pooled, own, forecast], origin, seed);
@@ -162,35 +164,73 @@ impl Sums {
     }
 }
 
-fn report(options: &Cold, sums: &[Sums], scales: &[f64]) -> String {
-    let mut text = format!(
-        "{} entities with {} h of history, {} h ahead\n{:<20}{:>9}{:>8}{:>10}{:>8}{:>8}\n",
-        sums.len(),
-        options.history,
-        options.horizon,
-        "forecast",
-        "pinball",
-        "ratio",
-        "better",
-        "80%",
-        "95%"
-    );
-    let hours: f64 = sums.iter().map(|sum| sum.hours).sum();
-    for (row, name) in ROWS.iter().enumerate() {
+/// How one forecast did over all entities; losses are pinball losses.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Row {
+    forecast: &'static str,
+    /// Mean over entities, scaled as MASE is. An entity that all but rested before the first origin has hardly a scale.
+    pinball: f64,
+    /// The sum over all entities, relative to that of the first row: those with the most load count most.
+    of_all: f64,
+    /// Geometric mean over entities of the loss relative to that of the first row: each counts the same.
+    ratio: f64,
+    /// Entities that it did better for than the first row.
+    better: usize,
+    coverage_80: f64,
+    coverage_95: f64,
+}
+
+fn rows(sums: &[Sums], scales: &[f64]) -> Vec<Row> {
+    let all = |of: &dyn Fn(&Sums) -> f64| sums.iter().map(of).sum::<f64>();
+    let hours = all(&|sum| sum.hours);
+    let row = |(row, forecast)| {
         let scaled = sums.iter().zip(scales).map(|(sum, scale)| sum.pinball[row] / sum.hours / scale);
         let ratios = sums.iter().map(|sum| sum.pinball[row] / sum.pinball[0]);
         let logs = ratios.clone().filter(|ratio| *ratio > 0.0).map(f64::ln);
-        let better = ratios.filter(|ratio| *ratio < 1.0).count();
-        let within = |of: fn(&Sums) -> &[f64; ROWS.len()]| {
-            100.0 * sums.iter().map(|sum| of(sum)[row]).sum::<f64>() / hours
-        };
+        Row {
+            forecast,
+            pinball: backtest::mean(scaled),
+            of_all: all(&|sum| sum.pinball[row]) / all(&|sum| sum.pinball[0]),
+            ratio: backtest::mean(logs).exp(),
+            better: ratios.filter(|ratio| *ratio < 1.0).count(),
+            coverage_80: all(&|sum| sum.within_80[row]) / hours,
+            coverage_95: all(&|sum| sum.within_95[row]) / hours,
+        }
+    };
+    ROWS.into_iter().enumerate().map(row).collect()
+}
+
+fn report(options: &Cold, rows: &[Row]) -> String {
+    let (history, horizon) = (options.history, options.judged.horizon);
+    if options.json {
+        let value = json!({
+            "in": options.load.input,
+            "metric": options.load.metric,
+            "horizon_hours": horizon,
+            "last_hours": options.judged.last,
+            "history_hours": history,
+            "entities": options.entities,
+            "forecasts": rows,
+        });
+        return format!("{value}\n");
+    }
+    let mut text = format!("{} entities with {history} h of history, {horizon} h ahead\n", options.entities);
+    let _infallible = writeln!(
+        text,
+        "{:<20}{:>9}{:>8}{:>8}{:>10}{:>8}{:>8}",
+        "forecast", "pinball", "of all", "ratio", "better", "80%", "95%"
+    );
+    for row in rows {
         let _infallible = writeln!(
             text,
-            "{name:<20}{:>9.4}{:>8.3}{better:>10}{:>7.1}%{:>7.1}%",
-            backtest::mean(scaled),
-            backtest::mean(logs).exp(),
-            within(|sum| &sum.within_80),
-            within(|sum| &sum.within_95),
+            "{:<20}{:>9.4}{:>8.3}{:>8.3}{:>10}{:>7.1}%{:>7.1}%",
+            row.forecast,
+            row.pinball,
+            row.of_all,
+            row.ratio,
+            row.better,
+            100.0 * row.coverage_80,
+            100.0 * row.coverage_95,
         );
     }
     text

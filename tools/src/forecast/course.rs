@@ -20,8 +20,8 @@ use crate::shell::Failure;
 const BATCH: usize = 1000;
 
 pub(crate) fn run(options: &Course) -> Result<(), Failure> {
-    let load = options.load();
-    let table = Table::read(&load)?;
+    let load = &options.load;
+    let table = Table::read(load)?;
     super::tell_broken(&table);
     let wrong = |e: std::io::Error| table::at(&options.out, &e.to_string());
     let file = File::create(&options.out).map_err(wrong)?;
@@ -29,12 +29,17 @@ pub(crate) fn run(options: &Course) -> Result<(), Failure> {
     let quantiles: Vec<String> = options.quantiles.iter().map(|quantile| format!(",q{quantile}")).collect();
     writeln!(out, "entity,time,mean{}", quantiles.concat()).map_err(wrong)?;
     let origin = table.end;
-    let mut given = Given::read(options.events.as_deref(), &table, load.threads)?;
-    given.train(&[options.model], &table, (origin, origin), (options.training_steps, options.seed))?;
+    let mut given = Given::read(options.announced.events.as_deref(), &table, load.threads)?;
+    given.train(
+        &[options.model],
+        &table,
+        (origin, origin),
+        (options.drawn.training_steps, options.drawn.seed),
+    )?;
     let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
     let long = recalibration::plan(origin, origin, options.horizon);
     let of = (origin, origin, options.horizon);
-    let recalibrations = calibrated(&given, &series, &load, of, options.seed, |index, series| {
+    let recalibrations = calibrated(&given, &series, load, of, options.drawn.seed, |index, series| {
         options.model.walk(&given, index, series, long)
     });
     let youth = match options.model {

@@ -7,6 +7,7 @@ use foreshard_forecast::scenarios::Scenarios;
 use foreshard_forecast::series::to_load;
 use foreshard_forecast::walk::Walk;
 use foreshard_forecast::{DAY, Series, WEEK, auto};
+use serde::Serialize;
 
 use super::given::Given;
 use super::hot::signed;
@@ -22,40 +23,61 @@ const ROWS: [&str; 4] = ["event", "first of its kind", "a day after", "a week af
 #[derive(Clone, Copy, Default, Debug)]
 struct Errors([[f64; 3]; ROWS.len()]);
 
-/// As a table. An event counts as far as it was announced before the origin.
+/// What events are worth to one method in hours of one kind.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Row {
+    model: &'static str,
+    hours: &'static str,
+    count: f64,
+    /// Mean absolute errors of the median.
+    error_without_events: f64,
+    error_with_events: f64,
+}
+
+/// An event counts as far as it was announced before the origin.
 pub(crate) fn compare(
     options: &Backtest,
     choices: &[Choice],
     given: &Given,
     effects: &Effects,
     table: &Table,
-) -> String {
-    let mut text = format!(
-        "\nmean absolute error of the median\n{:<16}{:<20}{:>8}{:>14}{:>14}{:>9}\n",
-        "model", "hours", "count", "without", "with events", "change"
-    );
+) -> Vec<Row> {
     let without = given.without_events();
     let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
     let series: Vec<(usize, &Series)> =
         series.into_iter().filter(|&(index, _)| !effects.of(index).dates().is_empty()).collect();
-    for &choice in choices {
-        let name = choice.name();
-        let what = format!("events with {name}");
+    let of_choice = |&choice: &Choice| {
+        let what = format!("events with {}", choice.name());
         let errors = work::map(&series, options.load.threads, &what, |&(index, series)| {
-            let first = table.end - signed(options.last);
-            let plan = auto::plan(first, table.end - signed(options.horizon), options.horizon);
+            let first = table.end - signed(options.judged.last);
+            let plan = auto::plan(first, table.end - signed(options.judged.horizon), options.judged.horizon);
             let walks = [&without, given].map(|given| choice.walk(given, index, series, plan));
             let origins = (first..=plan.last).step_by(DAY);
             let effects = effects.of(index);
             origins.fold(Errors::default(), |errors, origin| errors.add(series, effects, &walks, origin))
         });
         let all = errors.into_iter().fold(Errors::default(), Errors::plus);
-        for (row, [hours, without, with]) in ROWS.iter().zip(all.0).filter(|row| row.1[0] > 0.0) {
-            let change = 100.0 * (with / without - 1.0);
-            let (without, with) = (without / hours, with / hours);
-            let _infallible =
-                writeln!(text, "{name:<16}{row:<20}{hours:>8.0}{without:>14.3}{with:>14.3}{change:>8.1}%");
-        }
+        let known = ROWS.into_iter().zip(all.0).filter(|row| row.1[0] > 0.0);
+        known.map(move |(hours, [count, without, with])| Row {
+            model: choice.name(),
+            hours,
+            count,
+            error_without_events: without / count,
+            error_with_events: with / count,
+        })
+    };
+    choices.iter().flat_map(of_choice).collect()
+}
+
+pub(crate) fn text(rows: &[Row]) -> String {
+    let mut text = format!(
+        "\nmean absolute error of the median\n{:<16}{:<20}{:>8}{:>14}{:>14}{:>9}\n",
+        "model", "hours", "count", "without", "with events", "change"
+    );
+    for &Row { model, hours, count, error_without_events: without, error_with_events: with } in rows {
+        let change = 100.0 * (with / without - 1.0);
+        let _infallible =
+            writeln!(text, "{model:<16}{hours:<20}{count:>8.0}{without:>14.3}{with:>14.3}{change:>8.1}%");
     }
     text
 }

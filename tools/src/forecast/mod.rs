@@ -12,6 +12,7 @@ mod hot;
 mod models;
 pub(crate) mod options;
 mod report;
+mod score;
 mod sums;
 pub(crate) mod table;
 pub(crate) mod work;
@@ -28,16 +29,13 @@ use crate::shell::Failure;
 
 /// Runs the command.
 pub(crate) fn run(forecast: &Forecast) -> Result<Verdict, Failure> {
-    match (&forecast.what, &forecast.course) {
-        (Some(What::Backtest(options)), _) => backtest::run(options),
-        (Some(What::Cold(options)), _) => cold::run(options),
-        (Some(What::Hot(options)), _) => hot::hot(options),
-        (Some(What::Sums(options)), _) => sums::run(options),
-        (Some(What::Score(options)), _) => hot::score(options),
-        (None, Some(options)) => course::run(options),
-        (None, None) => {
-            Err(Failure::told("name the load with --in, or a command: see foreshard forecast --help"))
-        }
+    match forecast {
+        Forecast::Course(options) => course::run(options),
+        Forecast::Other(What::Backtest(options)) => backtest::run(options),
+        Forecast::Other(What::Cold(options)) => cold::run(options),
+        Forecast::Other(What::Hot(options)) => hot::run(options),
+        Forecast::Other(What::Sums(options)) => sums::run(options),
+        Forecast::Other(What::Score(options)) => score::run(options),
     }
     .map(|()| Verdict::Sound)
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 
 use super::models::{self, AUTO, Choice};
 
@@ -28,13 +28,41 @@ Rows that make no sense are left out and told of on stderr, with line and reason
 Example: foreshard forecast --in load.csv --metric writes --horizon 48 --out forecast.csv";
 
 /// Forecast load: its course, how likely it exceeds a limit, and how good such forecasts were.
-#[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true, after_help = COURSE_HELP)]
-pub(crate) struct Forecast {
-    #[command(subcommand)]
-    pub(crate) what: Option<What>,
-    #[command(flatten)]
-    pub(crate) course: Option<Course>,
+#[derive(Debug)]
+pub(crate) enum Forecast {
+    Course(Course),
+    Other(What),
+}
+
+// By hand: derived, options beside a command are told from none by names of their own, not by those of a flattened struct.
+impl FromArgMatches for Forecast {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        match matches.subcommand_name() {
+            Some(_) => What::from_arg_matches(matches).map(Self::Other),
+            None => Course::from_arg_matches(matches).map(Self::Course),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Forecast {
+    fn augment_args(command: Command) -> Command {
+        What::augment_subcommands(Course::augment_args(command))
+            .about(
+                "Forecast load: its course, how likely it exceeds a limit, and how good such forecasts were",
+            )
+            .after_help(COURSE_HELP)
+            .arg_required_else_help(true)
+            .args_conflicts_with_subcommands(true)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
 }
 
 /// What else to do.
@@ -94,23 +122,41 @@ pub(crate) struct Asking {
     pub(crate) window: RangeInclusive<usize>,
 }
 
+/// What was announced.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Announced {
+    /// CSV of announced events: name,kind,entities (a pattern with * and ?),from,to,announced, in the load's unit of time.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
+}
+
+/// What is drawn at random.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Drawn {
+    /// Of all that is drawn: to train, which entities are looked at, and to break ties where coverage is counted.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Steps of the training of lstm; fewer are worse, many more are hardly better.
+    #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) training_steps: u32,
+}
+
+/// Which past forecasts are judged.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Judged {
+    /// Hours ahead: 24, 24h or 1d.
+    #[arg(long, value_parser = parse_horizon)]
+    pub(crate) horizon: usize,
+    /// The origins, one a day, are in the time so long before the end.
+    #[arg(long, value_parser = parse_hours, default_value = "21d")]
+    pub(crate) last: usize,
+}
+
 /// The options of `forecast` without a command.
-///
-/// Those of [`Load`] are named again: clap cannot tell whether a group is given when others are nested in it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Course {
-    /// CSV, plain or gzip, with columns time (Unix seconds of the hour's start, or an hour index), entity, and metrics.
-    #[arg(long = "in", value_name = "FILE")]
-    input: PathBuf,
-    /// The column, or several whose sum is meant, as in reads+writes; what follows _per_ may be left out.
-    #[arg(long)]
-    metric: String,
-    /// Leave off so many days at the end, as if they had not been yet.
-    #[arg(long, value_name = "DAYS", default_value_t = 0)]
-    leave_off: u16,
-    /// Threads to compute with. The result is the same for any number.
-    #[arg(long, default_value = "1")]
-    threads: NonZeroUsize,
+    #[command(flatten)]
+    pub(crate) load: Load,
     /// Hours to forecast: 48, 48h or 2d.
     #[arg(long, value_parser = parse_horizon)]
     pub(crate) horizon: usize,
@@ -120,15 +166,10 @@ pub(crate) struct Course {
     /// Percentages of what may come that a column each is for.
     #[arg(long, value_delimiter = ',', default_value = "2.5,50,97.5", value_parser = parse_percentage)]
     pub(crate) quantiles: Vec<f64>,
-    /// CSV of announced events: name,kind,entities (a pattern with * and ?),from,to,announced, in the load's unit of time.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) events: Option<PathBuf>,
-    /// Of what is drawn to train and to calibrate.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// Steps of the training of lstm; fewer are worse, many more are hardly better.
-    #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) training_steps: u32,
+    #[command(flatten)]
+    pub(crate) announced: Announced,
+    #[command(flatten)]
+    pub(crate) drawn: Drawn,
     /// Where to write entity,time,mean,q...
     #[arg(long)]
     pub(crate) out: PathBuf,
@@ -139,24 +180,15 @@ pub(crate) struct Course {
 pub(crate) struct Backtest {
     #[command(flatten)]
     pub(crate) load: Load,
-    /// Hours ahead: 24, 24h or 1d.
-    #[arg(long, value_parser = parse_horizon)]
-    pub(crate) horizon: usize,
-    /// The origins, one a day, are in the time so long before the end.
-    #[arg(long, value_parser = parse_hours, default_value = "21d")]
-    pub(crate) last: usize,
+    #[command(flatten)]
+    pub(crate) judged: Judged,
     /// The methods to compare, such as auto,week-median; all unless some are named.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = models::parse)]
     pub(crate) model: Vec<Choice>,
-    /// CSV of announced events: name,kind,entities (a pattern with * and ?),from,to,announced, in the load's unit of time.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) events: Option<PathBuf>,
-    /// Of what is drawn to train, and of the draws that break ties where coverage is counted.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// Steps of the training of lstm; fewer are worse, many more are hardly better.
-    #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) training_steps: u32,
+    #[command(flatten)]
+    pub(crate) announced: Announced,
+    #[command(flatten)]
+    pub(crate) drawn: Drawn,
     /// The measures as one JSON object instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
@@ -169,12 +201,8 @@ pub(crate) struct Backtest {
 pub(crate) struct Sums {
     #[command(flatten)]
     pub(crate) load: Load,
-    /// Hours ahead: 24, 24h or 1d.
-    #[arg(long, value_parser = parse_horizon)]
-    pub(crate) horizon: usize,
-    /// The origins, one a day, are in the time so long before the end.
-    #[arg(long, value_parser = parse_hours, default_value = "21d")]
-    pub(crate) last: usize,
+    #[command(flatten)]
+    pub(crate) judged: Judged,
     /// Groups of entities drawn at random.
     #[arg(long, default_value_t = 50)]
     pub(crate) groups: usize,
@@ -184,12 +212,11 @@ pub(crate) struct Sums {
     /// The method.
     #[arg(long, default_value = AUTO, value_parser = models::parse)]
     pub(crate) model: Choice,
-    /// Of what is drawn: groups, training, ties.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// Steps of the training of lstm; fewer are worse, many more are hardly better.
-    #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) training_steps: u32,
+    #[command(flatten)]
+    pub(crate) drawn: Drawn,
+    /// The measures as one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// The options of `forecast cold`.
@@ -197,21 +224,20 @@ pub(crate) struct Sums {
 pub(crate) struct Cold {
     #[command(flatten)]
     pub(crate) load: Load,
-    /// Hours ahead: 24, 24h or 1d.
-    #[arg(long, value_parser = parse_horizon)]
-    pub(crate) horizon: usize,
+    #[command(flatten)]
+    pub(crate) judged: Judged,
     /// What is known of the entities that are held out.
     #[arg(long, value_parser = parse_hours, default_value = "48h")]
     pub(crate) history: usize,
     /// How many are held out.
     #[arg(long, default_value_t = 100)]
     pub(crate) entities: usize,
-    /// The origins, one a day, are in the time so long before the end.
-    #[arg(long, value_parser = parse_hours, default_value = "21d")]
-    pub(crate) last: usize,
     /// Of the choice of entities, and of the draws that break ties where coverage is counted.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// The measures as one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// What `forecast backtest` draws.
@@ -238,9 +264,8 @@ pub(crate) struct Hot {
     /// The first origin lies so long before the end of the load.
     #[arg(long, value_parser = parse_hours, default_value = "21d")]
     pub(crate) last: usize,
-    /// CSV of announced events: name,kind,entities (a pattern with * and ?),from,to,announced, in the load's unit of time.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) events: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) announced: Announced,
     /// Where to write origin,entity,probability.
     #[arg(long)]
     pub(crate) out: PathBuf,
@@ -256,13 +281,9 @@ pub(crate) struct Score {
     /// What `forecast hot` wrote.
     #[arg(long)]
     pub(crate) forecast: PathBuf,
-}
-
-impl Course {
-    pub(crate) fn load(&self) -> Load {
-        let Self { input, metric, leave_off, threads, .. } = self.clone();
-        Load { input, metric, leave_off, threads }
-    }
+    /// The measures as one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// What is too much.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::json;
 
+use super::event_days;
 use super::options::Backtest;
 
 /// One method's measures, over all series.
@@ -51,14 +52,15 @@ pub(crate) fn text(rows: &[Row]) -> String {
 }
 
 /// A measure that does not exist, as the scaled error of series that never changed, is null.
-pub(crate) fn json(options: &Backtest, series: usize, rows: &[Row]) -> String {
+pub(crate) fn json(options: &Backtest, series: usize, rows: &[Row], events: &[event_days::Row]) -> String {
     let value = json!({
         "in": options.load.input,
         "metric": options.load.metric,
-        "horizon_hours": options.horizon,
-        "last_hours": options.last,
+        "horizon_hours": options.judged.horizon,
+        "last_hours": options.judged.last,
         "series": series,
         "models": rows,
+        "events": events,
     });
     format!("{value}\n")
 }

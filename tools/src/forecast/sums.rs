@@ -8,6 +8,8 @@ use foreshard_forecast::scenarios::Scenarios;
 use foreshard_forecast::series::to_load;
 use foreshard_forecast::walk::Walk;
 use foreshard_forecast::{DAY, Series};
+use serde::Serialize;
+use serde_json::json;
 
 use super::calibrated::{calibrated, random};
 use super::given::Given;
@@ -28,23 +30,28 @@ pub(crate) fn run(options: &Sums) -> Result<(), Failure> {
         let (size, there) = (options.size, series.len());
         return Err(Failure::told(format!("a group of {size} cannot be drawn from {there} entities")));
     }
-    let (first, last) = (table.end - signed(options.last), table.end - signed(options.horizon));
+    let (first, last) = (table.end - signed(options.judged.last), table.end - signed(options.judged.horizon));
     let mut given = Given::default();
-    given.train(&[options.model], &table, (first, last), (options.training_steps, options.seed))?;
-    let plan = recalibration::plan(first, last, options.horizon);
+    given.train(
+        &[options.model],
+        &table,
+        (first, last),
+        (options.drawn.training_steps, options.drawn.seed),
+    )?;
+    let plan = recalibration::plan(first, last, options.judged.horizon);
     let walks = work::map(&series, options.load.threads, "walking entities", |&(index, series)| {
         options.model.walk(&given, index, series, plan)
     });
-    let of = (first, last, options.horizon);
+    let of = (first, last, options.judged.horizon);
     let recalibrations =
-        calibrated(&given, &series, &options.load, of, options.seed, |index, _| walks[index].clone());
+        calibrated(&given, &series, &options.load, of, options.drawn.seed, |index, _| walks[index].clone());
     let groups = groups(options, series.len());
     let origins: Vec<i64> = (first..=last).step_by(DAY).collect();
     let held = work::map(&origins, options.load.threads, "adding paths up", |&origin| {
         at_origin(options, &series, &walks, &recalibrations, &groups, origin)
     });
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(report(options, &held).as_bytes())?;
+    stdout.write_all(report(options, &rows(&held)).as_bytes())?;
     Ok(stdout.flush()?)
 }
 
@@ -58,7 +65,7 @@ struct Held {
 
 /// Different entities each.
 fn groups(options: &Sums, entities: usize) -> Vec<Vec<usize>> {
-    let mut random = fastrand::Rng::with_seed(options.seed);
+    let mut random = fastrand::Rng::with_seed(options.drawn.seed);
     let draw = |_| random.choose_multiple(0..entities, options.size);
     (0..options.groups).map(draw).collect()
 }
@@ -75,14 +82,14 @@ fn at_origin(
         Scenarios::new(series, &walks[index], origin).recalibrated(recalibrations.at(origin))
     };
     let scenarios: Vec<Scenarios> = series.iter().map(of).collect();
-    let mut random = random(options.seed, usize::try_from(origin).unwrap_or(0));
+    let mut random = random(options.drawn.seed, usize::try_from(origin).unwrap_or(0));
     let mut held = [Held::default(); WAYS.len()];
     for group in groups {
         let linked: Vec<Scenarios> = group.iter().map(|&entity| scenarios[entity].clone()).collect();
         let unlinked: Vec<Scenarios> = linked.iter().map(|paths| paths.shuffled(&mut random)).collect();
         for (held, paths) in held.iter_mut().zip([linked, unlinked]) {
             let Some(sum) = Scenarios::sum(&paths) else { continue };
-            for hour in 0..options.horizon {
+            for hour in 0..options.judged.horizon {
                 // A sum is known where all of it is.
                 let was = group.iter().map(|&entity| series[entity].1.at(origin + signed(hour)));
                 let was: f64 = was.map(|value| if value.is_nan() { f64::NAN } else { to_load(value) }).sum();
@@ -103,18 +110,46 @@ impl Held {
     }
 }
 
-fn report(options: &Sums, held: &[[Held; WAYS.len()]]) -> String {
+/// How the intervals of one way held.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Row {
+    way: &'static str,
+    /// The share of hours in the interval, ties broken by seeded draws.
+    coverage_80: f64,
+    coverage_95: f64,
+    hours: f64,
+}
+
+fn rows(held: &[[Held; WAYS.len()]]) -> Vec<Row> {
+    let row = |(index, way)| {
+        let sum = |f: fn(&Held) -> f64| held.iter().map(|of: &[Held; WAYS.len()]| f(&of[index])).sum::<f64>();
+        let hours = sum(|held| held.hours);
+        let [coverage_80, coverage_95] =
+            [sum(|held| held.within_80), sum(|held| held.within_95)].map(|within| within / hours);
+        Row { way, coverage_80, coverage_95, hours }
+    };
+    WAYS.into_iter().enumerate().map(row).collect()
+}
+
+fn report(options: &Sums, rows: &[Row]) -> String {
+    if options.json {
+        let value = json!({
+            "in": options.load.input,
+            "metric": options.load.metric,
+            "horizon_hours": options.judged.horizon,
+            "last_hours": options.judged.last,
+            "groups": options.groups,
+            "size": options.size,
+            "ways": rows,
+        });
+        return format!("{value}\n");
+    }
     let mut text = format!("sums of {} groups of {}\n", options.groups, options.size);
     let _infallible = writeln!(text, "{:<20}{:>8}{:>8}{:>10}", "", "80%", "95%", "hours");
-    for (way, name) in WAYS.iter().enumerate() {
-        let sum = |f: fn(&Held) -> f64| held.iter().map(|of| f(&of[way])).sum::<f64>();
-        let hours = sum(|held| held.hours);
-        let _infallible = writeln!(
-            text,
-            "{name:<20}{:>7.1}%{:>7.1}%{hours:>10}",
-            100.0 * sum(|held| held.within_80) / hours,
-            100.0 * sum(|held| held.within_95) / hours,
-        );
+    for row in rows {
+        let (within_80, within_95) = (100.0 * row.coverage_80, 100.0 * row.coverage_95);
+        let _infallible =
+            writeln!(text, "{:<20}{within_80:>7.1}%{within_95:>7.1}%{:>10}", row.way, row.hours);
     }
     text
 }
