@@ -204,12 +204,12 @@ fn plans_keep_their_word_on_random_clusters() {
         let before: f64 = planned.outlook.iter().map(|o| weighed(&o.before)).sum();
         let after: f64 = planned.outlook.iter().map(|o| weighed(&o.after)).sum();
         let promised: f64 = planned.moves.iter().map(|m| m.avoided).sum();
-        // What lies before a move's end it neither avoids nor causes: of the first hour, so much of each.
+        // What lies before a move's end it neither avoids nor causes: up to three overloaded hours, in extent, an hour.
         let copying = |m: &foreshard_placement::Move| {
             foreshard_placement::score::hours_of_copying(&snapshot.settings, m.bytes)
         };
         let early: f64 = planned.moves.iter().map(copying).sum();
-        assert!((before - after - promised).abs() < early + 1e-3, "seed {seed}: {before} {after} {promised}");
+        assert!((before - after - promised).abs() < 3.0 * early + 1e-3, "seed {seed}: {before} {after} {promised}");
         assert!(planned.moves.iter().all(|m| m.avoided > m.cost && (0.0..=1.0).contains(&m.score)));
     }
 }

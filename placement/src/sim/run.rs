@@ -368,17 +368,15 @@ impl<'a> Sim<'a> {
         if let Some(worst) = reactive.trouble(&seen)
             && self.takes[worst]
         {
-            match self.replans {
-                Some((shape, settings)) => {
-                    self.plan(now_s, shape, settings)?;
-                    reactive.acted(&[worst]);
-                }
-                None => {
-                    if let Some(reaction) = reactive.relieve(worst, &seen) {
-                        reactive.acted(&[reaction.from, reaction.to]);
-                        self.begin(reaction.entity, reaction.to, now_s + 1, false);
-                    }
-                }
+            // The rule acts where there is no plan, and where a plan that is told of what is seen has no answer.
+            let reaction = reactive.relieve(worst, &seen);
+            reactive.acted(&[worst, reaction.map_or(worst, |reaction| reaction.to)]);
+            if let Some((shape, settings)) = self.replans {
+                self.plan(now_s, shape, settings)?;
+            }
+            let is_planned = self.waiting.iter().any(|(entity, _)| self.at[*entity] == worst);
+            if let Some(reaction) = reaction.filter(|_| !is_planned) {
+                self.begin(reaction.entity, reaction.to, now_s + 1, false);
             }
         }
         self.reactive = Some(reactive);
