@@ -73,7 +73,7 @@ fn a_crash_at_any_boundary_loses_nothing_acknowledged() {
     eprintln!("changes of partitions done and undone: {:?}", tally.reshapes);
     assert!(tally.crashes() > 120);
     assert!(tally.moves[0] > 50 && tally.moves[1] > 5, "{:?} moves done, undone, refused", tally.moves);
-    assert!(tally.reshapes[0] > 50, "{:?} changes of partitions done and undone", tally.reshapes);
+    assert!(tally.reshapes[0] > 10, "{:?} changes of partitions done and undone", tally.reshapes);
 }
 
 #[test]

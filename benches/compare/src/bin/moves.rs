@@ -1,7 +1,7 @@
 //! `moves`: entities move between cores while clients write to them and to others. See benches/README.md.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,8 +10,8 @@ use clap::Parser;
 use foreshard_compare::child::Program;
 use foreshard_compare::probe::{Probe, longest, wrong};
 use foreshard_compare::server::{Server, empty, free_address, program};
-use foreshard_compare::{Result, load, machine};
-use serde_json::{Value, json};
+use foreshard_compare::{Result, admin, load, machine};
+use serde_json::json;
 
 /// Moves under load that verifies, and how long whom they had wait.
 #[derive(Parser)]
@@ -172,15 +172,15 @@ impl Node {
 
     /// Moves an entity to the next partition while it is counted up.
     fn one_move(&self, entity: &str, bytes: u64, rate: u32, counted: &mut u64) -> Result<Seen> {
-        let at = self.ask("GET", &format!("/entity?name={entity}"), None)?;
+        let at = admin::ask(self.admin, &format!("/entity?name={entity}"), None)?;
         let from = at["partition"].as_u64().ok_or("an entity that is nowhere")?;
         let to = (from + 1) % PARTITIONS;
         let probe = Probe::start(self.listen, &format!("{{{entity}}}:count"), rate)?;
         std::thread::sleep(BETWEEN);
         let begin = Instant::now();
-        let begun = self.ask("POST", "/move", Some(&json!({ "entity": entity, "to": to })))?;
+        let begun = admin::ask(self.admin, "/move", Some(&json!({ "entity": entity, "to": to })))?;
         let ended = loop {
-            let moves = self.ask("GET", "/moves", None)?;
+            let moves = admin::ask(self.admin, "/moves", None)?;
             let one =
                 moves["moves"].as_array().and_then(|all| all.iter().find(|m| m["move"] == begun["move"]));
             match one {
@@ -218,22 +218,6 @@ impl Node {
         let mut stream = BufReader::new(TcpStream::connect(self.listen)?);
         stream.get_mut().write_all(format!("INCRBY {{{entity}}}:count 0\r\n").as_bytes())?;
         expect(&mut stream, &format!(":{counted}"))
-    }
-
-    fn ask(&self, method: &str, path: &str, order: Option<&Value>) -> Result<Value> {
-        let mut stream = TcpStream::connect(self.admin)?;
-        let body = order.map(ToString::to_string).unwrap_or_default();
-        let kind = "Content-Type: application/json\r\nContent-Length";
-        let request =
-            format!("{method} {path} HTTP/1.0\r\nHost: bench\r\n{kind}: {}\r\n\r\n{body}", body.len());
-        stream.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or("an answer without a body")?;
-        if head.split(' ').nth(1) != Some("200") {
-            return Err(format!("{method} {path}: {body}").into());
-        }
-        Ok(serde_json::from_str(body)?)
     }
 }
 

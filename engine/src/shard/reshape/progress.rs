@@ -21,7 +21,7 @@ pub enum Order {
         at: Option<RoutingKey>,
     },
     /// A partition takes in another one, whose range lies beside its own. If that is on another shard, it comes to this
-    /// one's first.
+    /// one's first, and stays there should it not come to a merge.
     Merge {
         /// Which partition stays.
         into: PartitionId,
