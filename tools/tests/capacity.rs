@@ -1,5 +1,9 @@
 //! Capacities of a real node: what is more than they allow waits, and is not refused; whoever is within them does not.
-#![expect(clippy::unwrap_used, reason = "a test fails by its panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test of a program: it fails by its panic, waits, and writes a file"
+)]
 
 mod process;
 

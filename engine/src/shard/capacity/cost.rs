@@ -28,7 +28,7 @@ const TURN: MilliUnits = 5_000;
 /// So many bytes that cross a socket cost one.
 const NET_BYTES: u64 = 6;
 /// A batch of the log: a write and a flush of the device, however much is in it.
-const LOG_BATCH: MilliUnits = 42_000;
+const LOG_BATCH: MilliUnits = 80_000;
 
 /// What operations on rows cost.
 #[must_use]
