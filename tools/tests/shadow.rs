@@ -4,7 +4,6 @@
 mod process;
 
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use process::{Node, PROGRAM, ask};
@@ -23,26 +22,28 @@ fn a_move_is_validated_while_clients_read_and_what_it_showed_can_be_asked_for() 
     let node = Node::start(&dir.path().join("data"), 2, &[]);
     let fill: String = (0..100).map(|n| format!("SET {{a}}:{n} {n}\r\nHSET {{a}}:h f{n} {n}\r\n")).collect();
     ask(&node.redis, &fill, &"+OK\r\n:1\r\n".repeat(100));
-    let (is_over, redis) = (Arc::new(AtomicBool::new(false)), node.redis.clone());
-    let stop = Arc::clone(&is_over);
-    let reader = std::thread::spawn(move || {
+    let is_over = AtomicBool::new(false);
+    let read = || {
         let mut n = 0;
-        while !stop.load(Ordering::Relaxed) {
+        while !is_over.load(Ordering::Relaxed) {
             n = (n + 1) % 100;
             let get = format!("GET {{a}}:{n}\r\nHGET {{a}}:h f{n}\r\nSET {{a}}:{n} {n}\r\n");
             let (len, said) = (n.to_string().len(), format!("{n}"));
-            ask(&redis, &get, &format!("${len}\r\n{said}\r\n${len}\r\n{said}\r\n+OK\r\n"));
+            ask(&node.redis, &get, &format!("${len}\r\n{said}\r\n${len}\r\n{said}\r\n+OK\r\n"));
         }
-    });
+    };
     let (status, said) = ctl(&node, &["entity", "a", "--json"]);
     assert_eq!(status, 0, "{said}");
     let at = serde_json::from_str::<Value>(&said).unwrap()["partition"].as_u64().unwrap();
     let to = (1 - at).to_string();
-    let (status, said) = ctl(&node, &["move", "a", "--to", &to, "--shadow", "always", "--json"]);
+    let (status, said) = std::thread::scope(|scope| {
+        scope.spawn(read);
+        let moved = ctl(&node, &["move", "a", "--to", &to, "--shadow", "always", "--json"]);
+        is_over.store(true, Ordering::Relaxed);
+        moved
+    });
     assert_eq!(status, 0, "{said}");
     let moved: Value = serde_json::from_str(&said).unwrap();
-    is_over.store(true, Ordering::Relaxed);
-    reader.join().unwrap();
     let shadow = &moved["shadow"];
     // A machine that is busy with other things may be too slow to tell in the time there is; it never differs.
     assert!(["accepted", "inconclusive"].contains(&shadow["verdict"].as_str().unwrap()), "{shadow}");

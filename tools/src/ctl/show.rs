@@ -362,10 +362,8 @@ fn plain(value: &Value) -> String {
 }
 
 fn verdict(shadow: &Value) -> String {
-    match shadow {
-        Value::Null => "-".to_owned(),
-        shadow => shadow["verdict"].as_str().unwrap_or("under way").to_owned(),
-    }
+    let untold = if shadow.is_null() { "-" } else { "under way" };
+    shadow["verdict"].as_str().unwrap_or(untold).to_owned()
 }
 
 fn number(value: &Value) -> f64 {

@@ -10,23 +10,25 @@ use crate::counters::Load;
 pub type MilliUnits = u64;
 
 /// An operation on rows: finding its partition, being counted.
-const OPERATION: MilliUnits = 300;
+const OPERATION: MilliUnits = 100;
 /// A row that is looked up.
-const READ: MilliUnits = 900;
+const READ: MilliUnits = 180;
 /// A row that is written: log, memtable, and its part of flush and compaction.
-const WRITE: MilliUnits = 3_000;
+const WRITE: MilliUnits = 1_900;
 /// A row beyond the first that a page has.
-const PAGE_ROW: MilliUnits = 350;
-/// A byte that is read.
-const BYTE_OUT: MilliUnits = 1;
+const PAGE_ROW: MilliUnits = 1_120;
+/// So many bytes that are read cost one.
+const BYTES_OUT: u64 = 16;
 /// A byte that is written: checked and copied into the log, and later into segments.
-const BYTE_IN: MilliUnits = 4;
+const BYTE_IN: MilliUnits = 7;
 /// A command: decoded, looked up, answered.
-const COMMAND: MilliUnits = 900;
+const COMMAND: MilliUnits = 240;
 /// Commands that came together: a receive, a send, a wait.
 const TURN: MilliUnits = 5_000;
-/// A byte that crosses a socket.
-const NET_BYTE: MilliUnits = 1;
+/// So many bytes that cross a socket cost one.
+const NET_BYTES: u64 = 6;
+/// A batch of the log: a write and a flush of the device, however much is in it.
+const LOG_BATCH: MilliUnits = 80_000;
 
 /// What operations on rows cost.
 #[must_use]
@@ -34,7 +36,7 @@ pub const fn of_operation(load: &Load) -> MilliUnits {
     OPERATION
         .saturating_add(load.reads.saturating_mul(READ))
         .saturating_add(load.writes.saturating_mul(WRITE))
-        .saturating_add(load.bytes_out.saturating_mul(BYTE_OUT))
+        .saturating_add(load.bytes_out / BYTES_OUT)
         .saturating_add(load.bytes_in.saturating_mul(BYTE_IN))
 }
 
@@ -47,5 +49,11 @@ pub const fn of_page(rows: usize) -> MilliUnits {
 /// What commands that came together cost beside their operations.
 #[must_use]
 pub const fn of_commands(commands: u64, bytes: u64) -> MilliUnits {
-    TURN.saturating_add(commands.saturating_mul(COMMAND)).saturating_add(bytes.saturating_mul(NET_BYTE))
+    TURN.saturating_add(commands.saturating_mul(COMMAND)).saturating_add(bytes / NET_BYTES)
+}
+
+/// What batches of the log cost, which nobody knows beforehand how many writes will share.
+#[must_use]
+pub const fn of_log_batches(batches: u64) -> MilliUnits {
+    batches.saturating_mul(LOG_BATCH)
 }

@@ -130,6 +130,8 @@ pub(crate) struct Capacity {
     shard: RefCell<Option<Budget>>,
     partitions: RefCell<BTreeMap<PartitionId, Budget>>,
     totals: Cell<CapacityTotals>,
+    /// The last batch of the log that is in them; none: none was looked at.
+    log_batches: Cell<Option<u64>>,
 }
 
 impl Capacity {
@@ -227,8 +229,20 @@ impl Shard {
         });
     }
 
+    /// Charges batches that the log has written since the last look.
+    fn spend_on_log(&self) {
+        let batches = self.common.wal().committed_batch();
+        let before = self.capacity.log_batches.replace(Some(batches)).unwrap_or(batches);
+        if batches > before {
+            self.spend(cost::of_log_batches(batches - before));
+        }
+    }
+
     /// From when on one more command may go that a partition, or this core, pays for.
     pub(super) fn time_for(&self, partition: Option<PartitionId>) -> Nanos {
+        if partition.is_none() {
+            self.spend_on_log();
+        }
         let now = self.runtime().now();
         let at = match partition {
             Some(id) => self.capacity.with(id, |budget| budget.admit(now)),
@@ -279,6 +293,7 @@ impl Shard {
     /// What was spent, and who waited.
     #[must_use]
     pub fn capacity_totals(&self) -> CapacityTotals {
+        self.spend_on_log();
         self.capacity.totals.get()
     }
 
@@ -292,11 +307,12 @@ impl Shard {
             (partition.id, Paced { set: set.of_partition(partition.id), waiting })
         });
         let waiting = self.capacity.shard.borrow_mut().as_mut().map_or(0, |budget| budget.waiting(now));
+        let totals = self.capacity_totals();
         CapacityStatus {
             shard: Paced { set: set.of_shard(self.id()), waiting },
             partitions: partitions.collect(),
             learnt: self.capacity_learnt(),
-            totals: self.capacity_totals(),
+            totals,
         }
     }
 
