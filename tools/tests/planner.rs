@@ -263,3 +263,66 @@ fn what_makes_no_sense_is_refused_and_says_what_to_do() {
         .unwrap();
     assert!(String::from_utf8_lossy(&out.stderr).contains("planner.hour_seconds = 0.001"));
 }
+
+#[test]
+fn a_partition_splits_ahead_of_a_growth_that_is_foretold_and_merges_when_it_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
+    let names: Vec<String> = (0..12).map(|n| format!("shop:{n}")).collect();
+    let mut text = String::from("time,entity,reads,writes\n");
+    for name in &names {
+        for hour in START - 21 * 24..START {
+            writeln!(text, "{},{name},4,1", hour * 3600).unwrap();
+        }
+    }
+    std::fs::write(&rows, text).unwrap();
+    write_config(
+        &config,
+        &rows,
+        1.0,
+        "paused = true\npartitions_min = 1\npartitions_max = 8\nrest_hours = 1\nmerge_below = 0.5\n",
+    );
+    let node = Node::start(&dir.path().join("data"), 1, &["--config", config.to_str().unwrap()]);
+    names.iter().for_each(|name| set(&node, name));
+    let partitions = |node: &Node| node.ctl(&["table"])["partitions"].as_array().unwrap().len();
+    assert_eq!(partitions(&node), 1);
+    let quiet = node.ctl(&["plan", "--dry-run"]);
+    assert_eq!(quiet["growth"], serde_json::json!([]), "60 requests a second of 260: {quiet}");
+
+    // Twenty times as much, in some hours: 1,200 of the 260 that a partition can do. No move can help.
+    let now = quiet["hour"].as_i64().unwrap();
+    let (from, to) = (now + 12, now + 16);
+    let hours = [from, to].map(|hour| hour.to_string());
+    node.ctl(&[
+        "event",
+        "add",
+        "launch",
+        "--entities",
+        "shop:*",
+        "--from",
+        &hours[0],
+        "--to",
+        &hours[1],
+        "--factor",
+        "20",
+    ]);
+    let plan = node.ctl(&["plan", "--dry-run"]);
+    assert_eq!(plan["growth"][0]["what"], "split", "{plan}");
+    let needed = plan["growth"][0]["needed_hour"].as_i64().unwrap();
+    assert!((from - 1..to).contains(&needed), "{plan}");
+    node.ctl(&["resume"]);
+
+    let grown = node.until(&["plan"], |plan| {
+        let changes = plan["changes"].as_array().unwrap();
+        changes.iter().any(|change| change["phase"] == "done" && change["hour"].as_i64().unwrap() < from)
+    });
+    assert!(partitions(&node) > 1, "before hour {from}: {grown}");
+    // Behind it they are cold again.
+    let merged = node.until(&["plan"], |plan| plan["hour"].as_i64().unwrap() > to && partitions(&node) == 1);
+    assert!(merged["changes"].as_array().unwrap().len() >= 2, "{merged}");
+    let told = node.told(&["plan"]);
+    assert!(told.contains("overloaded hours that no move avoids"), "{told}");
+    for name in &names {
+        ask(&node.redis, &format!("GET {name}\r\n"), "$1\r\n1\r\n");
+    }
+}

@@ -247,6 +247,16 @@ pub(super) fn plan(answer: &Value) -> String {
     ];
     const HOMEWARD: &[Column] = &[("entity", plain), ("from", plain), ("to", plain)];
     const KEPT: &[Column] = &[("entity", plain), ("reason", plain)];
+    const GROWTH: &[Column] = &[
+        ("what", plain),
+        ("partition", plain),
+        ("other", plain),
+        ("entity", plain),
+        ("needed_hour", plain),
+        ("overloaded_hours", plain),
+        ("busiest", plain),
+    ];
+    const CHANGED: &[Column] = &[("change", plain), ("hour", plain), ("phase", plain), ("why", plain)];
     let mut out = format!(
         "hour {}: expected overload {:.2} partition-hours, {:.2} with the plan; threshold {:.3}; made in {} ms\n",
         answer["hour"],
@@ -255,9 +265,14 @@ pub(super) fn plan(answer: &Value) -> String {
         number(&answer["threshold"]),
         answer["took_ms"],
     );
-    for (title, name, of) in
-        [("moves", "moves", MOVES), ("homeward", "homeward", HOMEWARD), ("stay", "kept", KEPT)]
-    {
+    let parts = [
+        ("moves", "moves", MOVES),
+        ("homeward", "homeward", HOMEWARD),
+        ("stay", "kept", KEPT),
+        ("partitions", "growth", GROWTH),
+        ("partitions changed", "changes", CHANGED),
+    ];
+    for (title, name, of) in parts {
         if answer[name].as_array().is_some_and(|all| !all.is_empty()) {
             let _ = write!(out, "\n{title}\n{}", columns(&answer[name], of));
         }

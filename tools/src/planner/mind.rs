@@ -14,11 +14,13 @@ use foreshard_engine::table::Image;
 use foreshard_engine::{Client, Error, block_on};
 use foreshard_forecast::store::EntityId;
 use foreshard_placement::forecasts::{Forecasts, Subject};
+use foreshard_placement::growth::Growth;
 use foreshard_placement::history::{Counted, History};
 use foreshard_placement::ledger::{Entry, Judged, LEAD, Ledger, Said};
 use foreshard_placement::situation::{self, Band, Placed};
 use foreshard_placement::{Hold, Partition, Plan, Reactive, Snapshot, State};
 
+use super::growth::Change;
 use super::hours::{Hours, instant};
 use super::keep::{self, Kept};
 use super::memory::Memory;
@@ -54,6 +56,7 @@ pub(super) struct Made {
     pub(super) plan: Plan,
     pub(super) outlook: Vec<Vec<Band>>,
     pub(super) homeward: Vec<usize>,
+    pub(super) growth: Vec<Growth>,
     pub(super) took: Duration,
 }
 
@@ -87,6 +90,9 @@ pub(super) struct Mind {
     pub(super) penalties: BTreeMap<u32, f64>,
     /// In which hour an entity moved last.
     pub(super) moved: BTreeMap<EntityId, i64>,
+    /// Changes of partitions that were begun, and in which hour a partition changed last.
+    pub(super) changes: Vec<Change>,
+    pub(super) changed: BTreeMap<u32, i64>,
     sizes: BTreeMap<EntityId, f64>,
     /// How loads vary within the hour: of entities that are followed, and of partitions with all that they have.
     bursts: BTreeMap<Subject, Burst>,
@@ -144,6 +150,8 @@ impl Mind {
             refused: BTreeSet::new(),
             penalties: BTreeMap::new(),
             moved: BTreeMap::new(),
+            changes: Vec::new(),
+            changed: BTreeMap::new(),
             sizes: BTreeMap::new(),
             bursts: BTreeMap::new(),
             ticks: 0.0,
@@ -379,8 +387,9 @@ impl Mind {
         let plan = foreshard_placement::plan(&snapshot).map_err(|e| e.to_string())?;
         let mut homeward = situation::homeward(&snapshot, &outlook);
         homeward.retain(|index| self.may_go_home(placed[*index].entity));
+        let growth = self.growth(&snapshot, &plan);
         let (hour, took) = (self.history.hour(), begin.elapsed());
-        Ok(Made { hour, from, snapshot, placed, plan, outlook, homeward, took })
+        Ok(Made { hour, from, snapshot, placed, plan, outlook, homeward, growth, took })
     }
 
     /// What a partition can do, requests a second.

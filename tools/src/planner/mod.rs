@@ -1,11 +1,13 @@
 //! The planner of a node: counts become hours, hours forecasts, forecasts a plan, and a plan moves.
 //!
 //! It is a thread that asks shards as a client does, and writes nothing but the table, by moving entities, and rows of the
-//! node's own. `mind` is what it knows and its turns, `orders` what it has done, `pages` what it tells, `memory` what it was
+//! node's own. `mind` is what it knows and its turns, `orders` what it has done, `growth` which partitions
+//! it has split and merged, `pages` what it tells, `memory` what it was
 //! told, `keep` what of all that survives a restart, `hours` its clock.
 //!
 //! Invariant: a store is served alike without it.
 
+mod growth;
 mod hours;
 mod keep;
 mod memory;
@@ -144,6 +146,7 @@ fn run(
             replan(mind);
         }
         mind.act()?;
+        mind.grow()?;
         measure(mind, gauges);
     }
     Ok(())

@@ -8,6 +8,7 @@ use foreshard_forecast::Series;
 use foreshard_forecast::store::{EntityId, Metric};
 use foreshard_net::{Question, Said};
 use foreshard_placement::forecasts::{Forecasts, HORIZON, Subject};
+use foreshard_placement::growth::Growth;
 use foreshard_placement::history::Counted;
 use foreshard_placement::ledger::{Entry, Record, Why};
 use foreshard_placement::situation::Band;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::memory::{Held, Named};
+use super::growth::Change;
 use super::mind::{Basis, Made, Mind, entity_of};
 use super::orders::why_text;
 
@@ -238,7 +240,27 @@ fn plan(mind: &Mind, made: &Made) -> Value {
         "overloaded_hours_before": sum(false), "overloaded_hours_after": sum(true),
         "moves": moves.collect::<Vec<_>>(), "homeward": homeward.collect::<Vec<_>>(),
         "kept": kept.take(KEPT_TOLD).collect::<Vec<_>>(),
+        "growth": made.growth.iter().map(|one| growth_json(mind, made, *one)).collect::<Vec<_>>(),
+        "changes": mind.changes.iter().map(change_json).collect::<Vec<_>>(),
     })
+}
+
+fn growth_json(mind: &Mind, made: &Made, growth: Growth) -> Value {
+    let id = |index: usize| made.snapshot.partitions[index].id;
+    match growth {
+        Growth::Split { partition, needed, overload } => json!({"what": "split", "partition": id(partition),
+            "needed_hour": made.hour + i64::try_from(needed).unwrap_or(0), "overloaded_hours": overload}),
+        Growth::Merge { into, from, busiest } => {
+            json!({"what": "merge", "partition": id(into), "other": id(from), "busiest": busiest})
+        }
+        Growth::Alone { partition, entity } => json!({"what": "too much for any partition",
+            "partition": id(partition), "entity": name(mind, made.placed[entity].entity)}),
+    }
+}
+
+fn change_json(change: &Change) -> Value {
+    let how = change.ended.unwrap_or("under way");
+    json!({"change": change.id.0, "hour": change.hour, "why": change.why, "phase": how})
 }
 
 fn kept_text(kept: &Kept) -> String {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use foreshard_forecast::tracking::Limits;
+use foreshard_placement::growth::Policy;
 use foreshard_placement::{ReactiveSettings, Settings, Weights};
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,14 @@ pub(crate) struct PlannerSettings {
     pub(crate) copy_bytes_per_s: f64,
     /// Hours before an overload that a move has to have ended.
     pub(crate) lead_hours: usize,
+    /// How many partitions there may be: they split ahead of what no move helps, and merge when they are cold. 0: as many as
+    /// there are. A partition that splits has a capacity of its own where capacities are set, and shares its core's where not.
+    pub(crate) partitions_max: usize,
+    pub(crate) partitions_min: usize,
+    /// Overloaded hours ahead that no move avoids, by which a partition is split.
+    pub(crate) split_overload: f64,
+    /// Part of a capacity that two neighbours stay below together, in every hour ahead, to be merged.
+    pub(crate) merge_below: f64,
     /// What a target is weighed by.
     pub(crate) weight_headroom: f64,
     pub(crate) weight_idle: f64,
@@ -84,6 +93,10 @@ impl Default for PlannerSettings {
             bytes_per_plan: settings.bytes_max,
             copy_bytes_per_s: settings.copy_bytes_per_s,
             lead_hours: 1,
+            partitions_max: 0,
+            partitions_min: 1,
+            split_overload: 0.25,
+            merge_below: 0.3,
             weight_headroom: settings.weights.headroom,
             weight_idle: settings.weights.idle,
             weight_nearness: settings.weights.nearness,
@@ -113,8 +126,16 @@ impl PlannerSettings {
                 "planner.hourly = {hourly}: must be at least 1 and at most planner.tracked = {tracked}"
             )));
         }
+        if self.partitions_max > 0 && !(1..=self.partitions_max).contains(&self.partitions_min) {
+            let (min, max) = (self.partitions_min, self.partitions_max);
+            return Err(Failure::told(format!(
+                "planner.partitions_min = {min}: must be at least 1 and at most planner.partitions_max = {max}"
+            )));
+        }
         let numbers = [
             ("capacity", self.capacity),
+            ("split_overload", self.split_overload),
+            ("merge_below", self.merge_below),
             ("threshold", self.threshold),
             ("improvement_min", self.improvement_min),
             ("bytes_per_plan", self.bytes_per_plan),
@@ -153,6 +174,16 @@ impl PlannerSettings {
             lead_hours: self.lead_hours,
             ..Settings::default()
         }
+    }
+
+    /// How many partitions there may be; none: they stay as they are.
+    pub(crate) fn growth(&self) -> Option<Policy> {
+        (self.partitions_max > 0).then_some(Policy {
+            partitions_min: self.partitions_min,
+            partitions_max: self.partitions_max,
+            split_overload: self.split_overload,
+            merge_below: self.merge_below,
+        })
     }
 
     pub(crate) const fn rule(&self) -> ReactiveSettings {

@@ -1,0 +1,110 @@
+//! Partitions that split ahead of their growth and merge behind it: what the last plan asks for, one change at a time.
+
+use foreshard_engine::ids::{PartitionId, ReshapeId, ShardId};
+use foreshard_engine::shard::reshape::progress::{Order, Phase, ReshapeStatus};
+use foreshard_engine::{Result, block_on};
+use foreshard_placement::growth::{self, Growth};
+use foreshard_placement::{Plan, Snapshot};
+
+use super::mind::Mind;
+
+/// Changes that are remembered.
+const KEPT_MAX: usize = 100;
+
+/// A change of partitions that was begun.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) id: ReshapeId,
+    pub(super) hour: i64,
+    pub(super) why: String,
+    /// Of what is under way, nothing.
+    pub(super) ended: Option<&'static str>,
+}
+
+impl Mind {
+    /// What is to be done about partitions when `plan` is carried out; nothing where the policy has them stay as they are.
+    pub(super) fn growth(&self, snapshot: &Snapshot, plan: &Plan) -> Vec<Growth> {
+        let Some(policy) = self.settings.growth() else { return Vec::new() };
+        let index = |id: PartitionId| snapshot.partitions.iter().position(|one| one.id == id.0);
+        let mut homes = self.image.homes().to_vec();
+        homes.sort_by_key(|home| home.start);
+        let beside = homes.windows(2).filter(|pair| pair[0].shard == pair[1].shard);
+        let neighbours: Vec<(usize, usize)> =
+            beside.filter_map(|pair| Some((index(pair[0].partition)?, index(pair[1].partition)?))).collect();
+        let hour = self.history.hour();
+        let may_change = |partition: usize| {
+            let changed = self.changed.get(&snapshot.partitions[partition].id);
+            changed.is_none_or(|changed| hour >= changed + self.settings.rest_hours.max(1))
+        };
+        growth::growth(snapshot, plan, &neighbours, may_change, &policy)
+    }
+
+    /// Begins the most urgent change that the last plan asks for, when none is under way.
+    pub(super) fn grow(&mut self) -> Result<()> {
+        self.watch_changes()?;
+        if self.memory.paused || self.changes.iter().any(|change| change.ended.is_none()) {
+            return Ok(());
+        }
+        let hour = self.history.hour();
+        let Some(made) = self.made.as_mut().filter(|made| made.hour == hour) else { return Ok(()) };
+        let Some(at) = made.growth.iter().position(|one| !matches!(one, Growth::Alone { .. })) else {
+            return Ok(());
+        };
+        // The next plan sees what became of it.
+        let wanted = made.growth.remove(at);
+        made.growth.retain(|one| matches!(one, Growth::Alone { .. }));
+        let id = |index: usize| PartitionId(made.snapshot.partitions[index].id);
+        let (order, why) = match wanted {
+            Growth::Split { partition, needed, overload } => (
+                Order::Split { partition: id(partition), at: None },
+                format!(
+                    "{overload:.2} overloaded hours that no move avoids, from hour {} on",
+                    made.hour + i64::try_from(needed).unwrap_or(0)
+                ),
+            ),
+            Growth::Merge { into, from, busiest } => (
+                Order::Merge { into: id(into), from: id(from) },
+                format!("together they use {:.0} % of one at most", 100.0 * busiest),
+            ),
+            Growth::Alone { .. } => return Ok(()),
+        };
+        let begun =
+            self.client.on(ShardId(0), move |shard| async move { Ok(shard.begin_reshape(order).await) });
+        match block_on(begun)? {
+            Ok(id) => {
+                tracing::info!("{order}: {why}");
+                if self.changes.len() == KEPT_MAX {
+                    self.changes.remove(0);
+                }
+                self.changes.push(Change { id, hour, why: format!("{order}: {why}"), ended: None });
+            }
+            Err(e) => tracing::warn!("partitions stay as they are: {e}"),
+        }
+        Ok(())
+    }
+
+    /// Notes which changes have ended: their partitions rest.
+    fn watch_changes(&mut self) -> Result<()> {
+        if self.changes.iter().all(|change| change.ended.is_some()) {
+            return Ok(());
+        }
+        let mut known: Vec<ReshapeStatus> = Vec::new();
+        for shard in self.client.shards() {
+            known.extend(block_on(self.client.on(shard, |shard| async move { Ok(shard.reshapes()) }))?);
+        }
+        let hour = self.history.hour();
+        for change in self.changes.iter_mut().filter(|change| change.ended.is_none()) {
+            let Some(status) = known.iter().find(|status| status.id == change.id) else {
+                change.ended = Some(Phase::Unknown.name());
+                continue;
+            };
+            if status.phase.is_over() {
+                change.ended = Some(status.phase.name());
+                let concerned = [Some(status.order.partition()), status.made];
+                self.changed.extend(concerned.into_iter().flatten().map(|id| (id.0, hour)));
+            }
+        }
+        self.changed.retain(|_, changed| *changed + self.settings.rest_hours.max(1) > hour);
+        Ok(())
+    }
+}
