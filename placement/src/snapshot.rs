@@ -154,8 +154,8 @@ impl Default for Settings {
             copy_share: 0.05,
             move_hours: 0.001,
             dependency_hours: 0.001,
-            discount: 0.9,
-            improvement_min: 0.003,
+            discount: 0.7,
+            improvement_min: 0.05,
             lead_hours: 0,
         }
     }

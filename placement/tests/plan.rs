@@ -209,7 +209,10 @@ fn plans_keep_their_word_on_random_clusters() {
             foreshard_placement::score::hours_of_copying(&snapshot.settings, m.bytes)
         };
         let early: f64 = planned.moves.iter().map(copying).sum();
-        assert!((before - after - promised).abs() < 3.0 * early + 1e-3, "seed {seed}: {before} {after} {promised}");
+        assert!(
+            (before - after - promised).abs() < 3.0 * early + 1e-3,
+            "seed {seed}: {before} {after} {promised}"
+        );
         assert!(planned.moves.iter().all(|m| m.avoided > m.cost && (0.0..=1.0).contains(&m.score)));
     }
 }

@@ -292,7 +292,7 @@ fn a_partition_splits_ahead_of_a_growth_that_is_foretold_and_merges_when_it_is_g
     // Twenty times as much, in some hours: 1,200 of the 260 that a partition can do. No move can help.
     let now = quiet["hour"].as_i64().unwrap();
     let (from, to) = (now + 12, now + 16);
-    let hours = [from, to].map(|hour| hour.to_string());
+    let hours = [from, to].map(|hour| (hour * 3600).to_string());
     node.ctl(&[
         "event",
         "add",

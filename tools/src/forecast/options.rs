@@ -98,10 +98,10 @@ pub(crate) enum What {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Load {
     /// CSV, plain or gzip, with columns time (Unix seconds of the hour's start, or an hour index), entity, and metrics.
-    #[arg(long = "in", value_name = "FILE")]
+    #[arg(long = "in", visible_alias = "trace", value_name = "FILE")]
     pub(crate) input: PathBuf,
     /// The column, or several whose sum is meant, as in reads+writes; what follows _per_ may be left out.
-    #[arg(long)]
+    #[arg(long, default_value = "reads+writes")]
     pub(crate) metric: String,
     /// Leave off so many days at the end, as if they had not been yet.
     #[arg(long, value_name = "DAYS", default_value_t = 0)]

@@ -16,8 +16,8 @@ use foreshard_placement::{Fate, Kept, Snapshot};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::memory::{Held, Named};
 use super::growth::Change;
+use super::memory::{Held, Named};
 use super::mind::{Basis, Made, Mind, entity_of};
 use super::orders::why_text;
 

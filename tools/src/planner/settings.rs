@@ -27,7 +27,7 @@ pub(crate) struct PlannerSettings {
     pub(crate) start_hour: i64,
     /// Hours that are over, to begin with: CSV, plain or gzip, with columns time, entity, reads and writes, a second. Empty: none.
     pub(crate) import: PathBuf,
-    /// Requests a second that a partition is planned to do, and not held to; 0: what [capacity] sets, or else learnt from the
+    /// Requests a second that a partition is planned to do, and not held to; 0: what `[capacity]` sets, or else learnt from the
     /// time that requests take.
     pub(crate) capacity: f64,
     /// Entities that have a profile, 1 KiB each; and of these, whose hours are kept and forecast, about 100 KiB each.

@@ -7,7 +7,7 @@ use crate::forecast::options::Load;
 const HELP: &str = "\
 Policies: static (every entity stays at home), reactive (a rule that looks at the last seconds, tuned on this very trace), \
 predictive (a plan every hour from what was known then, and one at once, from what is seen too, when a partition is too \
-busy), oracle (knows the hours to come). A violation-second is a partition-second whose arrivals exceed capacity, or whose \
+busy; what that has no answer to, the rule relieves with its usual settings), oracle (knows the hours to come). A violation-second is a partition-second whose arrivals exceed capacity, or whose \
 queue exceeds 100 ms of it; those in which one entity would have been as late in a partition of its own are counted apart.
 
 Modelled, and not measured: homes by routing key; sizes log-normal by --seed; load within the hour by --seed and --spread; \
