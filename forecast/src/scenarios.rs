@@ -110,9 +110,12 @@ impl Scenarios {
             order.clear();
             order.extend((0..count).map(|path| (self.paths[path * self.horizon + hour].to_bits(), path)));
             order.sort_unstable();
+            // Rounded on the log scale, a further place may come out a hair nearer.
+            let mut highest = 0.0_f64;
             for (rank, &(_, path)) in order.iter().enumerate() {
                 let at = (rank + 1) as f64 / (count + 1) as f64;
-                let load = self.beyond(hour, recalibration.level(hour, at));
+                let load = self.beyond(hour, recalibration.level(hour, at)).max(highest);
+                highest = load;
                 sorted.push(load);
                 paths[path * self.horizon + hour] = load;
             }

@@ -67,9 +67,11 @@ pub fn days(series: &Series, origin: i64, hours: usize) -> Paths {
     Paths::new(values, shape)
 }
 
-/// The hours of the day so many days back, as they were; nothing in gaps.
+/// The hours of the day so many days back, as they were; nothing in gaps. Where fewer days are known, these take turns.
 fn day(series: &Series, origin: i64, days: usize, hours: usize, values: &mut Vec<f32>) {
     let whole_days = hours.div_ceil(DAY);
+    let known_days = usize::try_from(origin.saturating_sub(series.start())).unwrap_or(0) / DAY;
+    let days = days % (known_days + 1).saturating_sub(whole_days).max(1);
     let begin = back(origin, (days + whole_days) * DAY);
     let known = |hour: usize| Some(series.at(begin + hour as i64)).filter(|value| !value.is_nan());
     values.extend((0..hours).map(|hour| known(hour).map_or(0.0, load)));

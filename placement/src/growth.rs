@@ -1,15 +1,15 @@
 //! When a partition splits, because no move helps it, and when two merge, because both are cold.
 //!
-//! What a plan leaves overloaded is split, ahead of the first hour that needs it: a new partition has a capacity of its own.
+//! What a plan leaves overloaded is split, ahead of the first hour that needs it, where a new partition has a capacity of its own.
 //! One entity that is too much for any partition is not helped by that, and told about instead. Two neighbours merge when
 //! together they stay far below what one can do, in every hour to come.
 //!
 //! Invariant: there are never more partitions than the policy has it, nor fewer; what has changed rests.
 
 use crate::overload::Carried;
-use crate::plan::Plan;
+use crate::plan::{Fate, Kept, Plan};
 use crate::score::OVERLOAD_MIN;
-use crate::snapshot::{Entity, Snapshot, State};
+use crate::snapshot::{Entity, Hold, Snapshot, State};
 
 /// How many partitions there may be, and when they change.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -98,7 +98,11 @@ fn splits(snapshot: &Snapshot, plan: &Plan, at: &[usize], policy: &Policy) -> Ve
     let mut found: Vec<(usize, f64, Growth)> = Vec::new();
     for (partition, outlook) in plan.outlook.iter().enumerate() {
         let overload: f64 = outlook.after.iter().sum();
-        if snapshot.partitions[partition].state != State::Serving || overload < policy.split_overload {
+        let is_trouble = overload >= policy.split_overload;
+        if snapshot.partitions[partition].state != State::Serving
+            || !is_trouble
+            || waits(snapshot, plan, partition)
+        {
             continue;
         }
         let most = outlook.after.iter().copied().fold(0.0, f64::max);
@@ -114,6 +118,17 @@ fn splits(snapshot: &Snapshot, plan: &Plan, at: &[usize], policy: &Policy) -> Ve
     }
     found.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
     found.into_iter().map(|one| one.2).collect()
+}
+
+/// Whether an entity there would move if it could now: the next plan sees what is left then.
+fn waits(snapshot: &Snapshot, plan: &Plan, partition: usize) -> bool {
+    plan.fates.iter().any(|(entity, fate)| {
+        let waits = matches!(
+            fate,
+            Fate::Stays(Kept::Budget { .. } | Kept::Held(Hold::Moving | Hold::Resting { .. }))
+        );
+        waits && snapshot.entities[*entity].at == partition
+    })
 }
 
 /// Overload that an entity would have in a partition of its own.

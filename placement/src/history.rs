@@ -341,6 +341,16 @@ impl History {
         self.pairs.iter().map(|(pair, count)| (pair.0, pair.1, *count))
     }
 
+    /// Forgets partitions that there are no more.
+    pub fn keep_partitions(&mut self, is_there: impl Fn(u32) -> bool) {
+        self.partitions.retain(|id, _| is_there(*id));
+    }
+
+    /// A partition's range has changed: what it had so far is of another one.
+    pub fn forget_partition(&mut self, id: u32) {
+        self.partitions.remove(&id);
+    }
+
     fn track(&mut self, hour: i64, counted: &BTreeMap<EntityId, (Counted, f64)>, others_max: f64) {
         let estimates = counted.iter().map(|(entity, (counted, error))| {
             (*entity, Estimate { weight: counted.requests(), error: *error })

@@ -5,6 +5,8 @@
 
 /// The part of an hour's deviation, as a ratio, that is left in the next one.
 const STAYS: f32 = 0.7;
+/// Whoever comes out of nothing is many times its forecast now; later it is taken to be e times as much at most.
+const OFF_MAX: f32 = 1.0;
 /// How much what is seen counts against what was foretold: a minute is not an hour.
 const SEEN_TRUST: f32 = 0.9;
 
@@ -119,7 +121,7 @@ impl Paths {
             let mut off = SEEN_TRUST * (seen.ln_1p() - first.ln_1p());
             for value in path {
                 *value = ((1.0 + *value) * off.exp() - 1.0).max(0.0);
-                off *= STAYS;
+                off = (off * STAYS).clamp(-OFF_MAX, OFF_MAX);
             }
         }
         self

@@ -15,7 +15,8 @@ pub struct ReactiveSettings {
     pub window_s: f64,
     /// Seconds that a partition must be too busy before anything is done.
     pub hold_s: u32,
-    /// Seconds after a move in which its source and target give nothing away.
+    /// Seconds after a move in which its source and target give nothing away; also of a partition that nothing could be done
+    /// about.
     pub rest_s: u32,
 }
 
@@ -95,9 +96,9 @@ impl Reactive {
     /// When it is shown another number of partitions than it knows.
     pub fn second(&mut self, seen: &Seen<'_>) -> Option<Reaction> {
         let worst = self.trouble(seen)?;
-        let reaction = self.relieve(worst, seen)?;
-        self.acted(&[reaction.from, reaction.to]);
-        Some(reaction)
+        let reaction = self.relieve(worst, seen);
+        self.acted(&[worst, reaction.map_or(worst, |reaction| reaction.to)]);
+        reaction
     }
 
     /// One more second: the busiest partition that was too busy for long enough, and does not rest.

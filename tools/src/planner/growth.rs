@@ -2,12 +2,16 @@
 
 use foreshard_engine::ids::{PartitionId, ReshapeId, ShardId};
 use foreshard_engine::shard::reshape::progress::{Order, Phase, ReshapeStatus};
+use foreshard_engine::table::Home;
 use foreshard_engine::{Result, block_on};
 use foreshard_placement::growth::{self, Growth};
 use foreshard_placement::{Plan, Snapshot};
 
 use super::mind::Mind;
 
+const DAY_HOURS: i64 = 24;
+/// A partition that was measured in fewer hours is not known.
+const MEASURED_MIN: usize = 6;
 /// Changes that are remembered.
 const KEPT_MAX: usize = 100;
 
@@ -29,14 +33,39 @@ impl Mind {
         let mut homes = self.image.homes().to_vec();
         homes.sort_by_key(|home| home.start);
         let beside = homes.windows(2).filter(|pair| pair[0].shard == pair[1].shard);
-        let neighbours: Vec<(usize, usize)> =
-            beside.filter_map(|pair| Some((index(pair[0].partition)?, index(pair[1].partition)?))).collect();
+        // What nobody has measured for some hours is not known to be cold.
+        let is_measured = |pair: &&[Home]| {
+            let of = |home: &Home| {
+                self.busiest_hour(home.partition).map(|load| load / self.capacity(home.partition))
+            };
+            let together = of(&pair[0]).zip(of(&pair[1])).map(|(a, b)| a + b);
+            together.is_some_and(|busiest| busiest <= policy.merge_below)
+        };
+        let neighbours: Vec<(usize, usize)> = beside
+            .filter(is_measured)
+            .filter_map(|pair| Some((index(pair[0].partition)?, index(pair[1].partition)?)))
+            .collect();
         let hour = self.history.hour();
         let may_change = |partition: usize| {
             let changed = self.changed.get(&snapshot.partitions[partition].id);
             changed.is_none_or(|changed| hour >= changed + self.settings.rest_hours.max(1))
         };
-        growth::growth(snapshot, plan, &neighbours, may_change, &policy)
+        let mut found = growth::growth(snapshot, plan, &neighbours, may_change, &policy);
+        // Where capacity is a part of the core's, half a partition has half as much.
+        found.retain(|one| match one {
+            Growth::Split { partition, .. } => {
+                self.has_own_capacity(PartitionId(snapshot.partitions[*partition].id))
+            }
+            Growth::Merge { .. } | Growth::Alone { .. } => true,
+        });
+        found
+    }
+
+    /// The busiest of the last day's hours that a partition was measured in; none if those are few.
+    fn busiest_hour(&self, id: PartitionId) -> Option<f64> {
+        let (hour, series) = (self.history.hour(), self.history.load(id.0)?);
+        let known: Vec<f64> = (hour - DAY_HOURS..hour).filter_map(|hour| series.load(hour)).collect();
+        (known.len() >= MEASURED_MIN).then(|| known.into_iter().fold(0.0, f64::max))
     }
 
     /// Begins the most urgent change that the last plan asks for, when none is under way.
@@ -45,11 +74,17 @@ impl Mind {
         if self.memory.paused || self.changes.iter().any(|change| change.ended.is_none()) {
             return Ok(());
         }
+        // They would wait for moves, and moves for them.
+        let moving: Vec<u32> = self.ledger.open().flat_map(|entry| [entry.from, entry.to]).collect();
         let hour = self.history.hour();
         let Some(made) = self.made.as_mut().filter(|made| made.hour == hour) else { return Ok(()) };
-        let Some(at) = made.growth.iter().position(|one| !matches!(one, Growth::Alone { .. })) else {
-            return Ok(());
+        let is_free = |index: &usize| !moving.contains(&made.snapshot.partitions[*index].id);
+        let may_begin = |one: &Growth| match one {
+            Growth::Split { partition, .. } => is_free(partition),
+            Growth::Merge { into, from, .. } => is_free(into) && is_free(from),
+            Growth::Alone { .. } => false,
         };
+        let Some(at) = made.growth.iter().position(may_begin) else { return Ok(()) };
         // The next plan sees what became of it.
         let wanted = made.growth.remove(at);
         made.growth.retain(|one| matches!(one, Growth::Alone { .. }));
@@ -101,7 +136,10 @@ impl Mind {
             if status.phase.is_over() {
                 change.ended = Some(status.phase.name());
                 let concerned = [Some(status.order.partition()), status.made];
-                self.changed.extend(concerned.into_iter().flatten().map(|id| (id.0, hour)));
+                for id in concerned.into_iter().flatten() {
+                    self.changed.insert(id.0, hour);
+                    self.history.forget_partition(id.0);
+                }
             }
         }
         self.changed.retain(|_, changed| *changed + self.settings.rest_hours.max(1) > hour);

@@ -31,9 +31,9 @@ impl Hours {
         self.now().floor() as i64
     }
 
-    /// The part of the hour under way that is still to come.
-    pub(super) fn left(&self) -> f64 {
-        (1.0 - self.now().rem_euclid(1.0)).clamp(0.0, 1.0)
+    /// The part of an hour that is still to come.
+    pub(super) fn left_of(&self, hour: i64) -> f64 {
+        ((hour + 1) as f64 - self.now()).clamp(0.0, 1.0)
     }
 
     /// How long an hour is.

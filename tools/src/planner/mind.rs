@@ -297,12 +297,13 @@ impl Mind {
         self.learn_cost();
         let ticks = std::mem::take(&mut self.ticks);
         self.bursts.values_mut().for_each(|burst| burst.end_hour(ticks));
-        self.bursts
-            .retain(|subject, _| matches!(subject, Subject::Rest(_)) || self.forecasts.follows(*subject));
+        self.bursts.retain(|subject, _| self.forecasts.follows(*subject));
         self.forgive();
         let places: BTreeMap<EntityId, u32> =
             self.history.entities().filter_map(|id| Some((id, self.partition_of(id)?.0))).collect();
         self.history.end_hour(seconds, next, |entity| places.get(&entity).copied());
+        let ids: BTreeSet<u32> = self.partition_ids().into_iter().map(|id| id.0).collect();
+        self.history.keep_partitions(|id| ids.contains(&id));
         let loads: BTreeMap<Subject, f64> = self
             .subjects()
             .into_iter()
@@ -376,7 +377,7 @@ impl Mind {
             &self.history,
             (self.ledger.wasted(), self.settings.placement()),
         );
-        snapshot.left = self.hours.left();
+        snapshot.left = self.hours.left_of(self.history.hour());
         if from == Basis::Seen {
             let seen = |entity: &foreshard_placement::Entity| {
                 self.rule.smoothed.get(&EntityId(entity.id)).copied().unwrap_or(0.0)
@@ -404,6 +405,11 @@ impl Mind {
         let homes = self.image.state().partitions.values();
         let together = homes.filter(|entry| Some(entry.placed.shard) == shard).count().max(1);
         CORE_SHARE * 1e9 / self.request_nanos / together as f64
+    }
+
+    /// Whether what a partition can do is its own, and no part of what its core can.
+    pub(super) fn has_own_capacity(&self, id: PartitionId) -> bool {
+        self.settings.capacity > 0.0 || self.set.of_partition(id).is_some()
     }
 
     /// Where an entity is.
@@ -457,11 +463,14 @@ impl Mind {
         busiest.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let known: BTreeSet<EntityId> = busiest.iter().map(|one| one.1).collect();
         self.sizes.retain(|entity, _| known.contains(entity));
-        let open: Vec<EntityId> = self.ledger.open().map(|entry| entry.entity).collect();
+        let open: BTreeMap<EntityId, PartitionId> =
+            self.ledger.open().map(|entry| (entry.entity, PartitionId(entry.to))).collect();
         let mut placed = Vec::with_capacity(busiest.len());
         for (rank, (_, entity)) in busiest.into_iter().enumerate() {
             let Some(name) = self.history.name(entity).map(<[u8]>::to_vec) else { continue };
-            let at = self.partition_of(entity).and_then(|id| index.get(&id));
+            // Who is under way is where it will be.
+            let at = open.get(&entity).copied().or_else(|| self.partition_of(entity));
+            let at = at.and_then(|id| index.get(&id));
             let home = index.get(&self.image.home_by_range(RoutingKey(entity.0)).partition);
             let (Some(&at), Some(&home)) = (at, home) else { continue };
             if rank < SIZES_MAX {
@@ -470,18 +479,18 @@ impl Mind {
                 self.sizes.insert(entity, bytes);
             }
             let bytes = self.sizes.get(&entity).copied().unwrap_or(0.0);
-            let hold = self.hold(entity, &name, &open);
+            let hold = self.hold(entity, &name, open.contains_key(&entity));
             let burst = self.spread(Subject::Entity(entity));
             placed.push(Placed { entity, at, home, bytes, burst, hold });
         }
         Ok(placed)
     }
 
-    fn hold(&self, entity: EntityId, name: &[u8], open: &[EntityId]) -> Option<Hold> {
+    fn hold(&self, entity: EntityId, name: &[u8], is_open: bool) -> Option<Hold> {
         if let Some(held) = std::str::from_utf8(name).ok().and_then(|name| self.memory.held.get(name)) {
             return Some((*held).into());
         }
-        if open.contains(&entity) {
+        if is_open {
             return Some(Hold::Moving);
         }
         let until = self.rests_until(entity)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use foreshard_engine::ids::{PartitionId, ShardId};
 use foreshard_engine::shard::moves::progress::{MoveStatus, Phase};
-use foreshard_engine::{Result, block_on};
+use foreshard_engine::{Error, Result, block_on};
 use foreshard_forecast::store::EntityId;
 use foreshard_placement::Seen;
 use foreshard_placement::ledger::{Ended, Entry, Ledger, Why};
@@ -109,6 +109,8 @@ impl Mind {
                     judged: None,
                 });
             }
+            // Its partition changes, or enough is under way: the next look may do.
+            Err(e @ Error::TryAgain { .. }) => tracing::debug!("{} waits: {e}", name.escape_ascii()),
             // Somebody else moves it, or the table has changed: the next plan looks again.
             Err(e) => {
                 tracing::warn!("{} stays in partition {from}: {e}", name.escape_ascii());
