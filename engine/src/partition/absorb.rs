@@ -28,6 +28,8 @@ pub(crate) struct Absorbing<'a> {
     seen: BTreeSet<SegmentId>,
     taken: Vec<Rc<Segment>>,
     links: Vec<Link>,
+    /// A manifest may name them.
+    named: bool,
 }
 
 impl<'a> Absorbing<'a> {
@@ -40,7 +42,7 @@ impl<'a> Absorbing<'a> {
         let turns = [into.structure.enter().await, from.structure.enter().await];
         into.expect(b"").await?;
         let (seen, taken, links) = (BTreeSet::new(), Vec::new(), Vec::new());
-        let mut absorbing = Self { into, from, _turns: turns, keys, seen, taken, links };
+        let mut absorbing = Self { into, from, _turns: turns, keys, seen, taken, links, named: false };
         match absorbing.top_up().await {
             Ok(()) => Ok(absorbing),
             Err(e) => {
@@ -88,6 +90,7 @@ impl<'a> Absorbing<'a> {
         into.lift(version_max);
         into.time_ms.set(into.time_ms.get().max(time_ms));
         let edit = Edit { version_max, time_ms, ..Edit::default() };
+        self.named = true;
         let changed = into.install(edit, excision, &self.keys).await?;
         into.committed_time_ms.set(into.committed_time_ms.get().max(time_ms));
         Ok(changed)
@@ -95,7 +98,9 @@ impl<'a> Absorbing<'a> {
 
     /// Takes back what no manifest names.
     pub(crate) async fn abandon(self) {
-        self.into.unlink(&self.links).await;
+        if !self.named {
+            self.into.unlink(&self.links).await;
+        }
     }
 
     /// Bytes that were taken without being written.

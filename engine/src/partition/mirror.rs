@@ -39,8 +39,8 @@ pub(crate) struct Mirrors {
 pub(crate) struct Mirror {
     start: Vec<u8>,
     end: Vec<u8>,
-    /// What a copy of the range is fed from.
-    tap: Rc<Tap>,
+    /// What a copy of the range is fed from; when that is no more, nothing is noted either.
+    tap: Weak<Tap>,
     share: Cell<f64>,
     random: RefCell<fastrand::Rng>,
     noted: RefCell<VecDeque<Noted>>,
@@ -148,7 +148,7 @@ impl Mirror {
 
     /// Rows that the tap was given so far.
     pub(crate) fn given(&self) -> u64 {
-        self.tap.given()
+        self.tap.upgrade().map_or(0, |tap| tap.given())
     }
 
     /// The oldest reads, at most so many, that a copy with `tapped` rows of the tap may be asked.
@@ -205,7 +205,7 @@ impl Partition {
         let mirror = Rc::new(Mirror {
             start: start.to_vec(),
             end: end.to_vec(),
-            tap: Rc::clone(tap),
+            tap: Rc::downgrade(tap),
             share: Cell::new(share),
             random: RefCell::new(fastrand::Rng::with_seed(seed)),
             noted: RefCell::default(),
@@ -239,7 +239,7 @@ impl Partition {
         let (result, observed) = work.await?;
         let took = self.common.runtime.now().since(began);
         let answer = Answer::of(row, &observed);
-        mirror.note(Noted { key: key.to_vec(), answer, took: Some(took), from, tapped: mirror.tap.given() });
+        mirror.note(Noted { key: key.to_vec(), answer, took: Some(took), from, tapped: mirror.given() });
         Ok((result, observed))
     }
 
@@ -250,7 +250,7 @@ impl Partition {
         // A page may go on behind the range.
         let rows = page.rows.iter().step_by(page.rows.len().div_ceil(PAGE_ROWS_NOTED).max(1));
         for row in rows.filter(|row| mirror.covers(&row.key)) {
-            let (answer, tapped) = (Answer::of_row(&row.as_row()), mirror.tap.given());
+            let (answer, tapped) = (Answer::of_row(&row.as_row()), mirror.given());
             mirror.note(Noted { key: row.key.clone(), answer, took: None, from, tapped });
         }
     }
@@ -268,7 +268,8 @@ impl Mirrors {
     #[cold]
     fn draw(&self, key: &[u8]) -> Option<Rc<Mirror>> {
         let mut open = self.open.borrow_mut();
-        open.retain(|mirror| mirror.strong_count() > 0);
+        let is_fed = |mirror: Rc<Mirror>| mirror.tap.strong_count() > 0;
+        open.retain(|mirror| mirror.upgrade().is_some_and(is_fed));
         self.count.set(open.len());
         // An entity leaves once at a time: its ranges do not overlap.
         open.iter().filter_map(Weak::upgrade).find(|mirror| mirror.draws(key))

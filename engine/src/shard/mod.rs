@@ -219,6 +219,9 @@ impl Shard {
             let (result, service) = self.meter.run(self.runtime(), work).await;
             if let Err(Error::Moved { version }) = result {
                 hops.next(self, version).await?;
+                if f.is_none() {
+                    return Err(Error::try_again("the row's partition went elsewhere while it was read"));
+                }
                 continue;
             }
             let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };

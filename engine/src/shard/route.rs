@@ -57,6 +57,12 @@ impl Shard {
         future::or(told, is_over).await
     }
 
+    /// Waits until this shard routes by `version`, however long: what follows would be lost on those who are sent by an older
+    /// one. The table has decided, and its images are on their way.
+    pub(super) async fn knows_surely(&self, version: TableVersion) {
+        self.learnt.until(|| self.map().version() >= version).await;
+    }
+
     /// Runs `work` where `key` lives, which is told that place, and again elsewhere when the key has moved. `work` begins
     /// in the turn in which the key was found there.
     ///

@@ -311,6 +311,13 @@ impl Tx {
         Ok(version.0)
     }
 
+    /// What drops whole partitions was made for those that were there.
+    fn still_these(&self) -> Result<()> {
+        let version = self.shard.map().version();
+        let is_wide = || self.dropped.iter().any(|(start, _)| entity_name(start).is_empty());
+        if version != self.table && is_wide() { Err(Fault::Moved(version)) } else { Ok(()) }
+    }
+
     /// Applies everything written, if everything read still stands.
     ///
     /// # Errors
@@ -325,17 +332,14 @@ impl Tx {
             None => Op::Delete { key },
         });
         let ops: Vec<Op<'_>> = ranges.chain(rows).collect();
-        let version = self.shard.map().version();
-        if version != self.table && self.dropped.iter().any(|(start, _)| entity_name(start).is_empty()) {
-            // What drops whole partitions was made for those who were there.
-            return Err(Fault::Moved(version));
-        }
+        self.still_these()?;
         if let Some(stamp) = self.only_partition(&ops)? {
             let entity = ops.first().map(|op| entity_name(op.key())).unwrap_or_default();
             if let Some(ticket) = self.shard.apply_since(stamp, &entity, &ops).await? {
                 self.saw(Some(ticket));
                 return Ok(());
             }
+            self.still_these()?;
         }
         let mut transaction = Transaction::new();
         for op in &ops {

@@ -219,7 +219,10 @@ impl Session {
         let key = args.get(1).unwrap_or_default();
         layout::check(key)?;
         let entity = layout::entity_of(key);
+        let begin = out.len();
         let (found, ticket) = loop {
+            // An answer that was given, and whose partition went before it could be left, is no answer.
+            out.truncate(begin);
             let home = self.shard.map().home_of(storage);
             if home.shard != self.shard.id() {
                 return Box::pin(self.forward(home.shard, Id::Get, args, is_last, out)).await;
@@ -236,7 +239,7 @@ impl Session {
                 }
             };
             match self.shard.observe(home, entity, storage, answer).await {
-                // It was not looked for. Each time round the table has changed.
+                // Each time round the table has changed.
                 Err(Error::Moved { version }) => self.shard.knows(version).await?,
                 found => break found?,
             }

@@ -23,6 +23,7 @@ use crate::partition::ingest::Linked;
 use crate::partition::locks::{Holder, Span};
 use crate::partition::tap::Tap;
 use crate::segment::{KeyRange, KeyRanges};
+use crate::shard::space::RETRY;
 use crate::stream::{Frame, Opening, Sender, Violation};
 use crate::table::{BeginMove, Change, Home};
 
@@ -263,6 +264,13 @@ impl Move {
                 self.paused(shard, began);
                 return Err(Error::misuse(refusal.to_string()).into());
             }
+            // Nothing was written: the table is as it was.
+            Err(e) if e.is_no_space() => {
+                fence.unhold();
+                drop(fence);
+                self.paused(shard, began);
+                return Err(e.into());
+            }
             Err(e) => return Err(Halt::Unknown(e)),
         };
         // From here on it is done, whatever happens to those who are told.
@@ -332,7 +340,8 @@ impl Move {
 
     /// Returns when both shards, and the table's, route by `version`. A shard that does not learn it is not running.
     async fn tell_all(&self, shard: &Rc<Shard>, version: TableVersion) {
-        for told in [shard.id(), self.to.shard, ShardId(0)] {
+        shard.knows_surely(version).await;
+        for told in [self.to.shard, ShardId(0)] {
             let knows = move |shard: Rc<Shard>| async move { shard.knows(version).await };
             if let Err(e) = shard.on_control(told, knows).await {
                 tracing::warn!("move {}: {e}", self.id);
@@ -343,10 +352,18 @@ impl Move {
     /// Takes everything back that it did so far.
     async fn undo(&self, shard: &Rc<Shard>) {
         self.progress.phase.set(Phase::Undoing);
-        match shard.change_table(Change::AbortMove { id: self.id }).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(refusal)) => tracing::warn!("move {}: {refusal}", self.id),
-            Err(e) => tracing::warn!("move {} stays open until a restart: {e}", self.id),
+        loop {
+            match shard.change_table(Change::AbortMove { id: self.id }).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(refusal)) => tracing::warn!("move {}: {refusal}", self.id),
+                Err(e) if e.is_no_space() => {
+                    tracing::warn!("move {} is undone when there is room: {e}", self.id);
+                    shard.runtime().sleep(RETRY).await;
+                    continue;
+                }
+                Err(e) => tracing::warn!("move {} stays open until a restart: {e}", self.id),
+            }
+            break;
         }
         let id = self.id;
         let forget = move |shard: Rc<Shard>| async move { shard.forget_arrival(id).await };

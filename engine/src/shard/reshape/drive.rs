@@ -189,6 +189,11 @@ impl Reshape {
                 fence.unhold();
                 Err(Error::misuse(refusal.to_string()).into())
             }
+            // Nothing was written: the table is as it was.
+            Err(e) if e.is_no_space() => {
+                fence.unhold();
+                Err(e.into())
+            }
             Err(e) => Err(Halt::Unknown(e)),
         }
     }
@@ -201,7 +206,8 @@ impl Reshape {
         version: TableVersion,
         (fence, began): (Fence, Nanos),
     ) {
-        for told in [shard.id(), to, ShardId(0)] {
+        shard.knows_surely(version).await;
+        for told in [to, ShardId(0)] {
             let knows = move |shard: Rc<Shard>| async move { shard.knows(version).await };
             // A shard that does not learn it is not running.
             if let Err(e) = shard.on_control(told, knows).await {

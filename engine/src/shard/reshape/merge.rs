@@ -100,20 +100,19 @@ impl Reshape {
                 if !shard.common.planted.has(Bug::VisibleEarly) {
                     shard.flush_quickly(given).await?;
                 }
-                absorbing.finish().await
+                let changed = absorbing.finish().await?;
+                shard.clean_up(taking, changed);
+                Ok(())
             };
             self.hurry(shard, fenced.1, finish).await
         };
-        let changed = match rest.await {
-            Ok(changed) => changed,
-            Err(e) => {
-                given.reopen();
-                drop(fenced.0);
-                self.paused(shard, fenced.1);
-                return Err(e.into());
-            }
-        };
-        shard.clean_up(taking, changed);
+        if let Err(e) = rest.await {
+            given.reopen();
+            drop(fenced.0);
+            self.paused(shard, fenced.1);
+            absorbing.abandon().await;
+            return Err(e.into());
+        }
         self.progress.linked_bytes.set(absorbing.linked_bytes());
         let version = match self.decide(shard, change, &fenced.0).await {
             Ok(version) => version,
