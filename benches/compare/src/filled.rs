@@ -38,7 +38,7 @@ impl Filled {
         let store = dir.join("store");
         empty(&store)?;
         std::fs::write(store.join("node.toml"), settings)?;
-        Ok(Self { foreshard, store, shards, listen: free_address(0)?, admin: free_address(1)? })
+        Ok(Self { foreshard, store, shards, listen: free_address()?, admin: free_address()? })
     }
 
     /// Starts the node and waits for its first answer to a PING.

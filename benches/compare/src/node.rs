@@ -2,16 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::Result;
 use crate::child::Program;
 use crate::server::{Server, empty, free_address};
-
-/// Nodes that this process has started.
-static STARTED: AtomicU16 = AtomicU16::new(0);
-/// How far their admin ports lie behind those for clients.
-const ADMIN_PORTS: u16 = 500;
 
 /// A node that runs, and its admin address.
 #[derive(Debug)]
@@ -32,9 +26,7 @@ impl Node {
         settings: &str,
     ) -> Result<Self> {
         empty(store)?;
-        // A killed node's ports close a little after it: whoever heard an answer there would have heard the wrong one.
-        let nth = STARTED.fetch_add(1, Ordering::Relaxed) % ADMIN_PORTS;
-        let (address, admin) = (free_address(nth)?, free_address(ADMIN_PORTS + nth)?);
+        let (address, admin) = (free_address()?, free_address()?);
         let config = store.join("node.toml");
         std::fs::write(&config, settings)?;
         let mut program = Program::new(foreshard, Some(core));

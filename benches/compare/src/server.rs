@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Result;
@@ -81,14 +82,17 @@ fn is_answering(address: SocketAddr) -> bool {
     ask().unwrap_or(false)
 }
 
-/// An address of this machine that nobody listens at, `n`th of those that one run takes.
-pub fn free_address(n: u16) -> Result<SocketAddr> {
+/// An address of this machine that nobody listens at, and that was not given before.
+pub fn free_address() -> Result<SocketAddr> {
+    // How many this process has asked for: a server that was killed may close its port a little after it ended, and whoever
+    // comes next must not be taken for it.
+    static ASKED: AtomicU16 = AtomicU16::new(0);
     // Runs beside each other begin at different places, so that they do not race for one port.
     let width = PORTS.end - PORTS.start;
     let first = u16::try_from(std::process::id() % u32::from(width))?;
-    for step in 0..width {
-        let port = PORTS.start + (first + n + step) % width;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    for _ in 0..width {
+        let nth = ASKED.fetch_add(1, Ordering::Relaxed) % width;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORTS.start + (first + nth) % width));
         if TcpListener::bind(address).is_ok() {
             return Ok(address);
         }

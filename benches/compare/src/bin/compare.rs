@@ -149,7 +149,7 @@ impl Bench {
             node.map(|node| (node.server, Some(node.admin)))
         } else {
             empty(&self.site.store)?;
-            let address = free_address(0)?;
+            let address = free_address()?;
             let mut program = Program::new(&a.redis, Some(self.site.server_core));
             program.arguments(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", ""]);
             program

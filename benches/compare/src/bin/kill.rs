@@ -143,7 +143,7 @@ impl Campaign {
         empty(&store)?;
         std::fs::write(store.join("node.toml"), CONFIG)?;
         let random = fastrand::Rng::with_seed(arguments.seed);
-        let (listen, admin, tally) = (free_address(0)?, free_address(1)?, Tally::default());
+        let (listen, admin, tally) = (free_address()?, free_address()?, Tally::default());
         Ok(Self { arguments, foreshard, store, listen, admin, random, tally })
     }
 

@@ -123,7 +123,7 @@ impl Node {
         let store = arguments.dir.join("store");
         empty(&store)?;
         std::fs::write(store.join("node.toml"), &arguments.settings)?;
-        let (listen, admin) = (free_address(0)?, free_address(1)?);
+        let (listen, admin) = (free_address()?, free_address()?);
         let mut program = Program::new(foreshard, None);
         program.arguments(["node", "--shards", &arguments.shards.to_string()]);
         program.arguments(["--partitions", &PARTITIONS.to_string(), "--listen", &listen.to_string()]);

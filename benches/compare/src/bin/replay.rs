@@ -123,7 +123,7 @@ impl Replay {
             }
         };
         let loads = Trace::read(&trace)?;
-        let (listen, admin) = (free_address(0)?, free_address(1)?);
+        let (listen, admin) = (free_address()?, free_address()?);
         Ok(Self { arguments, foreshard, store, trace, loads, listen, admin })
     }
 
