@@ -10,7 +10,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::moves::{Refused, ask};
+use super::moves::{Refused, ask, read};
 
 /// What is to be set.
 #[derive(Debug, Deserialize)]
@@ -31,7 +31,7 @@ struct CapacityOrder {
 /// What is wrong with it, or why it is not done.
 pub(super) async fn set(client: &Client, image: &Image, body: &[u8]) -> Result<Value, Refused> {
     let bad = |what: String| (StatusCode::BAD_REQUEST, what);
-    let order: CapacityOrder = serde_json::from_slice(body).map_err(|e| bad(e.to_string()))?;
+    let order: CapacityOrder = read(body)?;
     let shards: Vec<_> = client.shards().collect();
     match (order.partition, order.shard) {
         (Some(_), Some(_)) => return Err(bad("give a partition or a shard, and not both".to_owned())),

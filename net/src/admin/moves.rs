@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -42,10 +43,11 @@ struct MoveOrder {
     shadow: Option<String>,
 }
 
+/// Which move, or change of partitions, is to be cancelled.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CancelOrder {
-    id: u64,
+pub(super) struct CancelOrder {
+    pub(super) id: u64,
 }
 
 /// What a client asks to be done.
@@ -54,16 +56,15 @@ struct CancelOrder {
 /// What is wrong with it, or why it is not done.
 pub(super) async fn order(client: &Client, request: Request<Incoming>) -> Result<Value, Refused> {
     let path = request.uri().path().to_owned();
-    let bad = |e: String| (StatusCode::BAD_REQUEST, e);
     let body = body_of(request).await?;
     if path == "/capacity" {
         return capacity::set(client, &*image(client).await?, &body).await;
     }
     if path == "/move" {
-        let order: MoveOrder = serde_json::from_slice(&body).map_err(|e| bad(e.to_string()))?;
+        let order: MoveOrder = read(&body)?;
         let (entity, to) = (order.entity.into_bytes(), order.to.map(PartitionId));
-        let policy: Option<ShadowPolicy> =
-            order.shadow.map(|text| text.parse()).transpose().map_err(|e| bad(format!("shadow: {e}")))?;
+        let bad = |e| (StatusCode::BAD_REQUEST, format!("shadow: {e}"));
+        let policy: Option<ShadowPolicy> = order.shadow.map(|text| text.parse()).transpose().map_err(bad)?;
         let begin = client.on(ShardId(0), move |shard| async move {
             match policy {
                 Some(policy) => shard.begin_move_with(&entity, to, policy).await,
@@ -73,8 +74,7 @@ pub(super) async fn order(client: &Client, request: Request<Incoming>) -> Result
         let id = begin.await.map_err(refused)?;
         return Ok(json!({"move": id.0}));
     }
-    let order: CancelOrder = serde_json::from_slice(&body).map_err(|e| bad(e.to_string()))?;
-    let id = MoveId(order.id);
+    let id = MoveId(read::<CancelOrder>(&body)?.id);
     for shard in client.shards() {
         if ask(client, shard, move |shard| Ok(shard.cancel_move(id))).await? {
             return Ok(json!({"move": id.0, "cancelled": true}));
@@ -100,6 +100,14 @@ pub(super) async fn body_of(request: Request<Incoming>) -> Result<bytes::Bytes, 
     }
     let body = Limited::new(request.into_body(), ORDER_BYTES_MAX).collect().await;
     body.map(http_body_util::Collected::to_bytes).map_err(|e| (StatusCode::BAD_REQUEST, e.to_string()))
+}
+
+/// What the text of an order says.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+    serde_json::from_slice(body).map_err(|e| (StatusCode::BAD_REQUEST, e.to_string()))
 }
 
 /// What a client asks to be told.

@@ -9,11 +9,10 @@ use foreshard_engine::key::RoutingKey;
 use foreshard_engine::shard::reshape::progress::{Order, ReshapeStatus};
 use hyper::{Request, StatusCode, body::Incoming};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::argument;
-use super::moves::{Refused, ask, body_of, image, refused};
+use super::moves::{CancelOrder, Refused, ask, body_of, image, read, refused};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,12 +35,6 @@ struct MergeOrder {
 struct HandOverOrder {
     partition: u32,
     to: u16,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CancelOrder {
-    id: u64,
 }
 
 /// What a client asks to be done.
@@ -143,10 +136,6 @@ fn change_json(status: &ReshapeStatus) -> Value {
         "pause_seconds": status.pause.map(|pause| pause.as_secs_f64()),
         "failure": status.failure,
     })
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
-    serde_json::from_slice(body).map_err(|e| (StatusCode::BAD_REQUEST, e.to_string()))
 }
 
 #[cfg(test)]
