@@ -8,6 +8,7 @@
 
 use crate::overload::Carried;
 use crate::plan::{Fate, Kept, Plan};
+use crate::schedule;
 use crate::score::OVERLOAD_MIN;
 use crate::snapshot::{Entity, Hold, Snapshot, State};
 
@@ -98,15 +99,11 @@ fn splits(snapshot: &Snapshot, plan: &Plan, at: &[usize], policy: &Policy) -> Ve
     let mut found: Vec<(usize, f64, Growth)> = Vec::new();
     for (partition, outlook) in plan.outlook.iter().enumerate() {
         let overload: f64 = outlook.after.iter().sum();
-        let is_trouble = overload >= policy.split_overload;
-        if snapshot.partitions[partition].state != State::Serving
-            || !is_trouble
-            || waits(snapshot, plan, partition)
-        {
+        let serves = snapshot.partitions[partition].state == State::Serving;
+        if !serves || overload < policy.split_overload || waits(snapshot, plan, partition) {
             continue;
         }
-        let most = outlook.after.iter().copied().fold(0.0, f64::max);
-        let needed = outlook.after.iter().position(|one| *one > most / 4.0).unwrap_or(0);
+        let needed = schedule::needed(&outlook.after);
         let here = (0..at.len()).filter(|&entity| at[entity] == partition);
         let alone = here.map(|entity| (alone(snapshot, partition, entity), entity));
         let heaviest = alone.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(own, _)| *own > overload / 2.0);
@@ -177,7 +174,7 @@ fn coldest<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Loads, Partition, Paths, Settings, Shape, plan};
+    use crate::{Loads, Paths, Shape, plan};
 
     const SHAPE: Shape = Shape { paths: 2, hours: 6 };
     const POLICY: Policy =
@@ -198,27 +195,7 @@ mod tests {
     }
 
     fn cluster(partitions: u32, entities: Vec<Entity>) -> Snapshot {
-        let partition = |id| Partition {
-            id,
-            host: 0,
-            capacity: [100.0, f64::INFINITY, f64::INFINITY],
-            burst: 0.05,
-            state: State::Serving,
-            distance: 0.0,
-            penalty: 0.0,
-        };
-        Snapshot {
-            hour: 0,
-            left: 1.0,
-            shape: SHAPE,
-            partitions: (0..partitions).map(partition).collect(),
-            entities,
-            rest: Vec::new(),
-            co_access: Vec::new(),
-            failed: 0.0,
-            wasted: 0.0,
-            settings: Settings::default(),
-        }
+        Snapshot::of(SHAPE, partitions, entities)
     }
 
     fn what(snapshot: &Snapshot, neighbours: &[(usize, usize)], policy: &Policy) -> Vec<Growth> {

@@ -345,9 +345,7 @@ impl<'a> Planner<'a> {
             let by_hour: Vec<f64> =
                 gain.map(|(hour, (gain, loss))| (gain - loss) * self.after(copying, hour)).collect();
             let avoided = self.weighed(&by_hour);
-            let most = by_hour.iter().copied().fold(0.0, f64::max);
-            let needed = by_hour.iter().position(|gain| *gain > most / 4.0).unwrap_or(0);
-            options.push((avoided, needed, target));
+            options.push((avoided, schedule::needed(&by_hour), target));
         }
         let most = options.iter().map(|option| option.0).fold(f64::NEG_INFINITY, f64::max);
         let evacuates = self.evacuates(unit);

@@ -96,9 +96,7 @@ impl Reactive {
     /// When it is shown another number of partitions than it knows.
     pub fn second(&mut self, seen: &Seen<'_>) -> Option<Reaction> {
         let worst = self.trouble(seen)?;
-        let reaction = self.relieve(worst, seen);
-        self.acted(&[worst, reaction.map_or(worst, |reaction| reaction.to)]);
-        reaction
+        self.answer(worst, seen)
     }
 
     /// One more second: the busiest partition that was too busy for long enough, and does not rest.
@@ -123,17 +121,18 @@ impl Reactive {
         worst
     }
 
-    /// Something was done about these partitions: they rest.
-    pub fn acted(&mut self, partitions: &[usize]) {
-        for &partition in partitions {
+    /// What would relieve a partition, if anything would. It rests now, and so does the target.
+    pub fn answer(&mut self, worst: usize, seen: &Seen<'_>) -> Option<Reaction> {
+        let reaction = self.relieve(worst, seen);
+        for partition in [worst, reaction.map_or(worst, |reaction| reaction.to)] {
             self.rests_s[partition] = self.settings.rest_s;
             self.busy_s[partition] = 0;
         }
+        reaction
     }
 
     /// The smallest entity that brings the partition below its bound, or the largest that fits elsewhere.
-    #[must_use]
-    pub fn relieve(&self, from: usize, seen: &Seen<'_>) -> Option<Reaction> {
+    fn relieve(&self, from: usize, seen: &Seen<'_>) -> Option<Reaction> {
         let excess = self.smoothed[from] - self.settings.high;
         let others = (0..seen.partitions.len()).filter(|&p| p != from && seen.takes[p]);
         let to = others.min_by(|&a, &b| self.smoothed[a].total_cmp(&self.smoothed[b]))?;

@@ -1,4 +1,11 @@
-//! When a move begins: so that it ends before the overload it is for, in the quietest hour that allows it.
+//! When something is needed, and when a move begins: so that it ends before the overload it is for, in the quietest hour that allows it.
+
+/// The first hour that matters of what is to be avoided, hour by hour: what comes before a quarter of the most is its edge.
+#[must_use]
+pub fn needed(by_hour: &[f64]) -> usize {
+    let most = by_hour.iter().copied().fold(0.0, f64::max);
+    by_hour.iter().position(|one| *one > most / 4.0).unwrap_or(0)
+}
 
 /// The hour to begin in, counted from the one that begins.
 ///

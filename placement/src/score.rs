@@ -67,18 +67,7 @@ mod tests {
     use crate::Shape;
 
     fn snapshot(failed: f64, wasted: f64) -> Snapshot {
-        Snapshot {
-            hour: 0,
-            left: 1.0,
-            shape: Shape { paths: 1, hours: 1 },
-            partitions: Vec::new(),
-            entities: Vec::new(),
-            rest: Vec::new(),
-            co_access: Vec::new(),
-            failed,
-            wasted,
-            settings: Settings::default(),
-        }
+        Snapshot { failed, wasted, ..Snapshot::of(Shape { paths: 1, hours: 1 }, 0, Vec::new()) }
     }
 
     #[test]

@@ -174,7 +174,6 @@ pub fn homeward(snapshot: &Snapshot, outlook: &[Vec<Band>]) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::Shape;
-    use crate::snapshot::State;
 
     fn entity(at: usize, home: usize, load: f32, shape: Shape) -> Entity {
         Entity {
@@ -191,27 +190,7 @@ mod tests {
 
     fn cluster(entities: impl Fn(Shape) -> Vec<Entity>) -> Snapshot {
         let shape = Shape { paths: 4, hours: 3 };
-        let partition = |id| Partition {
-            id,
-            host: 0,
-            capacity: [100.0, f64::INFINITY, f64::INFINITY],
-            burst: 0.1,
-            state: State::Serving,
-            distance: 0.0,
-            penalty: 0.0,
-        };
-        Snapshot {
-            hour: 0,
-            left: 1.0,
-            shape,
-            partitions: vec![partition(0), partition(1)],
-            entities: entities(shape),
-            rest: Vec::new(),
-            co_access: Vec::new(),
-            failed: 0.0,
-            wasted: 0.0,
-            settings: Settings::default(),
-        }
+        Snapshot::of(shape, 2, entities(shape))
     }
 
     #[test]

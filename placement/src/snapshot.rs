@@ -252,3 +252,31 @@ impl Snapshot {
         })
     }
 }
+
+#[cfg(test)]
+impl Snapshot {
+    /// Partitions that can do a hundred, on one host, and entities in them; nothing besides.
+    pub(crate) fn of(shape: Shape, partitions: u32, entities: Vec<Entity>) -> Self {
+        let partition = |id| Partition {
+            id,
+            host: 0,
+            capacity: [100.0, f64::INFINITY, f64::INFINITY],
+            burst: 0.1,
+            state: State::Serving,
+            distance: 0.0,
+            penalty: 0.0,
+        };
+        Self {
+            hour: 0,
+            left: 1.0,
+            shape,
+            partitions: (0..partitions).map(partition).collect(),
+            entities,
+            rest: Vec::new(),
+            co_access: Vec::new(),
+            failed: 0.0,
+            wasted: 0.0,
+            settings: Settings::default(),
+        }
+    }
+}

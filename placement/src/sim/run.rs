@@ -97,10 +97,10 @@ pub fn run(world: &World, policy: &Policy<'_>, from: usize) -> Result<Outcome, I
     let mut sim = Sim::new(world, policy);
     for hour in from..world.hours() {
         sim.draw(hour);
-        if let Policy::Planned(foresee, settings, _) = policy {
+        if let Policy::Planned(foresee, ..) = policy {
             sim.foretold = (0..world.loads.len()).map(|entity| foresee.paths(entity, hour)).collect();
-            sim.plan(hour * 3600, foresee.shape(), *settings)?;
         }
+        sim.plan(hour * 3600)?;
         sim.hour(hour)?;
     }
     Ok(sim.result)
@@ -108,14 +108,13 @@ pub fn run(world: &World, policy: &Policy<'_>, from: usize) -> Result<Outcome, I
 
 struct Sim<'a> {
     world: &'a World,
+    policy: Policy<'a>,
     at: Vec<usize>,
     moving: Vec<Moving>,
     /// Planned moves that wait for their turn: entity and target.
     waiting: VecDeque<(usize, usize)>,
     rests_until: Vec<i64>,
     reactive: Option<Reactive>,
-    /// What plans within the hour are made with, if there are any.
-    replans: Option<(Shape, Settings)>,
     queues: Vec<f64>,
     /// Of each entity, measured; and of this hour the sum of its loads, and of their squares.
     bursts: Vec<f64>,
@@ -138,7 +137,7 @@ struct Sim<'a> {
 }
 
 impl<'a> Sim<'a> {
-    fn new(world: &'a World, policy: &Policy<'_>) -> Self {
+    fn new(world: &'a World, policy: &Policy<'a>) -> Self {
         let settings = match policy {
             Policy::Static => None,
             Policy::Reactive(settings) | Policy::Planned(_, _, settings) => Some(*settings),
@@ -146,15 +145,12 @@ impl<'a> Sim<'a> {
         let entities = world.loads.len();
         Self {
             world,
+            policy: *policy,
             at: world.homes.clone(),
             moving: Vec::new(),
             waiting: VecDeque::new(),
             rests_until: vec![i64::MIN; entities],
             reactive: settings.map(|settings| Reactive::new(settings, world.partitions)),
-            replans: match policy {
-                Policy::Planned(foresee, settings, _) => Some((foresee.shape(), *settings)),
-                Policy::Static | Policy::Reactive(_) => None,
-            },
             queues: vec![0.0; world.partitions],
             bursts: vec![BURST_FIRST; entities],
             spreads: vec![(0.0, 0.0); entities],
@@ -179,8 +175,10 @@ impl<'a> Sim<'a> {
         }
     }
 
-    /// Plans, at the beginning of an hour or, when trouble is seen, within it.
-    fn plan(&mut self, now_s: usize, shape: Shape, settings: Settings) -> Result<(), Invalid> {
+    /// Plans, where the policy does: at the beginning of an hour or, when trouble is seen, within it.
+    fn plan(&mut self, now_s: usize) -> Result<(), Invalid> {
+        let Policy::Planned(foresee, settings, _) = self.policy else { return Ok(()) };
+        let shape = foresee.shape();
         let (hour, second) = (now_s / 3600, now_s % 3600);
         let capacity = [self.world.capacity, f64::INFINITY, f64::INFINITY];
         let partition = |id: usize| Partition {
@@ -369,11 +367,8 @@ impl<'a> Sim<'a> {
             && self.takes[worst]
         {
             // The rule acts where there is no plan, and where a plan that is told of what is seen has no answer.
-            let reaction = reactive.relieve(worst, &seen);
-            reactive.acted(&[worst, reaction.map_or(worst, |reaction| reaction.to)]);
-            if let Some((shape, settings)) = self.replans {
-                self.plan(now_s, shape, settings)?;
-            }
+            let reaction = reactive.answer(worst, &seen);
+            self.plan(now_s)?;
             let is_planned = self.waiting.iter().any(|(entity, _)| self.at[*entity] == worst);
             if let Some(reaction) = reaction.filter(|_| !is_planned) {
                 self.begin(reaction.entity, reaction.to, now_s + 1, false);

@@ -123,10 +123,7 @@ impl Mind {
         if self.changes.iter().all(|change| change.ended.is_some()) {
             return Ok(());
         }
-        let mut known: Vec<ReshapeStatus> = Vec::new();
-        for shard in self.client.shards() {
-            known.extend(block_on(self.client.on(shard, |shard| async move { Ok(shard.reshapes()) }))?);
-        }
+        let known: Vec<ReshapeStatus> = self.of_all_shards(|shard| shard.reshapes())?;
         let hour = self.history.hour();
         for change in self.changes.iter_mut().filter(|change| change.ended.is_none()) {
             let Some(status) = known.iter().find(|status| status.id == change.id) else {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use foreshard_engine::counters::{Load, Tick};
 use foreshard_engine::ids::{PartitionId, ShardId};
 use foreshard_engine::key::{self, RoutingKey};
+use foreshard_engine::shard::Shard;
 use foreshard_engine::shard::capacity::Capacities;
 use foreshard_engine::table::Image;
 use foreshard_engine::{Client, Error, block_on};
@@ -526,15 +527,24 @@ impl Mind {
         self.ledger.judge(hour, |entry| judged.get(&entry.id).copied());
     }
 
+    /// What each shard says, one after the other.
+    pub(super) fn of_all_shards<T: Send + 'static>(
+        &self,
+        say: impl Fn(&Shard) -> Vec<T> + Copy + Send + 'static,
+    ) -> Result<Vec<T>, Error> {
+        let mut all = Vec::new();
+        for shard in self.client.shards() {
+            all.extend(block_on(self.client.on(shard, move |shard| async move { Ok(say(&shard)) }))?);
+        }
+        Ok(all)
+    }
+
     /// What is set, and what a request costs of that.
     #[expect(clippy::cast_precision_loss, reason = "counts")]
     fn learn_capacities(&mut self) -> Result<(), Error> {
+        let asked = self.of_all_shards(|shard| vec![(shard.capacities(), shard.capacity_totals())])?;
         let (mut rows, mut spent) = (0.0, 0.0);
-        for shard in self.client.shards() {
-            let asked = self
-                .client
-                .on(shard, |shard| async move { Ok((shard.capacities(), shard.capacity_totals())) });
-            let (set, totals) = block_on(asked)?;
+        for (set, totals) in asked {
             (rows, spent) = (rows + totals.rows as f64, spent + totals.spent_on_rows as f64);
             self.set = set;
         }

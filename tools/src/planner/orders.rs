@@ -126,10 +126,7 @@ impl Mind {
         if open.is_empty() {
             return Ok(());
         }
-        let mut known: Vec<MoveStatus> = Vec::new();
-        for shard in self.client.shards() {
-            known.extend(block_on(self.client.on(shard, |shard| async move { Ok(shard.moves()) }))?);
-        }
+        let known: Vec<MoveStatus> = self.of_all_shards(|shard| shard.moves())?;
         let at = self.hours.now();
         let mut has_ended = false;
         for id in open {
@@ -210,10 +207,7 @@ impl Mind {
         let numbers: Vec<u32> = ids.iter().map(|id| id.0).collect();
         self.rule.rule.partitions_are(&numbers);
         let worst = (0..passed).filter_map(|_| self.rule.rule.trouble(&seen)).last()?;
-        let reaction = self.rule.rule.relieve(worst, &seen);
-        let target = reaction.map(|reaction| reaction.to);
-        self.rule.rule.acted(&[worst, target.unwrap_or(worst)]);
-        let order = reaction.and_then(|reaction| {
+        let order = self.rule.rule.answer(worst, &seen).and_then(|reaction| {
             let to = ids.get(reaction.to)?.0;
             Some(Order { entity: *who.get(reaction.entity)?, to, why: Why::Reactive })
         });
