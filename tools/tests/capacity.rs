@@ -5,20 +5,16 @@
     reason = "a test of a program: it fails by its panic, waits, and writes a file"
 )]
 
+#[path = "process/ctl.rs"]
+mod ctl;
 mod process;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use ctl::ctl;
 use process::{Node, PROGRAM, ask};
 use serde_json::Value;
-
-fn ctl(node: &Node, arguments: &[&str]) -> (i32, String) {
-    let output =
-        Command::new(PROGRAM).args(["ctl", "--admin", &node.admin]).args(arguments).output().unwrap();
-    let said = if output.status.success() { output.stdout } else { output.stderr };
-    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
-}
 
 fn capacity(node: &Node) -> Value {
     let (status, said) = ctl(node, &["capacity", "--json"]);

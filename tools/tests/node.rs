@@ -1,12 +1,14 @@
 //! `foreshard node` as a process: served, stopped by a signal, started again.
-#![expect(clippy::unwrap_used, reason = "a test fails by its panic")]
 
+#[path = "process/ctl.rs"]
+mod ctl;
 mod process;
 
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
+use ctl::ctl;
 use process::{Node, PROGRAM, ask};
 
 fn start(data: &Path) -> Node {
@@ -27,14 +29,6 @@ fn what_is_acknowledged_is_there_after_a_clean_stop_and_after_a_kill() {
     let node = start(&data);
     ask(&node.redis, "MGET a b\r\n", "*2\r\n$1\r\n1\r\n$1\r\n3\r\n");
     assert!(node.end("INT").success());
-}
-
-/// What `foreshard ctl` says: exit status, and standard output or error.
-fn ctl(node: &Node, arguments: &[&str]) -> (i32, String) {
-    let output =
-        Command::new(PROGRAM).args(["ctl", "--admin", &node.admin]).args(arguments).output().unwrap();
-    let said = if output.status.success() { output.stdout } else { output.stderr };
-    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
 }
 
 #[test]

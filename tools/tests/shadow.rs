@@ -1,20 +1,14 @@
 //! A move that proves itself, on a real node: clients read and write, `ctl` says what the shadow showed, metrics count it.
-#![expect(clippy::unwrap_used, reason = "a test fails by its panic")]
 
+#[path = "process/ctl.rs"]
+mod ctl;
 mod process;
 
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use process::{Node, PROGRAM, ask};
+use ctl::ctl;
+use process::{Node, ask};
 use serde_json::Value;
-
-fn ctl(node: &Node, arguments: &[&str]) -> (i32, String) {
-    let output =
-        Command::new(PROGRAM).args(["ctl", "--admin", &node.admin]).args(arguments).output().unwrap();
-    let said = if output.status.success() { output.stdout } else { output.stderr };
-    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
-}
 
 #[test]
 fn a_move_is_validated_while_clients_read_and_what_it_showed_can_be_asked_for() {

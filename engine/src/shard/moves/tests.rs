@@ -22,7 +22,7 @@ use crate::key;
 use crate::options::Options;
 use crate::partition::strategy::Shape;
 use crate::store::simulated::SimulatedStore;
-use crate::table::{Partitions, Placed};
+use crate::table::{Partitions, Placed, Table};
 use crate::transaction::Transaction;
 use crate::{Client, PageLimit};
 
@@ -179,6 +179,19 @@ fn padded(n: u64) -> Vec<u8> {
     value
 }
 
+/// Somebody else changes a partition's entry, unless it is no more: a change that was made from the one before is refused.
+/// Whether it was there.
+pub(in crate::shard) async fn raise_epoch(table: &dyn Table, id: PartitionId) -> bool {
+    let image = table.image();
+    let Some(&entry) = image.state().partitions.get(&id) else { return false };
+    let placed = Placed { epoch: Epoch(entry.placed.epoch.0 + 1), ..entry.placed };
+    let (seen, edits) = (vec![(id, entry.version)], vec![(id, Some(placed))]);
+    let change = Partitions { seen, edits, ..Partitions::default() };
+    // Whoever changes partitions besides may have been first.
+    let _decided = table.change(change.into()).await.unwrap();
+    true
+}
+
 pub(in crate::shard) async fn move_about(
     store: &SimulatedStore,
     runtime: &Runtime,
@@ -198,13 +211,9 @@ pub(in crate::shard) async fn move_about(
         if random.u8(..3) == 0 {
             // R13: a move whose partition has changed its configuration does not commit.
             runtime.sleep(Duration::from_micros(random.u64(..1500))).await;
-            let image = table.image();
-            let Some(&entry) = image.state().partitions.get(&from.partition) else { continue };
-            let placed = Placed { epoch: Epoch(entry.placed.epoch.0 + 1), ..entry.placed };
-            let (seen, edits) = (vec![(from.partition, entry.version)], vec![(from.partition, Some(placed))]);
-            let change = Partitions { seen, edits, ..Partitions::default() };
-            // Whoever changes partitions besides may have been first.
-            let _decided = table.change(change.into()).await.unwrap();
+            if !raise_epoch(&*table, from.partition).await {
+                continue;
+            }
         } else if random.u8(..6) == 0 {
             shard.cancel_move(id);
         }
@@ -274,8 +283,8 @@ fn run(seed: u64, bug: Option<Bug>) -> Result<([u32; 2], u64), String> {
     violation.map_or(Ok((expected.moves.get(), expected.equal.get())), Err)
 }
 
-/// Looks whether one of so many seeds finds a bug, and says how.
-fn found(bug: Bug) {
+/// Looks whether `run`, of one of so many seeds, finds a bug, and says how.
+pub(in crate::shard) fn found_by<T>(bug: Bug, run: impl Fn(u64, Option<Bug>) -> Result<T, String>) {
     let outcome = |seed| catch_unwind(AssertUnwindSafe(|| run(seed, Some(bug))));
     for seed in 0..40 {
         match outcome(seed) {
@@ -291,6 +300,10 @@ fn found(bug: Bug) {
         }
     }
     panic!("{bug:?} is not found");
+}
+
+fn found(bug: Bug) {
+    found_by(bug, run);
 }
 
 #[test]

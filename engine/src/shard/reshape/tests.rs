@@ -17,9 +17,11 @@ use crate::io::runtime::Runtime;
 use crate::io::virtual_time::VirtualRuntime;
 use crate::key::RoutingKey;
 use crate::shard::moves::planted::Bug;
-use crate::shard::moves::tests::{Expected, WORKERS, Worker, compare, entity, move_about, options};
+use crate::shard::moves::tests::{
+    Expected, WORKERS, Worker, compare, entity, found_by, move_about, options, raise_epoch,
+};
 use crate::store::simulated::SimulatedStore;
-use crate::table::{Image, Partitions, Placed};
+use crate::table::Image;
 
 const SHARDS: usize = 3;
 const CHANGES: usize = 24;
@@ -98,17 +100,11 @@ async fn reshape_about(store: &SimulatedStore, runtime: &Runtime, tally: Tally, 
     }
 }
 
-/// Somebody else changes a partition's entry: a change that was made from the one before is refused.
 async fn raise_an_epoch(store: &SimulatedStore, random: &mut fastrand::Rng) {
     let table = store.table().unwrap();
     let image = table.image();
-    let all: Vec<_> = image.state().partitions.iter().collect();
-    let (&id, entry) = all[random.usize(..all.len())];
-    let placed = Placed { epoch: Epoch(entry.placed.epoch.0 + 1), ..entry.placed };
-    let (seen, edits) = (vec![(id, entry.version)], vec![(id, Some(placed))]);
-    let change = Partitions { seen, edits, ..Partitions::default() };
-    // It may have been changed meanwhile.
-    let _decided = table.change(change.into()).await.unwrap();
+    let all: Vec<PartitionId> = image.state().partitions.keys().copied().collect();
+    raise_epoch(&*table, all[random.usize(..all.len())]).await;
 }
 
 /// What is there besides the table's partitions, and which of those are somewhere else than it says.
@@ -219,22 +215,8 @@ fn partitions_that_change_under_load_lose_nothing_and_count_exactly() {
     assert!(changes[0] > 200 && changes[1] > 10 && moves[0] > 100, "{changes:?} {moves:?}");
 }
 
-/// Looks whether one of so many seeds finds a bug, and says how.
 fn found(bug: Bug) {
-    for seed in 0..40 {
-        match catch_unwind(AssertUnwindSafe(|| run(seed, Some(bug)))) {
-            Ok(Ok(_)) => {}
-            Ok(Err(what)) => {
-                eprintln!("{bug:?}, seed {seed}: {what}");
-                return;
-            }
-            Err(_panic) => {
-                eprintln!("{bug:?}, seed {seed}: an assertion");
-                return;
-            }
-        }
-    }
-    panic!("{bug:?} is not found");
+    found_by(bug, run);
 }
 
 #[test]
