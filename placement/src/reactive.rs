@@ -18,11 +18,14 @@ pub struct ReactiveSettings {
     /// Seconds after a move in which its source and target give nothing away; also of a partition that nothing could be done
     /// about.
     pub rest_s: u32,
+    /// Part of a capacity above which one entity is too much by itself: its partition is not relieved by what others do, and
+    /// moving them would only stir up the cluster.
+    pub alone: f64,
 }
 
 impl Default for ReactiveSettings {
     fn default() -> Self {
-        Self { high: 0.95, low: 0.85, window_s: 30.0, hold_s: 30, rest_s: 300 }
+        Self { high: 0.95, low: 0.85, window_s: 30.0, hold_s: 30, rest_s: 300, alone: 0.95 }
     }
 }
 
@@ -35,6 +38,8 @@ pub struct Seen<'a> {
     pub takes: &'a [bool],
     /// Loads of entities in the same second, as parts of a partition's capacity.
     pub entities: &'a [f64],
+    /// Likewise, smoothed over some seconds.
+    pub smoothed: &'a [f64],
     /// Where each is.
     pub at: &'a [usize],
     /// Whether an entity may move.
@@ -133,6 +138,10 @@ impl Reactive {
 
     /// The smallest entity that brings the partition below its bound, or the largest that fits elsewhere.
     fn relieve(&self, from: usize, seen: &Seen<'_>) -> Option<Reaction> {
+        let is_alone = |e: usize| seen.at[e] == from && seen.smoothed[e] > self.settings.alone;
+        if (0..seen.at.len()).any(is_alone) {
+            return None;
+        }
         let excess = self.smoothed[from] - self.settings.high;
         let others = (0..seen.partitions.len()).filter(|&p| p != from && seen.takes[p]);
         let to = others.min_by(|&a, &b| self.smoothed[a].total_cmp(&self.smoothed[b]))?;
@@ -153,12 +162,12 @@ mod tests {
     use super::*;
 
     const SETTINGS: ReactiveSettings =
-        ReactiveSettings { high: 0.9, low: 0.8, window_s: 1.0, hold_s: 3, rest_s: 10 };
+        ReactiveSettings { high: 0.9, low: 0.8, window_s: 1.0, hold_s: 3, rest_s: 10, alone: 1.1 };
 
     fn seen<'a>(partitions: &'a [f64], entities: &'a [f64], at: &'a [usize]) -> Seen<'a> {
         const YES: [bool; 8] = [true; 8];
         let (takes, movable) = (&YES[..partitions.len()], &YES[..entities.len()]);
-        Seen { partitions, takes, entities, at, movable }
+        Seen { partitions, takes, entities, smoothed: entities, at, movable }
     }
 
     #[test]
@@ -195,6 +204,19 @@ mod tests {
         split.partitions_are(&[7, 8, 9]);
         let reaction = (0..2).find_map(|_| split.second(&seen(&[1.0, 0.2, 0.1], &[0.5], &[0])));
         assert_eq!(reaction, Some(Reaction { entity: 0, from: 0, to: 2 }), "it was busy under another index");
+    }
+
+    #[test]
+    fn nobody_is_moved_out_of_the_way_of_one_that_is_too_much_by_itself() {
+        let mut rule = Reactive::new(SETTINGS, 2);
+        let (entities, at) = ([1.2, 0.3], [0, 0]);
+        for _ in 0..50 {
+            assert_eq!(rule.second(&seen(&[1.5, 0.1], &entities, &at)), None);
+        }
+        // A burst of seconds is not yet too much.
+        let calm = [0.9, 0.3];
+        let burst = Seen { smoothed: &calm, ..seen(&[1.5, 0.1], &entities, &at) };
+        assert!((0..50).find_map(|_| rule.second(&burst)).is_some());
     }
 
     #[test]

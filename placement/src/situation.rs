@@ -85,8 +85,10 @@ pub fn snapshot(
     }
 }
 
-/// Puts what is seen of the hour under way on top of what was foretold of it: `seen` is the load that an entity has now.
+/// Puts what is seen of the hour under way on top of what was foretold of it, and has a plan act on less than it would for
+/// what is only foretold: `seen` is the load that an entity has now.
 pub fn see(snapshot: &mut Snapshot, seen: impl Fn(&Entity) -> f64) {
+    snapshot.settings = snapshot.settings.when_seen();
     for entity in &mut snapshot.entities {
         let now = crate::narrow(seen(entity));
         let foretold = std::mem::take(&mut entity.loads.0[0]);

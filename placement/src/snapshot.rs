@@ -139,6 +139,8 @@ pub struct Settings {
     pub discount: f64,
     /// A move has to avoid so much, in overloaded hours: less is within what a forecast can tell.
     pub improvement_min: f64,
+    /// Likewise, of a plan that is made within an hour from what is seen: that is no guess.
+    pub improvement_seen: f64,
     /// Hours before the first overload that a move is planned to have ended by.
     pub lead_hours: usize,
 }
@@ -156,8 +158,17 @@ impl Default for Settings {
             dependency_hours: 0.001,
             discount: 0.7,
             improvement_min: 0.05,
+            improvement_seen: 0.02,
             lead_hours: 0,
         }
+    }
+}
+
+impl Settings {
+    /// For a plan that is made within an hour, from what is seen of it.
+    #[must_use]
+    pub const fn when_seen(self) -> Self {
+        Self { improvement_min: self.improvement_seen, ..self }
     }
 }
 

@@ -25,7 +25,7 @@ const BURST_MEMORY: f64 = 0.9;
 /// Before anything is measured.
 const BURST_FIRST: f64 = 0.1;
 /// How much ten seconds count in what is seen of an entity within an hour: after 40 s, 70 %.
-const SEEN_WEIGHT: f32 = 0.25;
+const SEEN_WEIGHT: f64 = 0.25;
 /// Seconds that a move takes whatever its size.
 const MOVE_MIN_S: f64 = 1.0;
 
@@ -70,7 +70,8 @@ pub struct Made {
 pub struct Outcome {
     /// Partition-seconds over capacity or with a long queue.
     pub violation_seconds: u64,
-    /// Likewise, when one entity there would have been late in a partition of its own: no placement helps.
+    /// Likewise, when one entity there would have been late in a partition of its own, or has more to do in that hour than a
+    /// partition can: no placement helps.
     pub alone_seconds: u64,
     /// Moves, in the order of their beginnings.
     pub moves: Vec<Made>,
@@ -121,8 +122,8 @@ struct Sim<'a> {
     spreads: Vec<(f64, f64)>,
     /// What planners were told of this hour.
     foretold: Vec<Paths>,
-    /// Loads of entities, smoothed.
-    seen: Vec<f32>,
+    /// Loads of entities, smoothed, as parts of capacity.
+    smoothed: Vec<f64>,
     /// Factors of this hour, step by step, all entities in each.
     factors: Vec<f32>,
     /// Loads of entities in this step, as parts of capacity.
@@ -155,7 +156,7 @@ impl<'a> Sim<'a> {
             bursts: vec![BURST_FIRST; entities],
             spreads: vec![(0.0, 0.0); entities],
             foretold: Vec::new(),
-            seen: vec![0.0; entities],
+            smoothed: vec![0.0; entities],
             factors: vec![1.0; entities * STEPS],
             entities: vec![0.0; entities],
             movable: vec![true; entities],
@@ -177,9 +178,10 @@ impl<'a> Sim<'a> {
 
     /// Plans, where the policy does: at the beginning of an hour or, when trouble is seen, within it.
     fn plan(&mut self, now_s: usize) -> Result<(), Invalid> {
-        let Policy::Planned(foresee, settings, _) = self.policy else { return Ok(()) };
+        let Policy::Planned(foresee, foretold, _) = self.policy else { return Ok(()) };
         let shape = foresee.shape();
         let (hour, second) = (now_s / 3600, now_s % 3600);
+        let settings = if second == 0 { foretold } else { foretold.when_seen() };
         let capacity = [self.world.capacity, f64::INFINITY, f64::INFINITY];
         let partition = |id: usize| Partition {
             id: u32::try_from(id).unwrap_or(u32::MAX),
@@ -230,7 +232,12 @@ impl<'a> Sim<'a> {
     /// What is known of an entity's loads to come: what was foretold, and within the hour what is seen.
     fn paths(&self, entity: usize, second: usize, shape: Shape) -> Paths {
         let foretold = self.foretold[entity].clone();
-        if second == 0 { foretold } else { foretold.with_seen(self.seen[entity], shape) }
+        if second == 0 { foretold } else { foretold.with_seen(self.seen(entity), shape) }
+    }
+
+    /// The load that an entity has now.
+    fn seen(&self, entity: usize) -> f32 {
+        crate::narrow(self.smoothed[entity] * self.world.capacity)
     }
 
     fn hour(&mut self, hour: usize) -> Result<(), Invalid> {
@@ -250,7 +257,7 @@ impl<'a> Sim<'a> {
                         sums[moving.to] += world.copy_share;
                     }
                 }
-                self.count_violations(&sums);
+                self.count_violations(hour, &sums);
                 self.react(now_s, &sums)?;
             }
         }
@@ -269,12 +276,11 @@ impl<'a> Sim<'a> {
     fn begin_step(&mut self, hour: usize, step: usize) {
         let count = self.at.len();
         let drawn = self.world.loads.iter().zip(&self.factors[step * count..][..count]);
-        let measured = self.entities.iter_mut().zip(&mut self.spreads).zip(&mut self.seen);
-        for ((loads, factor), ((entity, spread), seen)) in drawn.zip(measured) {
-            let load = loads[hour] * factor;
-            *entity = f64::from(load) / self.world.capacity;
+        let measured = self.entities.iter_mut().zip(&mut self.spreads).zip(&mut self.smoothed);
+        for ((loads, factor), ((entity, spread), smoothed)) in drawn.zip(measured) {
+            *entity = f64::from(loads[hour] * factor) / self.world.capacity;
             *spread = (spread.0 + *entity, spread.1 + *entity * *entity);
-            *seen += SEEN_WEIGHT * (load - *seen);
+            *smoothed += SEEN_WEIGHT * (*entity - *smoothed);
         }
     }
 
@@ -328,11 +334,12 @@ impl<'a> Sim<'a> {
         });
     }
 
-    fn count_violations(&mut self, sums: &[f64]) {
+    fn count_violations(&mut self, hour: usize, sums: &[f64]) {
         self.lone.fill(false);
         for (entity, (load, queue)) in self.entities.iter().zip(&mut self.own_queues).enumerate() {
             *queue = queued(*queue, *load);
-            if is_late(*load, *queue) {
+            let exceeds = f64::from(self.world.loads[entity][hour]) > self.world.capacity;
+            if exceeds || is_late(*load, *queue) {
                 self.lone[self.at[entity]] = true;
             }
         }
@@ -360,6 +367,7 @@ impl<'a> Sim<'a> {
             partitions: sums,
             takes: &self.takes,
             entities: &self.entities,
+            smoothed: &self.smoothed,
             at: &self.at,
             movable: &self.movable,
         };

@@ -180,7 +180,8 @@ impl Mind {
         let partitions: Vec<f64> =
             ids.iter().map(|id| share(counted.get(&id.0).copied().unwrap_or(0.0), *id)).collect();
         let takes: Vec<bool> = ids.iter().map(|id| self.takes(*id)).collect();
-        let (mut who, mut entities, mut at, mut movable) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut who, mut entities, mut smoothed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut at, mut movable) = (Vec::new(), Vec::new());
         for (entity, requests) in of_entities {
             let Some(id) = self.partition_of(entity) else { continue };
             let Some(index) = ids.iter().position(|other| *other == id) else { continue };
@@ -192,11 +193,18 @@ impl Mind {
             let rests = self.rests_until(entity).is_some_and(|until| until > self.history.hour());
             who.push(entity);
             entities.push(share(requests, id));
+            smoothed.push(self.rule.smoothed.get(&entity).map_or(0.0, |load| load / self.capacity(id)));
             at.push(index);
             movable.push(!is_held && !rests);
         }
-        let seen =
-            Seen { partitions: &partitions, takes: &takes, entities: &entities, at: &at, movable: &movable };
+        let seen = Seen {
+            partitions: &partitions,
+            takes: &takes,
+            entities: &entities,
+            smoothed: &smoothed,
+            at: &at,
+            movable: &movable,
+        };
         // Counts come several seconds at once where hours are long: each of these seconds was like their mean.
         #[expect(
             clippy::cast_possible_truncation,

@@ -43,6 +43,8 @@ pub(crate) struct PlannerSettings {
     pub(crate) threshold: f64,
     /// Overloaded hours that a move has to avoid.
     pub(crate) improvement_min: f64,
+    /// Likewise, where a partition is too busy and a plan is made at once.
+    pub(crate) improvement_seen: f64,
     /// What a plan may move.
     pub(crate) moves_per_plan: usize,
     pub(crate) bytes_per_plan: f64,
@@ -70,6 +72,8 @@ pub(crate) struct PlannerSettings {
     pub(crate) reactive_window_s: f64,
     pub(crate) reactive_hold_s: u32,
     pub(crate) reactive_rest_s: u32,
+    /// Part of a capacity above which one entity is too much by itself, and nobody is moved out of its way; 1000: never.
+    pub(crate) reactive_alone: f64,
 }
 
 impl Default for PlannerSettings {
@@ -89,6 +93,7 @@ impl Default for PlannerSettings {
             home_hours: 24,
             threshold: settings.threshold,
             improvement_min: settings.improvement_min,
+            improvement_seen: settings.improvement_seen,
             moves_per_plan: settings.moves_max,
             bytes_per_plan: settings.bytes_max,
             copy_bytes_per_s: settings.copy_bytes_per_s,
@@ -107,6 +112,7 @@ impl Default for PlannerSettings {
             reactive_window_s: reactive.window_s,
             reactive_hold_s: reactive.hold_s,
             reactive_rest_s: reactive.rest_s,
+            reactive_alone: reactive.alone,
         }
     }
 }
@@ -138,6 +144,7 @@ impl PlannerSettings {
             ("merge_below", self.merge_below),
             ("threshold", self.threshold),
             ("improvement_min", self.improvement_min),
+            ("improvement_seen", self.improvement_seen),
             ("bytes_per_plan", self.bytes_per_plan),
             ("copy_bytes_per_s", self.copy_bytes_per_s),
             ("weight_headroom", self.weight_headroom),
@@ -147,6 +154,7 @@ impl PlannerSettings {
             ("reactive_high", self.reactive_high),
             ("reactive_low", self.reactive_low),
             ("reactive_window_s", self.reactive_window_s),
+            ("reactive_alone", self.reactive_alone),
         ];
         match numbers.iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
             Some((name, value)) => {
@@ -167,6 +175,7 @@ impl PlannerSettings {
             },
             threshold: self.threshold,
             improvement_min: self.improvement_min,
+            improvement_seen: self.improvement_seen,
             moves_max: self.moves_per_plan,
             bytes_max: self.bytes_per_plan,
             // A move is as long in a short hour as in a long one.
@@ -193,6 +202,7 @@ impl PlannerSettings {
             window_s: self.reactive_window_s,
             hold_s: self.reactive_hold_s,
             rest_s: self.reactive_rest_s,
+            alone: self.reactive_alone,
         }
     }
 

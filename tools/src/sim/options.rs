@@ -8,7 +8,7 @@ const HELP: &str = "\
 Policies: static (every entity stays at home), reactive (a rule that looks at the last seconds, tuned on this very trace), \
 predictive (a plan every hour from what was known then, and one at once, from what is seen too, when a partition is too \
 busy; what that has no answer to, the rule relieves with its usual settings), oracle (knows the hours to come). A violation-second is a partition-second whose arrivals exceed capacity, or whose \
-queue exceeds 100 ms of it; those in which one entity would have been as late in a partition of its own are counted apart.
+queue exceeds 100 ms of it; those in which one entity would have been as late in a partition of its own, or that lie in an hour in which one entity has more than a partition can do, are counted apart.
 
 Modelled, and not measured: homes by routing key; sizes log-normal by --seed; load within the hour by --seed and --spread; \
 capacity such that the static policy has --overloaded percent of its partition-hours above it; moves at --copy-rate, each \

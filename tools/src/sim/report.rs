@@ -42,7 +42,7 @@ impl Report {
             for (policy, outcome) in POLICIES.iter().zip(&cell.outcomes) {
                 let rule = (*policy == "reactive").then(|| {
                     json!({ "high": cell.tuned.high, "low": cell.tuned.low, "window_s": cell.tuned.window_s,
-                        "hold_s": cell.tuned.hold_s, "rest_s": cell.tuned.rest_s, "at_edge": cell.at_edge })
+                        "hold_s": cell.tuned.hold_s, "rest_s": cell.tuned.rest_s, "alone": cell.tuned.alone, "at_edge": cell.at_edge })
                 });
                 cells.push(json!({
                     "policy": policy,
@@ -76,7 +76,7 @@ impl Report {
             // A string takes everything.
             let _infallible = writeln!(
                 text,
-                "overloaded {} % of partition-hours, spread {}: reactive at high {} low {:.2} window {} s hold {} s rest {} s{}; \
+                "overloaded {} % of partition-hours, spread {}: reactive at high {} low {:.2} window {} s hold {} s rest {} s alone {}{}; \
                  oracle: {}",
                 cell.overloaded,
                 cell.spread,
@@ -85,6 +85,7 @@ impl Report {
                 tuned.window_s,
                 tuned.hold_s,
                 tuned.rest_s,
+                tuned.alone,
                 if cell.at_edge.is_empty() {
                     String::new()
                 } else {
