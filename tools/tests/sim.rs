@@ -52,6 +52,16 @@ fn every_cell_is_told_and_nothing_beats_the_oracle() {
         assert!((0..3).all(|at| seconds(at) >= seconds(3)), "{cell:?}");
         assert!(cell[1]["rule"]["high"].is_f64() && cell[0]["moves"] == 0, "{cell:?}");
     }
+    let hot = told["hot"]["cases"].as_array().unwrap();
+    assert_eq!(hot.len(), 2, "capacities");
+    for case in hot {
+        let recall = |by: &str| case["judged"][by]["recall"].as_f64().unwrap();
+        assert!(case["judged"]["hot"].as_u64().unwrap() > 0, "{case}");
+        assert!(
+            recall("forecast") > 0.9 && recall("seasonal_naive") > 0.9,
+            "each day is as the last: {case}"
+        );
+    }
     for (at, total) in told["totals"].as_array().unwrap().iter().enumerate() {
         let of_policy = cells.iter().skip(at).step_by(4);
         let sum: u64 = of_policy.map(|cell| cell["violation_seconds"].as_u64().unwrap()).sum();

@@ -67,6 +67,14 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    /// The load of a simulated hour's day before.
+    pub(crate) fn day_before(&self, entity: usize, hour: usize) -> f64 {
+        let hour = self.start + i64::try_from(hour).unwrap_or(i64::MAX - self.start) - hours_of(1);
+        f64::from(loads(&self.series[entity], hour, hour + 1).first().copied().unwrap_or(0.0))
+    }
+}
+
 /// What comes in each hour. A gap is no hour without load: the same hour of a day before stands in for it.
 #[expect(clippy::cast_possible_truncation, reason = "the precision of loads")]
 fn loads(series: &Series, start: i64, end: i64) -> Vec<f32> {

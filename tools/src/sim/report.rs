@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::cell::{Cell, POLICIES};
 use super::fleet::Fleet;
+use super::hot::{Judgement, LEAD};
 use super::options::Sim;
 
 /// All cells.
@@ -14,6 +15,8 @@ pub(crate) struct Report {
     about: String,
     seed: u64,
     cells: Vec<Cell>,
+    /// By the percentage that is overloaded.
+    hot: Vec<(f64, Judgement)>,
 }
 
 impl Report {
@@ -25,11 +28,15 @@ impl Report {
             options.partitions,
             options.seed
         );
-        Self { about, seed: options.seed, cells: Vec::new() }
+        Self { about, seed: options.seed, cells: Vec::new(), hot: Vec::new() }
     }
 
     pub(crate) fn add(&mut self, cell: Cell) {
         self.cells.push(cell);
+    }
+
+    pub(crate) fn add_hot(&mut self, overloaded: f64, judged: Judgement) {
+        self.hot.push((overloaded, judged));
     }
 
     pub(crate) fn text(&self, as_json: bool) -> String {
@@ -66,11 +73,16 @@ impl Report {
                 "bytes_moved": bytes })
         };
         let totals: Vec<_> = POLICIES.iter().enumerate().map(total).collect();
-        format!("{}\n", json!({ "about": self.about, "cells": cells, "totals": totals }))
+        let hot = self
+            .hot
+            .iter()
+            .map(|(overloaded, judged)| json!({ "capacity_case": overloaded, "judged": judged }));
+        let hot = json!({ "lead_hours": LEAD, "cases": hot.collect::<Vec<_>>() });
+        format!("{}\n", json!({ "about": self.about, "hot": hot, "cells": cells, "totals": totals }))
     }
 
     fn table(&self) -> String {
-        let mut text = format!("{}\n\n", self.about);
+        let mut text = format!("{}\n\n{}", self.about, self.hot_table());
         for cell in &self.cells {
             let Cell { tuned, .. } = cell;
             // A string takes everything.
@@ -111,6 +123,29 @@ impl Report {
             row(&mut text, policy, self.total(index));
         }
         text + &self.verdict()
+    }
+
+    fn hot_table(&self) -> String {
+        let mut text = format!(
+            "hot partitions, told {LEAD} hours ahead, everyone at home\n  {:>10} {:>8} {:>8} {:>8}  {:<14} {:>9} {:>7} {:>16}\n",
+            "overloaded", "hot", "emerging", "alarms", "by", "precision", "recall", "recall, emerging"
+        );
+        for (overloaded, judged) in &self.hot {
+            for (by, alarms) in [("forecast", judged.forecast), ("seasonal naive", judged.seasonal_naive)] {
+                // A string takes everything.
+                let _infallible = writeln!(
+                    text,
+                    "  {overloaded:>8} % {:>8} {:>8} {:>8}  {by:<14} {:>9.3} {:>7.3} {:>16.3}",
+                    judged.hot,
+                    judged.emerging,
+                    judged.alarms,
+                    alarms.precision,
+                    alarms.recall,
+                    alarms.recall_emerging
+                );
+            }
+        }
+        text + "\n"
     }
 
     /// Violations, those of entities alone, moves and bytes of one policy, over all cells.
