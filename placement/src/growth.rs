@@ -86,7 +86,7 @@ pub fn growth(
 }
 
 /// Where entities are when the plan is carried out.
-fn placed(snapshot: &Snapshot, plan: &Plan) -> Vec<usize> {
+pub(crate) fn placed(snapshot: &Snapshot, plan: &Plan) -> Vec<usize> {
     let mut at: Vec<usize> = snapshot.entities.iter().map(|entity| entity.at).collect();
     for one in &plan.moves {
         one.entities.iter().for_each(|&entity| at[entity] = one.to);

@@ -5,13 +5,14 @@
 //! costs, and their loads to come as joint paths ([`Paths`]). [`plan()`] looks for the moves that avoid most overload
 //! for what they cost, and says of every entity that it looked at why it moves or why it does not. [`overload`] is what
 //! is avoided, [`score`] how it is weighed against the cost, [`target`] where an entity may go, [`schedule`] when a move
-//! begins, [`growth`] which partitions split or merge. [`Reactive`] is the rule for what nobody saw coming: it looks at the last seconds and at nothing else.
+//! begins, [`growth`] which partitions split or merge, [`gather`] who joins those it is named together with. [`Reactive`] is the rule for what nobody saw coming: it looks at the last seconds and at nothing else.
 //!
 //! What a node keeps between its plans: [`history`] of what was counted, [`forecasts`] that follow it, the [`ledger`] of what
 //! was said and done. [`situation`] makes a snapshot of these; [`foresight`] makes paths of what a model was walked over.
 
 pub mod forecasts;
 pub mod foresight;
+pub mod gather;
 pub mod growth;
 pub mod history;
 pub mod ledger;
