@@ -93,6 +93,8 @@ impl Walk {
     pub(crate) fn keep(&mut self, origins: usize) {
         let surplus = (self.paths.len() / self.plan.horizon).saturating_sub(origins);
         self.paths.drain(..surplus * self.plan.horizon);
+        // It grew by doubling, and grows no more: room for the origins of some hours stays.
+        self.paths.shrink_to(self.paths.len() + self.paths.len() / 8);
         self.plan.first += signed(surplus * self.plan.step);
     }
 
