@@ -89,13 +89,30 @@ impl Scenarios {
         Some(Self::of_paths(paths, first.horizon))
     }
 
-    /// The same paths in another order: a sum with others is then as if series knew nothing of each other.
+    /// The same values of each hour, each hour's in an order of its own: what is left of paths when only quantiles are
+    /// known. Sums, over hours or with others, are then as if nothing went together.
     #[must_use]
     pub fn shuffled(&self, random: &mut fastrand::Rng) -> Self {
+        let mut paths = vec![0.0; self.paths.len()];
         let mut order: Vec<usize> = (0..self.count()).collect();
-        random.shuffle(&mut order);
-        let paths = order.iter().flat_map(|path| &self.paths[path * self.horizon..][..self.horizon]);
-        Self { paths: paths.copied().collect(), ..self.clone() }
+        for hour in 0..self.horizon {
+            random.shuffle(&mut order);
+            for (path, &from) in order.iter().enumerate() {
+                paths[path * self.horizon + hour] = self.paths[from * self.horizon + hour];
+            }
+        }
+        Self { paths, ..self.clone() }
+    }
+
+    /// One hour in place of all: the sum of those that are chosen, path by path.
+    ///
+    /// # Panics
+    /// When the choice is not of as many hours.
+    #[must_use]
+    pub fn total(&self, chosen: &[bool]) -> Self {
+        assert_eq!(chosen.len(), self.horizon, "a choice for each hour");
+        let total = |path: &[f64]| path.iter().zip(chosen).filter(|hour| *hour.1).map(|hour| hour.0).sum();
+        Self::of_paths(self.paths.chunks_exact(self.horizon).map(total).collect(), 1)
     }
 
     /// With each hour's values moved to where experience says that such shares of paths belong; a path keeps its rank in
