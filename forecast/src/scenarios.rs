@@ -364,6 +364,21 @@ mod tests {
     }
 
     #[test]
+    fn shuffled_paths_keep_each_hour_and_nothing_of_what_goes_together() {
+        let paths: Vec<f64> = (0..200_u8).flat_map(|path| [f64::from(path); 4]).collect();
+        let linked = Scenarios::of_paths(paths, 4);
+        let unlinked = linked.shuffled(&mut fastrand::Rng::with_seed(1));
+        assert_eq!(linked.sorted, unlinked.sorted);
+        let width = |scenarios: &Scenarios| {
+            let total = scenarios.total(&[true, true, false, true]);
+            total.quantile(0, 0.9) - total.quantile(0, 0.1)
+        };
+        // Of three hours alike, three times as wide as one; of three that are independent, the root of that.
+        assert!((width(&linked) - 3.0 * 0.8 * 200.0).abs() < 10.0, "{}", width(&linked));
+        assert!((200.0..350.0).contains(&width(&unlinked)), "{}", width(&unlinked));
+    }
+
+    #[test]
     fn half_way_to_a_lone_burst_is_on_the_log_scale_and_equal_loads_are_said_exactly() {
         let idle = 0.3;
         let scenarios = Scenarios::of_paths([vec![idle; 3], vec![9999.0]].concat(), 1);
