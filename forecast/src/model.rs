@@ -7,6 +7,12 @@ pub trait Model: std::fmt::Debug + Send + Sync {
     /// The name by which a caller chooses it.
     fn name(&self) -> &'static str;
 
+    /// Whether it takes what the last day was for what the next will be so readily that hours of an event are better not seen,
+    /// than seen without the effect that was expected of it.
+    fn is_led_by_yesterday(&self) -> bool {
+        false
+    }
+
     /// Learns from `history`, which ends just before the first unknown hour.
     ///
     /// `start` is the hour index (Unix hours) of its first value; `regressors` has one row per hour of the history,

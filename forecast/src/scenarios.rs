@@ -89,13 +89,30 @@ impl Scenarios {
         Some(Self::of_paths(paths, first.horizon))
     }
 
-    /// The same paths in another order: a sum with others is then as if series knew nothing of each other.
+    /// The same values of each hour, each hour's in an order of its own: what is left of paths when only quantiles are
+    /// known. Sums, over hours or with others, are then as if nothing went together.
     #[must_use]
     pub fn shuffled(&self, random: &mut fastrand::Rng) -> Self {
+        let mut paths = vec![0.0; self.paths.len()];
         let mut order: Vec<usize> = (0..self.count()).collect();
-        random.shuffle(&mut order);
-        let paths = order.iter().flat_map(|path| &self.paths[path * self.horizon..][..self.horizon]);
-        Self { paths: paths.copied().collect(), ..self.clone() }
+        for hour in 0..self.horizon {
+            random.shuffle(&mut order);
+            for (path, &from) in order.iter().enumerate() {
+                paths[path * self.horizon + hour] = self.paths[from * self.horizon + hour];
+            }
+        }
+        Self { paths, ..self.clone() }
+    }
+
+    /// One hour in place of all: the sum of those that are chosen, path by path.
+    ///
+    /// # Panics
+    /// When the choice is not of as many hours.
+    #[must_use]
+    pub fn total(&self, chosen: &[bool]) -> Self {
+        assert_eq!(chosen.len(), self.horizon, "a choice for each hour");
+        let total = |path: &[f64]| path.iter().zip(chosen).filter(|hour| *hour.1).map(|hour| hour.0).sum();
+        Self::of_paths(self.paths.chunks_exact(self.horizon).map(total).collect(), 1)
     }
 
     /// With each hour's values moved to where experience says that such shares of paths belong; a path keeps its rank in
@@ -344,6 +361,21 @@ mod tests {
             "one is high when the other is low"
         );
         assert_eq!((sum.quantile(1, 0.0), sum.quantile(1, 1.0)), (5.0, 11.0));
+    }
+
+    #[test]
+    fn shuffled_paths_keep_each_hour_and_nothing_of_what_goes_together() {
+        let paths: Vec<f64> = (0..200_u8).flat_map(|path| [f64::from(path); 4]).collect();
+        let linked = Scenarios::of_paths(paths, 4);
+        let unlinked = linked.shuffled(&mut fastrand::Rng::with_seed(1));
+        assert_eq!(linked.sorted, unlinked.sorted);
+        let width = |scenarios: &Scenarios| {
+            let total = scenarios.total(&[true, true, false, true]);
+            total.quantile(0, 0.9) - total.quantile(0, 0.1)
+        };
+        // Of three hours alike, three times as wide as one; of three that are independent, the root of that.
+        assert!((width(&linked) - 3.0 * 0.8 * 200.0).abs() < 10.0, "{}", width(&linked));
+        assert!((200.0..350.0).contains(&width(&unlinked)), "{}", width(&unlinked));
     }
 
     #[test]

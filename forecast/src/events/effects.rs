@@ -79,8 +79,15 @@ fn ordinary(series: &Series, dates: &Dates, hour: i64, known_at: i64) -> Option<
 #[derive(Clone, Debug)]
 pub struct Effects {
     /// By place, then by the hour from which it is so.
-    pooled: Vec<(Place, i64, f32)>,
+    pooled: Vec<(Place, i64, Pooled)>,
     entities: Vec<Own>,
+}
+
+/// The mean effect over entities.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pooled {
+    effect: f32,
+    entities: usize,
 }
 
 /// An entity's events, and what they did so far.
@@ -117,7 +124,8 @@ impl Effects {
                 sum.count += 1.0;
                 sum.effect += f64::from(effect);
                 pool.take(sum, 1.0);
-                pooled.push((place, known, narrow(pool.effect / (pool.count + POOL_DOUBT))));
+                let effect = narrow(pool.effect / (pool.count + POOL_DOUBT));
+                pooled.push((place, known, Pooled { effect, entities: of_entity.len() }));
             }
         }
         let entities = observed.into_iter().map(Own::new).collect();
@@ -133,10 +141,10 @@ impl Effects {
         EffectsOf { effects: self, own: &self.entities[entity] }
     }
 
-    /// The mean effect over entities; zero when none was observed by then.
-    fn pooled(&self, place: Place, known_at: i64) -> f32 {
+    /// No effect, of no entity, when none was observed by then.
+    fn pooled(&self, place: Place, known_at: i64) -> Pooled {
         let end = self.pooled.partition_point(|known| (known.0, known.1) <= (place, known_at));
-        self.pooled[..end].last().filter(|last| last.0 == place).map_or(0.0, |last| last.2)
+        self.pooled[..end].last().filter(|last| last.0 == place).map_or(Pooled::default(), |last| last.2)
     }
 }
 
@@ -184,10 +192,21 @@ impl EffectsOf<'_> {
         let mut effect = 0.0;
         self.own.dates.acting(hour, known_at, |place| {
             let own = self.own.sum(place, known_at);
-            let pooled = POOL_EVENTS * f64::from(self.effects.pooled(place, known_at));
+            let pooled = POOL_EVENTS * f64::from(self.effects.pooled(place, known_at).effect);
             effect += narrow((own.effect + pooled) / (own.count + POOL_EVENTS));
         });
         effect
+    }
+
+    /// From how many entities' events it is known what those of an hour do; zero without events.
+    #[must_use]
+    pub fn learnt_from(&self, hour: i64, known_at: i64) -> usize {
+        let mut fewest: Option<usize> = None;
+        self.own.dates.acting(hour, known_at, |place| {
+            let entities = self.effects.pooled(place, known_at).entities;
+            fewest = Some(fewest.map_or(entities, |fewest| fewest.min(entities)));
+        });
+        fewest.unwrap_or(0)
     }
 
     /// The series up to `known_at` as if there had been no events.

@@ -67,6 +67,11 @@ impl Model for Lstm {
         "lstm"
     }
 
+    /// It steps over yesterday, and differs from what is typical as yesterday did.
+    fn is_led_by_yesterday(&self) -> bool {
+        true
+    }
+
     fn fit(&self, start: i64, history: &[f32], _: Rows<'_>) -> Result<Box<dyn Fitted>, FitError> {
         let recent = last_hours(history);
         let have = recent.iter().filter(|value| value.is_finite()).count();

@@ -42,6 +42,11 @@ impl Model for Turns {
         "lstm"
     }
 
+    /// It steps over yesterday, and differs from what is typical as yesterday did.
+    fn is_led_by_yesterday(&self) -> bool {
+        true
+    }
+
     fn fit(&self, start: i64, history: &[f32], regressors: Rows<'_>) -> Result<Box<dyn Fitted>, FitError> {
         let next_hour = start + history.len() as i64;
         match self.networks.iter().rev().find(|(from, _)| *from <= next_hour) {

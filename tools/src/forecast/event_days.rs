@@ -16,6 +16,9 @@ use super::options::Backtest;
 use super::table::Table;
 use super::work;
 
+/// An entity's first event of a kind is forecast from others': with fewer of these, there is little to forecast it from.
+const OTHERS_MIN: usize = 3;
+
 /// Which hours are compared.
 const ROWS: [&str; 4] = ["event", "first of its kind", "a day after", "a week after"];
 
@@ -89,7 +92,7 @@ impl Errors {
         let on = |hour: i64| dates.is_on(hour, origin);
         let is_of = |row: usize, hour: i64| match row {
             0 => on(hour),
-            1 => dates.is_first_on(hour, origin),
+            1 => dates.is_first_on(hour, origin) && events.learnt_from(hour, origin) >= OTHERS_MIN,
             2 => !on(hour) && on(hour - signed(DAY)),
             _ => !on(hour) && on(hour - signed(WEEK)),
         };

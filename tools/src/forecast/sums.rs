@@ -1,11 +1,17 @@
-//! `forecast sums`: how well intervals of a group's sum hold, from whole paths and as if entities were independent.
+//! `forecast sums`: how well intervals of a group's sum hold, from whole paths and from the same quantiles alone.
+//!
+//! A group's load is summed twice: over its entities, hour by hour, and over its entities and all hours of the horizon. The
+//! first is what an hour's capacity is held against, the second what the group brings while a decision lasts. Quantiles
+//! tell what each entity does in each hour and nothing of what goes together, so that they can be added up only as if all were
+//! independent, entities and hours alike. Both ways have the same marginals, to the bit.
+//!
+//! Hours in which an entity of the group is not known are left out of a sum, of what was and of what was said.
 
 use std::fmt::Write as _;
 use std::io::Write;
 
 use foreshard_forecast::recalibration::{self, Rolling};
 use foreshard_forecast::scenarios::Scenarios;
-use foreshard_forecast::series::to_load;
 use foreshard_forecast::walk::Walk;
 use foreshard_forecast::{DAY, Series};
 use serde::Serialize;
@@ -20,7 +26,11 @@ use super::work;
 use crate::shell::Failure;
 
 /// How the paths of a group are put together, as the report names it.
-const WAYS: [&str; 2] = ["paths", "as if independent"];
+const WAYS: [&str; 2] = ["paths", "independent quantiles"];
+/// What is summed over entities.
+const SUMS: [&str; 2] = ["an hour", "the horizon"];
+/// With fewer of its hours known, the sum over a horizon is none of that horizon.
+const KNOWN_SHARE_MIN: f64 = 0.5;
 
 pub(crate) fn run(options: &Sums) -> Result<(), Failure> {
     let table = Table::read(&options.load)?;
@@ -55,13 +65,16 @@ pub(crate) fn run(options: &Sums) -> Result<(), Failure> {
     Ok(stdout.flush()?)
 }
 
-/// Hours, and how many were within the intervals.
+/// Sums, and how many were within the intervals.
 #[derive(Clone, Copy, Default, Debug)]
 struct Held {
-    hours: f64,
+    count: f64,
     within_80: f64,
     within_95: f64,
 }
+
+/// By [`WAYS`] and [`SUMS`].
+type AllHeld = [[Held; SUMS.len()]; WAYS.len()];
 
 /// Different entities each.
 fn groups(options: &Sums, entities: usize) -> Vec<Vec<usize>> {
@@ -77,34 +90,46 @@ fn at_origin(
     recalibrations: &Rolling,
     groups: &[Vec<usize>],
     origin: i64,
-) -> [Held; WAYS.len()] {
+) -> AllHeld {
     let of = |&(index, series): &(usize, &Series)| {
         Scenarios::new(series, &walks[index], origin).recalibrated(recalibrations.at(origin))
     };
     let scenarios: Vec<Scenarios> = series.iter().map(of).collect();
     let mut random = random(options.drawn.seed, usize::try_from(origin).unwrap_or(0));
-    let mut held = [Held::default(); WAYS.len()];
+    let mut held = AllHeld::default();
     for group in groups {
+        // A sum is known where all of it is.
+        let was = |hour: i64| group.iter().map(|&entity| series[entity].1.load(hour)).sum::<Option<f64>>();
+        let was: Vec<Option<f64>> = (origin..).take(options.judged.horizon).map(was).collect();
         let linked: Vec<Scenarios> = group.iter().map(|&entity| scenarios[entity].clone()).collect();
         let unlinked: Vec<Scenarios> = linked.iter().map(|paths| paths.shuffled(&mut random)).collect();
         for (held, paths) in held.iter_mut().zip([linked, unlinked]) {
-            let Some(sum) = Scenarios::sum(&paths) else { continue };
-            for hour in 0..options.judged.horizon {
-                // A sum is known where all of it is.
-                let was = group.iter().map(|&entity| series[entity].1.at(origin + signed(hour)));
-                let was: f64 = was.map(|value| if value.is_nan() { f64::NAN } else { to_load(value) }).sum();
-                if !was.is_nan() {
-                    held.take(sum.place(hour, was, random.f64()));
-                }
+            if let Some(sum) = Scenarios::sum(&paths) {
+                judge(held, &sum, &was, &mut random);
             }
         }
     }
     held
 }
 
+/// What was said of a group, hour by hour and of all known hours together, beside what was.
+fn judge(held: &mut [Held; SUMS.len()], sum: &Scenarios, was: &[Option<f64>], random: &mut fastrand::Rng) {
+    for (hour, was) in was.iter().enumerate() {
+        if let Some(was) = was {
+            held[0].take(sum.place(hour, *was, random.f64()));
+        }
+    }
+    let known: Vec<bool> = was.iter().map(Option::is_some).collect();
+    let count = known.iter().filter(|known| **known).count();
+    if count as f64 >= KNOWN_SHARE_MIN * was.len() as f64 {
+        let was = was.iter().flatten().sum();
+        held[1].take(sum.total(&known).place(0, was, random.f64()));
+    }
+}
+
 impl Held {
     fn take(&mut self, place: f64) {
-        self.hours += 1.0;
+        self.count += 1.0;
         self.within_80 += f64::from(u8::from((0.1..=0.9).contains(&place)));
         self.within_95 += f64::from(u8::from((0.025..=0.975).contains(&place)));
     }
@@ -114,21 +139,25 @@ impl Held {
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Row {
     way: &'static str,
-    /// The share of hours in the interval, ties broken by seeded draws.
+    sum: &'static str,
+    /// The share of sums in the interval, ties broken by seeded draws.
     coverage_80: f64,
     coverage_95: f64,
-    hours: f64,
+    count: f64,
 }
 
-fn rows(held: &[[Held; WAYS.len()]]) -> Vec<Row> {
-    let row = |(index, way)| {
-        let sum = |f: fn(&Held) -> f64| held.iter().map(|of: &[Held; WAYS.len()]| f(&of[index])).sum::<f64>();
-        let hours = sum(|held| held.hours);
-        let [coverage_80, coverage_95] =
-            [sum(|held| held.within_80), sum(|held| held.within_95)].map(|within| within / hours);
-        Row { way, coverage_80, coverage_95, hours }
-    };
-    WAYS.into_iter().enumerate().map(row).collect()
+fn rows(held: &[AllHeld]) -> Vec<Row> {
+    let mut rows = Vec::with_capacity(WAYS.len() * SUMS.len());
+    for (sum_index, sum) in SUMS.into_iter().enumerate() {
+        for (way_index, way) in WAYS.into_iter().enumerate() {
+            let all = |f: fn(&Held) -> f64| held.iter().map(|of| f(&of[way_index][sum_index])).sum::<f64>();
+            let count = all(|held| held.count);
+            let [coverage_80, coverage_95] =
+                [all(|held| held.within_80), all(|held| held.within_95)].map(|within| within / count);
+            rows.push(Row { way, sum, coverage_80, coverage_95, count });
+        }
+    }
+    rows
 }
 
 fn report(options: &Sums, rows: &[Row]) -> String {
@@ -145,11 +174,15 @@ fn report(options: &Sums, rows: &[Row]) -> String {
         return format!("{value}\n");
     }
     let mut text = format!("sums of {} groups of {}\n", options.groups, options.size);
-    let _infallible = writeln!(text, "{:<20}{:>8}{:>8}{:>10}", "", "80%", "95%", "hours");
+    let _infallible =
+        writeln!(text, "{:<14}{:<24}{:>8}{:>8}{:>10}", "sum over", "from", "80%", "95%", "count");
     for row in rows {
         let (within_80, within_95) = (100.0 * row.coverage_80, 100.0 * row.coverage_95);
-        let _infallible =
-            writeln!(text, "{:<20}{within_80:>7.1}%{within_95:>7.1}%{:>10}", row.way, row.hours);
+        let _infallible = writeln!(
+            text,
+            "{:<14}{:<24}{within_80:>7.1}%{within_95:>7.1}%{:>10}",
+            row.sum, row.way, row.count
+        );
     }
     text
 }

@@ -61,3 +61,18 @@ pub(crate) fn finite_rows(path: &Path) -> Result<f64> {
     }
     Ok(rows)
 }
+
+/// Prints rows as a table of a document, of the columns `keys`; what they are named by comes first.
+pub(crate) fn table(title: &str, of: &Value, name: &str, keys: &[&str]) -> Result<()> {
+    println!("\n{title}\n\n| {name} | {} |\n|{}", keys.join(" | "), "---|".repeat(keys.len() + 1));
+    for row in rows(of)? {
+        let cell = |&key: &&str| {
+            let text = row[key].as_str().map(str::to_owned);
+            text.or_else(|| Some(format!("{:.3}", row[key].as_f64()?))).unwrap_or_else(|| "-".to_owned())
+        };
+        let name = row[name].as_str().ok_or_else(|| format!("no {name:?}: {row}"))?;
+        println!("| {name} | {} |", keys.iter().map(cell).collect::<Vec<String>>().join(" | "));
+    }
+    println!();
+    Ok(())
+}
