@@ -24,6 +24,8 @@
 mod drive;
 mod hand_over;
 mod merge;
+#[cfg(test)]
+mod outcome_tests;
 pub mod point;
 pub mod progress;
 mod reservation;
