@@ -17,6 +17,7 @@
 //! - nothing of an entity arrives in a partition that still has to remove what it had of it (R12);
 //! - a move that does not commit leaves nothing behind: an error, a cancellation and a restart undo the same.
 
+mod bandwidth;
 #[cfg(test)]
 mod cut_over_tests;
 mod evidence;
@@ -34,6 +35,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use self::bandwidth::Bandwidth;
 use self::progress::{MoveStatus, MoveTotals, Phase};
 use self::shadow::{ShadowPolicy, Shadowing, Verdict};
 use self::source::Move;
@@ -66,6 +68,7 @@ pub(crate) struct Moves {
     /// Told when a move has ended, and when something is not busy any more.
     freed: Signal,
     totals: Cell<MoveTotals>,
+    bandwidth: Bandwidth,
 }
 
 /// Something of a partition that is busy, until it is dropped.
@@ -217,6 +220,17 @@ impl Shard {
         }
         let open = self.moves.open.borrow().len() as u64;
         MoveTotals { open, parked, refused, ..self.moves.totals.get() }
+    }
+
+    /// Returns when a move from here may send `bytes`.
+    async fn paced(&self, bytes: usize) {
+        let options = &self.common.options;
+        let Some(rate) = options.move_bytes_per_second else { return };
+        let (now, part) = (self.runtime().now(), rate / options.shards.max(1) as u64);
+        let due = self.moves.bandwidth.due(now, bytes, part);
+        if due > now {
+            self.runtime().sleep_until(due).await;
+        }
     }
 
     /// Returns when no move from `partition`, or to it, is carried out or undone here any more. None begins.

@@ -198,9 +198,13 @@ impl Move {
             self.enter(Phase::Base)?;
             self.progress.copied_base(rows.count(), rows.bytes());
             self.progress.lag_bytes.set(stream.tap.bytes() as u64);
+            let bytes = rows.bytes();
             let frame = stream.sender.base(rows);
             // The next is read while this one is written.
-            let carried = self.carry_frame(shard, frame, Vec::new());
+            let carried = async {
+                shard.paced(bytes).await;
+                self.carry_frame(shard, frame, Vec::new()).await
+            };
             let (carried, read) = future::zip(carried, base.next(&partition, BASE_FRAME_BYTES)).await;
             stream.sender.handle(&carried?)?;
             next = read?;
@@ -242,6 +246,9 @@ impl Move {
             && let Some(rows) = stream.tap.take()
         {
             left = left.saturating_sub(rows.bytes());
+            if self.phase() < Phase::CutOver {
+                shard.paced(rows.bytes()).await;
+            }
             self.progress.copied_log(rows.count(), rows.bytes());
             self.progress.lag_bytes.set(stream.tap.bytes() as u64);
             let frame = stream.sender.log(rows);
