@@ -10,7 +10,7 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Client, Node, Reply, encode};
@@ -244,7 +244,7 @@ impl Drop for Over<'_> {
 fn hashes_that_are_made_and_dropped_while_they_move_never_show_an_old_field() {
     let node = node();
     let is_over = AtomicBool::new(false);
-    let rounds = AtomicUsize::new(0);
+    let rounds = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for n in 0..4 {
             let (node, is_over, rounds) = (&node, &is_over, &rounds);
@@ -261,7 +261,7 @@ fn hashes_that_are_made_and_dropped_while_they_move_never_show_an_old_field() {
                     assert_eq!(client.ask(&["DEL", &key]).integer(), 1);
                     round += 1;
                 }
-                rounds.fetch_add(round as usize, Ordering::Relaxed);
+                rounds.fetch_add(round, Ordering::Relaxed);
             });
         }
         // Also where something is wrong.

@@ -538,6 +538,8 @@ fn log_rows(rows: &mut RowWriter<'_>, ops: &[Op<'_>], version: Version) {
 mod reshape_tests;
 #[cfg(test)]
 mod structure_tests;
+#[cfg(test)]
+mod time_tests;
 
 #[cfg(test)]
 mod tests {
