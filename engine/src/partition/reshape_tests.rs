@@ -32,7 +32,7 @@ struct World {
     store: SimulatedStore,
 }
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     let shape = Shape { level0_trigger: 2, base_bytes: 20_000, fanout: 3, segment_bytes: 4096 };
     Options {
         partitions: 1,

@@ -4,17 +4,17 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::reshape_tests::options;
 use crate::entry::Expiry;
 use crate::io::disk::{Disk, DiskOp};
 use crate::io::fault::{Fault, FaultDisk, Rule, When};
 use crate::io::memory::{MemoryConfig, MemoryDisk};
 use crate::io::virtual_time::VirtualRuntime;
-use crate::shard::moves::tests::options;
 use crate::store::simulated::SimulatedStore;
 
 #[test]
 fn readers_of_rows_that_expire_leave_a_log_that_waits_for_a_slow_flush_its_reserve() {
-    const ROWS: u32 = 300;
+    const ROWS: u32 = 400;
     let world = VirtualRuntime::new(1);
     let runtimes = [world.runtime()];
     let memory = Rc::new(MemoryDisk::new(&runtimes[0], 1, MemoryConfig::default())) as Rc<dyn Disk>;
