@@ -3,7 +3,12 @@
 //!
 //! `--seed S --courses 1` runs one course of lives again. What fails is printed with the arguments that repeat it.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a program, which says now and then how far it is"
+)]
 
 #[path = "../tests/common/mod.rs"]
 mod common;
