@@ -16,6 +16,10 @@
 //!
 //! `engine/FORMAT.md` owns the bytes on disk. The rules R1 to R6 that comments name are those of ARCHITECTURE.md.
 
+// Tests of the crate share files with those beside it, which name it so.
+#[cfg(test)]
+extern crate self as foreshard_engine;
+
 pub mod backup;
 pub mod batch;
 pub mod cache;

@@ -45,6 +45,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Which moves have to prove themselves on a shadow, and how.
     pub shadowing: Shadowing,
+    /// What moves of entities copy a second at most, bytes per store, in equal parts by its shards; none: as fast as it goes.
+    pub move_bytes_per_second: Option<u64>,
     /// What shards and partitions may do a second, in cost units.
     pub capacities: Capacities,
     /// Entities counted one by one, per shard; the rest is counted in their partition only. 0: none.
@@ -70,11 +72,15 @@ impl Default for Options {
             shape: Shape { level0_trigger: 4, base_bytes: 256 << 20, fanout: 10, segment_bytes: 64 << 20 },
             reserve_bytes: 256 << 20,
             shadowing: Shadowing::default(),
+            move_bytes_per_second: None,
             capacities: Capacities::default(),
             tracked_entities: 100_000,
         }
     }
 }
+
+/// Slower, an entity of a gigabyte takes longer than the hour that a plan is made for.
+pub const MOVE_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
 impl Options {
     /// The most that a shard's row cache may come to hold, bytes: half of what memtables leave.
@@ -112,6 +118,9 @@ impl Options {
         within("shape.fanout", self.shape.fanout, 2, 100)?;
         within("shape.base_bytes", self.shape.base_bytes, 1 << 12, u64::MAX)?;
         within("shape.segment_bytes", self.shape.segment_bytes, 1 << 12, 1 << 32)?;
+        if let Some(rate) = self.move_bytes_per_second {
+            within("move_bytes_per_second", rate, MOVE_BYTES_PER_SECOND_MIN, u64::MAX)?;
+        }
         self.capacities.check()?;
         if !(self.shadowing.share > 0.0 && self.shadowing.share <= 1.0) {
             return Err(Error::misuse(format!(

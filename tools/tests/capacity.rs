@@ -98,6 +98,7 @@ fn capacities_are_configured_by_number_and_wrong_ones_are_named() {
         ("[capacity]\nshard = -1.0\n", "capacity of shard = -1"),
         ("[moves]\nshadow = \"sometimes\"\n", "moves.shadow = \"sometimes\""),
         ("[moves]\nshadow_share = 2.0\n", "moves.shadow_share = 2"),
+        ("[moves]\nbandwidth_max = 5\n", "moves.bandwidth_max = 5"),
     ] {
         let (file, data) = written(text);
         let mut node = Command::new(PROGRAM);

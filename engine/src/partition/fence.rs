@@ -141,4 +141,48 @@ mod tests {
             store.close().await.unwrap();
         });
     }
+
+    #[test]
+    fn no_version_is_given_out_once_the_last_one_is_on_its_way() {
+        let world = VirtualRuntime::new(1);
+        let runtimes = [world.runtime()];
+        let disk = Rc::new(MemoryDisk::new(&runtimes[0], 1, MemoryConfig::default()));
+        world.block_on(async {
+            let options = Options { partitions: 1, ..Options::default() };
+            let store = SimulatedStore::open(&runtimes, disk, Path::new("/s"), options, 1).await.unwrap();
+            let shard = store.shard(0).unwrap();
+            let partition = shard.partitions().next().unwrap();
+            let key = |name: &[u8]| {
+                let mut prefix = Vec::new();
+                key::encode_entity(name, &mut prefix).unwrap();
+                prefix
+            };
+            let take = |name: &[u8]| {
+                let (shard, key) = (Rc::clone(&shard), key(name));
+                let home = shard.map().home_of(&key);
+                runtimes[0].spawn(async move { shard.unique_version(home, &key).await })
+            };
+            let before = partition.version();
+            assert_eq!(take(b"moves").await.unwrap(), before.next());
+            let spans = vec![Span::of_range(&KeyRange::of_prefix(&key(b"moves")))];
+            let fence = Fence::close(&partition, Holder::Move(MoveId(1)), spans).await.unwrap();
+            // What is told to the target here, it has to lift its own above.
+            let last = partition.version();
+            let waits = take(b"moves");
+            runtimes[0].sleep(Duration::from_millis(1)).await;
+            assert_eq!(partition.version(), last, "a number that the target gives out too");
+            assert_eq!(take(b"stays").await.unwrap(), last.next(), "nobody else waits");
+            fence.open_departed(TableVersion(7));
+            assert!(matches!(waits.await, Err(Error::Moved { version: TableVersion(7) })));
+            // Handed over: nothing of it is here any more.
+            let last = partition.version();
+            partition.retire();
+            assert!(matches!(take(b"stays").await, Err(Error::Moved { .. })));
+            assert_eq!(partition.version(), last);
+            partition.reopen();
+            drop(partition);
+            drop(shard);
+            store.close().await.unwrap();
+        });
+    }
 }

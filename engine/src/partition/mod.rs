@@ -315,10 +315,8 @@ impl Partition {
         version: Option<Version>,
         rows: impl FnOnce(&mut RowWriter<'_>),
     ) -> Result<Ticket> {
-        if self.is_closed.get() {
-            // Its rows are on their way: at the fence, or already where the table says.
-            return Err(Error::Moved { version: self.departed().latest });
-        }
+        // Its rows are on their way: at the fence, or already where the table says.
+        self.check_open()?;
         let index = self.index.get().next();
         let time_ms = self.time_ms();
         let header = RecordHeader { partition: self.id, epoch: self.epoch, index, time_ms };
@@ -384,6 +382,22 @@ impl Partition {
     /// Makes every later write newer than `version` (the Lamport rule).
     pub(crate) fn lift(&self, version: Version) {
         self.version.set(self.version.get().max(version));
+    }
+
+    /// A version that nothing else gets, here or where this partition goes.
+    ///
+    /// # Errors
+    /// [`Error::Moved`] once its last version is on its way there.
+    pub(crate) fn take_version(&self) -> Result<Version> {
+        self.check_open()?;
+        let version = self.version().next();
+        self.lift(version);
+        Ok(version)
+    }
+
+    /// That whoever has this partition next does not have its last index and version already.
+    fn check_open(&self) -> Result<()> {
+        if self.is_closed.get() { Err(Error::Moved { version: self.departed().latest }) } else { Ok(()) }
     }
 
     /// The last index given out.
@@ -524,6 +538,8 @@ fn log_rows(rows: &mut RowWriter<'_>, ops: &[Op<'_>], version: Version) {
 mod reshape_tests;
 #[cfg(test)]
 mod structure_tests;
+#[cfg(test)]
+mod time_tests;
 
 #[cfg(test)]
 mod tests {

@@ -5,12 +5,13 @@
 //! committed before it returns (R4); after a failed log it sees committed versions only (R3).
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::levels::Levels;
 use super::locks::{Obstacle, in_doubt};
 use super::{Partition, Sealed};
 use crate::entry::{Entry, Expiry, Kind};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{Index, Version};
 use crate::memtable::Memtable;
 use crate::merge::{Merge, Source};
@@ -18,6 +19,9 @@ use crate::segment::{Found, ReadMode, RunCursor};
 use crate::tombstones::RangeTombstones;
 use crate::visible::{View, Visible};
 use crate::wal::Ticket;
+
+/// How often a device without room is looked at.
+const ROOM_EVERY: Duration = Duration::from_millis(10);
 
 /// A live row, borrowed from where it is stored.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +117,7 @@ impl Partition {
             Some(_) if at < self.version() => self.find(key, at, f).await?,
             Some(mirror) => Box::pin(self.find_noted(mirror, key, f)).await?,
         };
+        self.room_for_time(&observed).await?;
         Ok((result, self.commit_of_observed(observed)?))
     }
 
@@ -160,7 +165,9 @@ impl Partition {
         }
         self.note_page(start, &page, at);
         // Everything at or below `at` may have shaped the page, absences included.
-        let ticket = self.commit_of_observed(Observed { version: at, expired: visible.expired() })?;
+        let observed = Observed { version: at, expired: visible.expired() };
+        self.room_for_time(&observed).await?;
+        let ticket = self.commit_of_observed(observed)?;
         Ok((page, ticket))
     }
 
@@ -195,6 +202,24 @@ impl Partition {
                 Obstacle::Undecided => changed.await,
             }
         }
+    }
+
+    /// Where something was seen expired, returns when the log has room for saying so: what flushes need to release log is not
+    /// taken by readers, however many rows expire meanwhile.
+    async fn room_for_time(&self, observed: &Observed) -> Result<()> {
+        let wal = self.common.wal();
+        if observed.expired.is_none() || wal.has_reserve() {
+            return Ok(());
+        }
+        let before = self.departed();
+        while !wal.has_reserve() && wal.failed().is_none() {
+            // A device without room is waited for, and what else is wrong the record itself will say.
+            match wal.ready(0).await {
+                Err(Error::Full(_)) => self.common.runtime.sleep(ROOM_EVERY).await,
+                Ok(()) | Err(_) => break,
+            }
+        }
+        self.still_here(before)
     }
 
     /// R4: what must be committed before a reply that observed this; the later of two where time passed too.

@@ -17,6 +17,7 @@ use crate::batch::Op;
 use crate::counters::Load;
 use crate::error::{Error, Result};
 use crate::ids::Version;
+use crate::partition::locks::{Locks, Span};
 use crate::partition::parking::Departures;
 use crate::partition::read::{OwnedRow, Page, PageLimit, Row};
 use crate::partition::snapshots::Hold;
@@ -161,16 +162,20 @@ impl Shard {
         result.map(Some)
     }
 
-    /// A number that this partition gives out once: larger than every version in it so far, and less than that of
-    /// everything written later.
+    /// A number for a row at `key` that its partition gives out once: larger than every version in it so far, and less than
+    /// that of everything written later, here or where the row goes. It waits as a write of the row would: who leaves takes
+    /// the last version along, and a number given out after that would be given out there again.
     ///
     /// # Errors
-    /// [`Error::Moved`] when the partition, or the row, is not here.
-    pub fn unique_version(&self, home: Home) -> Result<Version> {
+    /// [`Error::Moved`] when the partition, or the row, is not here; otherwise as [`Shard::put`] of a row that is locked.
+    pub async fn unique_version(&self, home: Home, key: &[u8]) -> Result<Version> {
         let partition = self.partition(home)?;
-        let version = partition.version().next();
-        partition.lift(version);
-        Ok(version)
+        if !partition.is_open() {
+            let span = [Span { start: key.to_vec(), end: None, write: true }];
+            let look = |locks: &Locks| locks.obstacle_to_write(&span).or_gate(partition.is_gated());
+            partition.clear(0, look).await?;
+        }
+        partition.take_version()
     }
 
     /// Holds a partition as it is, for reads that take more than one turn.

@@ -11,6 +11,7 @@ pub(crate) mod background;
 pub mod capacity;
 pub mod census;
 pub(crate) mod cut;
+mod decision;
 pub(crate) mod exclusion;
 pub(crate) mod fence;
 pub(crate) mod host;
@@ -101,7 +102,7 @@ pub struct Shard {
     reshapes: Reshapes,
     /// Of the first shard: cuts and cut-overs, and the table.
     exclusion: Exclusion,
-    table: OnceCell<Rc<dyn Table>>,
+    table: RefCell<Option<Rc<dyn Table>>>,
     /// What a server on this thread keeps here.
     attached: Attached,
 }
@@ -165,7 +166,7 @@ impl Shard {
             moves: Moves::default(),
             reshapes: Reshapes::default(),
             exclusion: Exclusion::default(),
-            table: OnceCell::new(),
+            table: RefCell::default(),
             attached: Attached::new(parts.net),
         }
     }

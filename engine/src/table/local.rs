@@ -45,9 +45,9 @@ struct Inner {
     news: Signal,
 }
 
-struct Request {
-    change: Change,
-    answer: oneshot::Sender<Decision>,
+enum Request {
+    Change { change: Change, answer: oneshot::Sender<Decision> },
+    Outcome { change: Change, seen: TableVersion, answer: oneshot::Sender<Result<Option<TableVersion>>> },
 }
 
 impl LocalTable {
@@ -75,15 +75,18 @@ impl Table for LocalTable {
     fn change(&self, change: Change) -> LocalFuture<Decision> {
         let inner = Rc::clone(&self.inner);
         Box::pin(async move {
-            let has_room = || inner.is_closing.get() || inner.requests.borrow().len() < REQUESTS_MAX;
-            inner.room.until(has_room).await;
-            if inner.is_closing.get() {
-                return Err(Error::Closed);
-            }
             let (answer, made) = oneshot::async_channel();
-            inner.requests.borrow_mut().push_back(Request { change, answer });
-            inner.work.notify();
+            inner.ask(Request::Change { change, answer }).await?;
             made.await.map_err(|_gone| Error::Closed)?
+        })
+    }
+
+    fn outcome(&self, change: Change, seen: TableVersion) -> LocalFuture<Result<Option<TableVersion>>> {
+        let inner = Rc::clone(&self.inner);
+        Box::pin(async move {
+            let (answer, found) = oneshot::async_channel();
+            inner.ask(Request::Outcome { change, seen, answer }).await?;
+            found.await.map_err(|_gone| Error::Closed)?
         })
     }
 
@@ -119,17 +122,33 @@ impl Table for LocalTable {
 
 /// Makes changes in the order of their arrival, until the table is closed and none is left.
 async fn serve(inner: Rc<Inner>, mut log: TableLog) {
+    // The one in whose course the log failed: whether it is found when the log is opened next is not known.
+    let mut doubt: Option<Change> = None;
     loop {
         let work = inner.work.changed();
         let next = inner.requests.borrow_mut().pop_front();
-        if let Some(Request { change, answer }) = next {
+        if let Some(request) = next {
             inner.room.notify();
-            let decision = log.change(&change).await;
-            if let Ok(Ok(_)) = decision {
-                inner.publish(change, &log);
+            match request {
+                Request::Change { change, answer } => {
+                    let was_failed = log.failed().is_some();
+                    let decision = log.change(&change).await;
+                    if !was_failed && log.failed().is_some() {
+                        doubt = Some(change);
+                    } else if let Ok(Ok(_)) = decision {
+                        inner.publish(change, &log);
+                    }
+                    // Who went away does not want it.
+                    let _unwanted = answer.send(decision);
+                }
+                Request::Outcome { change, seen, answer } => {
+                    let outcome = match log.failed().filter(|_| doubt.as_ref() == Some(&change)) {
+                        Some(e) => Err(e.clone()),
+                        None => inner.made_since(seen, &change),
+                    };
+                    let _unwanted = answer.send(outcome);
+                }
             }
-            // Who went away does not want it.
-            let _unwanted = answer.send(decision);
             continue;
         }
         if log.failed().is_none()
@@ -147,6 +166,29 @@ async fn serve(inner: Rc<Inner>, mut log: TableLog) {
 }
 
 impl Inner {
+    /// Has a request served in its turn.
+    async fn ask(&self, request: Request) -> Result<()> {
+        let has_room = || self.is_closing.get() || self.requests.borrow().len() < REQUESTS_MAX;
+        self.room.until(has_room).await;
+        if self.is_closing.get() {
+            return Err(Error::Closed);
+        }
+        self.requests.borrow_mut().push_back(request);
+        self.work.notify();
+        Ok(())
+    }
+
+    /// The version that a change made after `seen`, if it was made.
+    fn made_since(&self, seen: TableVersion, change: &Change) -> Result<Option<TableVersion>> {
+        let (recent, version) = (self.recent.borrow(), self.image.borrow().version());
+        let since = usize::try_from(version.0.saturating_sub(seen.0)).unwrap_or(usize::MAX);
+        let Some(first) = recent.len().checked_sub(since) else {
+            let what = format!("the partition table has forgotten which of {since} changes were made");
+            return Err(Error::Stopped(what.into()));
+        };
+        Ok(recent.iter().skip(first).find(|made| made.change == *change).map(|made| made.version))
+    }
+
     fn publish(&self, change: Change, log: &TableLog) {
         let mut recent = self.recent.borrow_mut();
         if recent.len() == CHANGES_KEPT {

@@ -74,8 +74,16 @@ pub struct Made {
 pub trait Table: fmt::Debug {
     /// The table after the last change that is known here.
     fn image(&self) -> Arc<Image>;
-    /// Asks for a change: made, it is durable and known here on return. It is decided even if nobody waits for that.
+    /// Asks for a change: made, it is durable and known here on return. It is decided even if nobody waits for that. An
+    /// error does not say that it was not made ([`Table::outcome`]), unless it is [`crate::Error::Misuse`], or that the
+    /// device is full: then nothing was written.
     fn change(&self, change: Change) -> LocalFuture<Decision>;
+    /// What came of a change that was asked for after version `seen`, and answered by an error: the version that it made;
+    /// none: it was not made, and will not be. Everything that was asked for before is decided on return.
+    ///
+    /// # Errors
+    /// [`crate::Error::TryAgain`] when that is not known yet; otherwise only a restart can tell.
+    fn outcome(&self, change: Change, seen: TableVersion) -> LocalFuture<Result<Option<TableVersion>>>;
     /// Waits for what comes after version `seen`.
     fn news(&self, seen: TableVersion) -> LocalFuture<Result<News>>;
     /// Decides what was asked for, and nothing more.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use foreshard_engine::io::memory::CrashMode;
 
 use super::kinds::Census;
-use super::life::{Birth, Lived, Plan, live, tiny};
+use super::life::{Birth, Focus, Lived, Plan, live, tiny};
 use super::model::Model;
 
 pub const MODES: [CrashMode; 4] = [CrashMode::Lose, CrashMode::Keep, CrashMode::Scramble, CrashMode::Kill];
@@ -57,7 +57,15 @@ impl Field {
         let mut options = tiny();
         options.compression = random.bool();
         let shards = random.usize(1..4);
-        Plan { seed: self.seed, shards, work: self.work, crash_after: None, options, restores: true }
+        Plan {
+            seed: self.seed,
+            shards,
+            work: self.work,
+            crash_after: None,
+            options,
+            restores: true,
+            focus: Focus::Everything,
+        }
     }
 
     /// How many boundaries the seed's first life has when nothing stops it.
@@ -120,7 +128,15 @@ fn live_on(mut lived: Lived, model: &Rc<Model>, first: &Plan, mut random: fastra
         let crash_after = again.then(|| random.u64(1..250));
         let work = if random.u8(..4) == 0 { first.work / 8 + 1 } else { 0 };
         let (seed, restores) = (random.u64(..), random.u8(..4) == 0);
-        let next = Plan { seed, shards, work, crash_after, options: first.options.clone(), restores };
+        let next = Plan {
+            seed,
+            shards,
+            work,
+            crash_after,
+            options: first.options.clone(),
+            restores,
+            focus: first.focus,
+        };
         if std::env::var_os("CRASH_TRACE").is_some() {
             eprintln!("{mode:?}: {shards} shards, {work} things, stops at {crash_after:?}, seed {seed}");
         }

@@ -15,7 +15,7 @@ use foreshard_engine::io::virtual_time::VirtualRuntime;
 use foreshard_engine::{Client, Durability, Error, Options, SimulatedStore};
 
 use super::kinds::kind_of;
-use super::life::{Birth, DIR, Plan, live, tiny, work};
+use super::life::{Birth, DIR, Focus, Plan, live, tiny, work};
 use super::model::Model;
 use super::workload::verify;
 
@@ -31,7 +31,15 @@ const UNFLUSHED_WRITES: usize = 160;
 const OPENINGS_MAX: usize = 4;
 
 pub fn plan(seed: u64, work: usize) -> Plan {
-    Plan { seed, shards: SHARDS, work, crash_after: None, options: tiny(), restores: false }
+    Plan {
+        seed,
+        shards: SHARDS,
+        work,
+        crash_after: None,
+        options: tiny(),
+        restores: false,
+        focus: Focus::Everything,
+    }
 }
 
 pub fn rule(op: DiskOp, path: &str, when: When, fault: Fault) -> Rule {

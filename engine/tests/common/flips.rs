@@ -18,7 +18,7 @@ use foreshard_engine::segment::verify::verify as verify_segment;
 use foreshard_engine::{Error, Options, SimulatedStore};
 
 use super::kinds::kind_of;
-use super::life::{Birth, DIR, Plan, live, tiny};
+use super::life::{Birth, DIR, Focus, Plan, live, tiny};
 use super::model::Model;
 use super::operator::Operator;
 use super::workload::verify;
@@ -64,8 +64,15 @@ impl Subject {
     /// A store after a life: closed, or as a power cut leaves it.
     pub fn new(seed: u64, work: usize, is_closed: bool) -> Self {
         let model = Rc::new(Model::new(2));
-        let plan =
-            Plan { seed, shards: SHARDS, work, crash_after: None, options: options(), restores: false };
+        let plan = Plan {
+            seed,
+            shards: SHARDS,
+            work,
+            crash_after: None,
+            options: options(),
+            restores: false,
+            focus: Focus::Everything,
+        };
         let mut lived = live(Birth::New, &model, &plan);
         // A second life, so that there is log that was used before.
         let (seed, restores) = (seed + 1000, false);

@@ -9,8 +9,10 @@ use foreshard_engine::io::memory::{CrashMode, DiskEvent, MemoryConfig, MemoryDis
 use foreshard_engine::io::runtime::Runtime;
 use foreshard_engine::io::virtual_time::VirtualRuntime;
 use foreshard_engine::partition::strategy::Shape;
-use foreshard_engine::{Error, Options, SimulatedStore};
+use foreshard_engine::shard::reshape::progress::Order;
+use foreshard_engine::{Error, Options, Shard, SimulatedStore};
 
+use super::history::Teller;
 use super::model::Model;
 use super::operator::Operator;
 use super::workload::{Witness, Worker, verify};
@@ -18,6 +20,10 @@ use super::workload::{Witness, Worker, verify};
 pub const DIR: &str = "/store";
 /// The operator does one thing for so many of each caller.
 const OPERATED_EVERY: usize = 10;
+/// Where changes are what it is about.
+const CHANGED_EVERY: usize = 5;
+/// Those who ask the keys whose histories are kept, at once.
+const TELLERS: usize = 4;
 
 /// A store so small that a few hundred operations flush, compact, recycle its log and rotate its manifests.
 pub fn tiny() -> Options {
@@ -50,6 +56,16 @@ pub struct Plan {
     pub options: Options,
     /// Makes a store of its newest backup at its end.
     pub restores: bool,
+    pub focus: Focus,
+}
+
+/// What is done to the store beside its callers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Focus {
+    /// All that an operator does.
+    Everything,
+    /// Moves of entities and changes of partitions, one after the other, while what every key answers is kept.
+    Changes,
 }
 
 /// How it went.
@@ -63,6 +79,8 @@ pub struct Lived {
     pub boundaries: u64,
     /// The boundary at which the disk stopped.
     pub stopped_by: Option<DiskEvent>,
+    /// Moves and changes of partitions that were cut off then, by what each was doing.
+    pub cut_off: Vec<(&'static str, &'static str)>,
 }
 
 /// The disk a life begins with.
@@ -106,8 +124,11 @@ pub fn live_watched(
     }
     let witness = watch(&disk);
     let opened_at = std::cell::Cell::new(u64::MAX);
+    let shards = std::cell::RefCell::new(Vec::new());
+    let cut_off = std::cell::RefCell::new(Vec::new());
     let life = async {
-        let result = whole_life((&world, &runtimes), &disk, model, plan, witness, &opened_at).await;
+        let result =
+            whole_life((&world, &runtimes), &disk, model, plan, witness, (&opened_at, &shards)).await;
         if let Err(e) = result {
             panic!("{e}");
         }
@@ -115,6 +136,7 @@ pub fn live_watched(
     };
     let stop = async {
         disk.stopped().await;
+        *cut_off.borrow_mut() = under_way(&shards.borrow());
         true
     };
     let hang = async {
@@ -129,7 +151,24 @@ pub fn live_watched(
         };
     model.latest_ms.set(runtimes[0].wall_ms().max(model.latest_ms.get()));
     let (boundaries, stopped_by) = (disk.boundaries(), disk.stopped_by());
-    Lived { disk, is_crashed, opened_at: opened_at.get(), boundaries, stopped_by }
+    Lived { disk, is_crashed, opened_at: opened_at.get(), boundaries, stopped_by, cut_off: cut_off.take() }
+}
+
+/// What is not over, and what it is doing.
+fn under_way(shards: &[Rc<Shard>]) -> Vec<(&'static str, &'static str)> {
+    let moves = shards.iter().flat_map(|shard| shard.moves());
+    let moves = moves.filter(|status| !status.phase.is_over()).map(|status| ("move", status.phase.name()));
+    let reshapes = shards.iter().flat_map(|shard| shard.reshapes());
+    let reshapes = reshapes.filter(|status| !status.phase.is_over());
+    moves.chain(reshapes.map(|status| (kind_of(status.order), status.phase.name()))).collect()
+}
+
+const fn kind_of(order: Order) -> &'static str {
+    match order {
+        Order::Split { .. } => "split",
+        Order::Merge { .. } => "merge",
+        Order::HandOver { .. } => "hand-over",
+    }
 }
 
 async fn whole_life(
@@ -138,21 +177,34 @@ async fn whole_life(
     model: &Rc<Model>,
     plan: &Plan,
     witness: Option<Witness>,
-    opened_at: &std::cell::Cell<u64>,
+    (opened_at, shards): (&std::cell::Cell<u64>, &std::cell::RefCell<Vec<Rc<Shard>>>),
 ) -> Result<(), Error> {
     let shared: Rc<dyn Disk> = Rc::new(disk.clone());
     let store =
         SimulatedStore::open(runtimes, shared, Path::new(DIR), plan.options.clone(), plan.seed).await?;
     opened_at.set(disk.boundaries());
+    *shards.borrow_mut() = (0..plan.shards).map(|n| store.shard(n)).collect::<Result<_, _>>()?;
     let client = store.client()?;
     let operator = Operator { store: &store, runtime: &runtimes[0], disk, model };
     verify(&client, model, &runtimes[0]).await?;
     operator.verify().await?;
     let random = fastrand::Rng::with_seed(plan.seed ^ 0x0b5);
-    let operating = operator.work(random, plan.work / OPERATED_EVERY);
     let working = work(&store, runtimes, model, plan, witness, false);
-    let (worked, operated) = futures_lite::future::zip(working, operating).await;
-    worked.and(operated)?;
+    match plan.focus {
+        Focus::Everything => {
+            let operating = operator.work(random, plan.work / OPERATED_EVERY);
+            let (worked, operated) = futures_lite::future::zip(working, operating).await;
+            worked.and(operated)?;
+        }
+        Focus::Changes => {
+            let telling = tell(&store, runtimes, model, plan);
+            let changing = operator.change(random, plan.work / CHANGED_EVERY);
+            let both = futures_lite::future::zip(telling, changing);
+            let (worked, (told, changed)) = futures_lite::future::zip(working, both).await;
+            worked.and(told).and(changed)?;
+            model.histories.check().unwrap_or_else(|what| panic!("{what}"));
+        }
+    }
     verify(&client, model, &runtimes[0]).await?;
     operator.verify().await?;
     if plan.restores {
@@ -190,6 +242,27 @@ pub async fn work(
         };
         let count = plan.work;
         tasks.push(runtimes[0].spawn(async move { worker.work(count).await }));
+    }
+    for task in tasks {
+        task.await;
+    }
+    Ok(())
+}
+
+/// Lets those ask who keep what each key answers.
+async fn tell(
+    store: &SimulatedStore,
+    runtimes: &[Runtime],
+    model: &Rc<Model>,
+    plan: &Plan,
+) -> Result<(), Error> {
+    let mut random = fastrand::Rng::with_seed(plan.seed ^ 0x7e11);
+    let mut tasks = Vec::new();
+    for _ in 0..TELLERS {
+        let (client, runtime, random) = (store.client()?, runtimes[0].clone(), random.fork());
+        let mut teller = Teller { client, runtime, random, histories: Rc::clone(&model.histories) };
+        let count = plan.work;
+        tasks.push(runtimes[0].spawn(async move { teller.work(count).await }));
     }
     for task in tasks {
         task.await;

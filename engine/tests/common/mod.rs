@@ -14,11 +14,14 @@
 #![allow(missing_docs, unreachable_pub, reason = "not an interface")]
 
 pub mod campaign;
+pub mod changes;
 pub mod faults;
 pub mod flips;
+pub mod history;
 pub mod kinds;
 pub mod life;
 pub mod lossy;
 pub mod model;
 pub mod operator;
+pub mod script;
 pub mod workload;

@@ -6,7 +6,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
+use super::history::Histories;
 use super::operator::Promised;
 
 /// (entity, row)
@@ -96,6 +98,8 @@ pub struct Model {
     /// Acknowledged operations.
     pub acknowledged: Cell<u64>,
     pub operator: Promised,
+    /// Keys that anybody reads and writes.
+    pub histories: Rc<Histories>,
 }
 
 impl Model {
@@ -107,6 +111,7 @@ impl Model {
             latest_ms: Cell::new(0),
             acknowledged: Cell::new(0),
             operator: Promised::default(),
+            histories: Rc::default(),
         }
     }
 }

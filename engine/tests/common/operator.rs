@@ -25,6 +25,7 @@ use foreshard_engine::superblock::StoreId;
 use foreshard_engine::table::{Partitions, Placed};
 use foreshard_engine::{Error, Options, SimulatedStore};
 
+use super::history;
 use super::model::{Model, text};
 use super::workload::{any_entity, shared_numbers};
 
@@ -42,6 +43,8 @@ pub struct Promised {
     epochs: RefCell<BTreeMap<PartitionId, [u64; 2]>>,
     /// Where each entity that was ever moved is, and where it was last to go.
     places: RefCell<BTreeMap<Vec<u8>, [PartitionId; 2]>>,
+    /// Moves and changes of partitions that were begun: what ended is counted below, a crash cut off the others.
+    pub begun: Cell<u64>,
     /// Moves that were done, undone, and refused.
     pub moves: Cell<[u64; 3]>,
     /// Changes of partitions that were done and undone.
@@ -84,6 +87,30 @@ impl Operator<'_> {
         Ok(())
     }
 
+    /// Moves entities and changes partitions, one after the other, some at once.
+    pub async fn change(&self, mut random: fastrand::Rng, count: usize) -> Result<(), Error> {
+        for _ in 0..count {
+            self.runtime.sleep(Duration::from_micros(random.u64(..2000))).await;
+            match random.u8(..8) {
+                0 => self.raise_an_epoch(&mut random).await?,
+                1..5 => self.reshape(&mut random).await?,
+                _ => self.move_some(&mut random).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn any_entity(&self, random: &mut fastrand::Rng) -> Vec<u8> {
+        if self.model.histories.counts()[0] > 0 && random.bool() {
+            return history::entity(random.u8(..history::ENTITIES));
+        }
+        any_entity(random, self.model.callers.len())
+    }
+
+    fn begun(&self) {
+        self.promised().begun.set(self.promised().begun.get() + 1);
+    }
+
     async fn raise_an_epoch(&self, random: &mut fastrand::Rng) -> Result<(), Error> {
         let table = self.store.table()?;
         let image = table.image();
@@ -117,7 +144,10 @@ impl Operator<'_> {
         };
         self.promised().is_reshaping.set(true);
         let id = match self.store.shard(0)?.begin_reshape(order).await {
-            Ok(id) => id,
+            Ok(id) => {
+                self.begun();
+                id
+            }
             Err(Error::Misuse(_)) => {
                 self.promised().is_reshaping.set(false);
                 return Ok(());
@@ -144,7 +174,7 @@ impl Operator<'_> {
         let partitions: Vec<PartitionId> =
             self.store.table()?.image().state().partitions.keys().copied().collect();
         for _ in 0..random.usize(1..4) {
-            let entity = any_entity(random, self.model.callers.len());
+            let entity = self.any_entity(random);
             let image = self.store.table()?.image();
             let (from, home) =
                 (image.home_of(&prefix_of(&entity)), image.home_by_range(RoutingKey::of(&entity)));
@@ -154,7 +184,10 @@ impl Operator<'_> {
             // Another move of it may be under way: the last one that was asked for is not the only one then.
             let known = self.promised().places.borrow_mut().insert(entity.clone(), place);
             match shard.begin_move(&entity, to).await {
-                Ok(id) => begun.push((entity, id, shard, place)),
+                Ok(id) => {
+                    self.begun();
+                    begun.push((entity, id, shard, place));
+                }
                 Err(Error::Misuse(_) | Error::TryAgain(_)) => {
                     self.count(2);
                     let mut places = self.promised().places.borrow_mut();

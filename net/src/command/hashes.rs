@@ -54,7 +54,7 @@ async fn find_or_begin(cx: &mut Context<'_>, key: &[u8]) -> Result<Hash> {
     if let Some(hash) = Hash::of(path.clone(), held.as_ref())? {
         return Ok(hash);
     }
-    let meta = HashMeta { generation: cx.tx.generation(path.home).await?, fields: 0 };
+    let meta = HashMeta { generation: cx.tx.generation(&path).await?, fields: 0 };
     Ok(Hash { path, meta, expiry: foreshard_engine::entry::Expiry::NEVER })
 }
 

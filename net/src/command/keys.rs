@@ -147,7 +147,7 @@ async fn put_copy(cx: &mut Context<'_>, from: &Path, held: &Held, to: Path) -> R
         cx.set_row(to, held.value.clone(), held.expiry);
         return Ok(());
     };
-    let meta = HashMeta { generation: cx.tx.generation(to.home).await?, ..hash.meta };
+    let meta = HashMeta { generation: cx.tx.generation(&to).await?, ..hash.meta };
     let Some(mut walk) = hash.walk(cx.tx, 0).await? else { return Err(Fault::Conflict) };
     let mut fields = 0;
     loop {

@@ -283,11 +283,12 @@ impl Tx {
         }
     }
 
-    /// A generation for a hash that is about to be made in `home`: one that no row of that partition ever carried.
+    /// A generation for a hash that is about to be made at `path`: one that no row of its partition ever carried.
     ///
     /// # Errors
     /// What the engine says.
-    pub(crate) async fn generation(&mut self, home: Home) -> Result<u64> {
+    pub(crate) async fn generation(&mut self, path: &Path) -> Result<u64> {
+        let Path { home, ref meta } = *path;
         let seen = self.shard.map().version();
         if seen != self.table {
             // The key may be in another partition by now.
@@ -295,16 +296,20 @@ impl Tx {
         }
         if home.shard != self.shard.id() {
             self.is_remote = true;
+            let meta = meta.clone();
             let take = move |shard: Rc<Shard>| async move {
                 shard.knows(seen).await?;
                 let version = shard.map().version();
-                if version == seen { shard.unique_version(home) } else { Err(Error::Moved { version }) }
+                if version != seen {
+                    return Err(Error::Moved { version });
+                }
+                shard.unique_version(home, &meta).await
             };
             return Ok(self.shard.on_shard(home.shard, take).await?.0);
         }
-        // Taking a number looks like a write: what was unchanged before it is so after it.
+        // Taking a number looks like a write: what was unchanged before it is so after it. Where it has to wait, nothing was.
         let known = self.stamps.iter().position(|(h, stamp)| *h == home && self.shard.is_unchanged(*stamp));
-        let version = self.shard.unique_version(home)?;
+        let version = self.shard.unique_version(home, meta).await?;
         if let Some(known) = known {
             self.stamps[known].1 = self.shard.stamp(home)?;
         }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use foreshard_engine::options::MOVE_BYTES_PER_SECOND_MIN;
 use foreshard_engine::shard::capacity::Capacities;
 use foreshard_engine::shard::moves::shadow::{ShadowPolicy, Shadowing};
 use foreshard_engine::{Durability, Options};
@@ -125,6 +126,8 @@ struct Moves {
     shadow_share: f64,
     /// Seconds after which a move goes on although too little was read to tell.
     shadow_seconds: f64,
+    /// What moves copy a second at most, bytes, in equal parts by the shards they leave; 0: as fast as it goes.
+    bandwidth_max: u64,
 }
 
 impl Capacity {
@@ -162,11 +165,22 @@ impl Default for Moves {
             shadow: ShadowPolicy::Above(SHADOW_ABOVE_BYTES).to_string(),
             shadow_share: shadowing.share,
             shadow_seconds: shadowing.time_max.as_secs_f64(),
+            bandwidth_max: 0,
         }
     }
 }
 
 impl Moves {
+    fn bandwidth(&self) -> Result<Option<u64>, Failure> {
+        match self.bandwidth_max {
+            0 => Ok(None),
+            rate if rate < MOVE_BYTES_PER_SECOND_MIN => Err(Failure::Told(format!(
+                "moves.bandwidth_max = {rate}: must be 0, which is no limit, or at least {MOVE_BYTES_PER_SECOND_MIN} bytes a second"
+            ))),
+            rate => Ok(Some(rate)),
+        }
+    }
+
     fn shadowing(&self) -> Result<Shadowing, Failure> {
         let policy = self.shadow.parse().map_err(|e| Failure::Told(format!("moves.shadow = {e}")))?;
         if !(self.shadow_share > 0.0 && self.shadow_share <= 1.0) {
@@ -270,6 +284,7 @@ impl Settings {
             reserve_bytes: self.reserve_bytes,
             compression: self.compression,
             shadowing: self.moves.shadowing()?,
+            move_bytes_per_second: self.moves.bandwidth()?,
             capacities: self.capacity.capacities()?,
             ..Options::default()
         };

@@ -17,6 +17,9 @@
 //! - nothing of an entity arrives in a partition that still has to remove what it had of it (R12);
 //! - a move that does not commit leaves nothing behind: an error, a cancellation and a restart undo the same.
 
+mod bandwidth;
+#[cfg(test)]
+mod cut_over_tests;
 mod evidence;
 pub(crate) mod planted;
 pub mod progress;
@@ -32,16 +35,18 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use self::bandwidth::Bandwidth;
 use self::progress::{MoveStatus, MoveTotals, Phase};
 use self::shadow::{ShadowPolicy, Shadowing, Verdict};
 use self::source::Move;
 use self::target::Arrival;
 use super::Shard;
+use super::decision::Decided;
 use crate::error::{Error, Result};
-use crate::ids::{MoveId, PartitionId, ShardId, TableVersion};
+use crate::ids::{MoveId, PartitionId};
 use crate::key::{self, RoutingKey};
 use crate::signal::Signal;
-use crate::table::{BeginMove, Change, Refusal, Table};
+use crate::table::BeginMove;
 
 /// Moves that a shard copies at once: one more would make the others slower, and hold their taps longer.
 const COPYING_MAX: usize = 4;
@@ -58,9 +63,12 @@ pub(crate) struct Moves {
     arrivals: RefCell<BTreeMap<MoveId, Rc<Arrival>>>,
     /// What of which partitions arrives, or is being removed: nothing of it may begin to arrive.
     busy: RefCell<BTreeSet<(PartitionId, Vec<u8>)>>,
+    /// Entities of which the table is asked to open a move.
+    opening: RefCell<BTreeSet<Vec<u8>>>,
     /// Told when a move has ended, and when something is not busy any more.
     freed: Signal,
     totals: Cell<MoveTotals>,
+    bandwidth: Bandwidth,
 }
 
 /// Something of a partition that is busy, until it is dropped.
@@ -77,6 +85,29 @@ impl Busy {
         shard.moves.freed.until(|| !shard.moves.busy.borrow().contains(&what)).await;
         shard.moves.busy.borrow_mut().insert(what.clone());
         Self { shard: Rc::clone(shard), what }
+    }
+}
+
+/// A move whose opening the table is asked for: the move of an entity that is found open belongs to whoever asked for it.
+#[derive(Debug)]
+struct Claim {
+    shard: Rc<Shard>,
+    entity: Vec<u8>,
+}
+
+impl Claim {
+    fn of(shard: &Rc<Shard>, entity: &[u8]) -> Result<Self> {
+        if !shard.moves.opening.borrow_mut().insert(entity.to_vec()) {
+            let name = entity.escape_ascii();
+            return Err(Error::try_again(format!("a move of entity \"{name}\" is being opened")));
+        }
+        Ok(Self { shard: Rc::clone(shard), entity: entity.to_vec() })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.shard.moves.opening.borrow_mut().remove(&self.entity);
     }
 }
 
@@ -139,12 +170,15 @@ impl Shard {
                 self.id().0
             )));
         }
-        let made = self.change_table(begin.clone().into()).await?;
-        let version = made.map_err(|refusal| Error::misuse(refusal.to_string()))?;
-        let id = MoveId(version.0);
+        let claim = Claim::of(&self, &begin.entity)?;
+        let id = match self.ask_table(begin.clone().into()).await {
+            Decided::Made(version) => MoveId(version.0),
+            Decided::Refused(e) | Decided::Unknown(e) => return Err(e),
+        };
         let shadowing = Shadowing { policy, ..self.common.options.shadowing };
         let moving = Rc::new(Move::new(&self, id, &begin, shadowing)?);
         self.moves.open.borrow_mut().insert(id, Rc::clone(&moving));
+        drop(claim);
         tracing::info!(
             "move {id}: entity \"{}\" from partition {} to {}",
             begin.entity.escape_ascii(),
@@ -188,20 +222,15 @@ impl Shard {
         MoveTotals { open, parked, refused, ..self.moves.totals.get() }
     }
 
-    /// Asks the table for a change.
-    pub(super) async fn change_table(
-        self: &Rc<Self>,
-        change: Change,
-    ) -> Result<Result<TableVersion, Refusal>> {
-        let ask = move |shard: Rc<Self>| async move {
-            // No move begins from or to a partition that is about to change.
-            let _beginning = match &change {
-                Change::BeginMove(begin) => Some(shard.reshapes.begin_move(begin.from, begin.to)?),
-                Change::CommitMove { .. } | Change::AbortMove { .. } | Change::Partitions(_) => None,
-            };
-            shard.table()?.change(change).await
-        };
-        self.on_control(ShardId(0), ask).await
+    /// Returns when a move from here may send `bytes`.
+    async fn paced(&self, bytes: usize) {
+        let options = &self.common.options;
+        let Some(rate) = options.move_bytes_per_second else { return };
+        let (now, part) = (self.runtime().now(), rate / options.shards.max(1) as u64);
+        let due = self.moves.bandwidth.due(now, bytes, part);
+        if due > now {
+            self.runtime().sleep_until(due).await;
+        }
     }
 
     /// Returns when no move from `partition`, or to it, is carried out or undone here any more. None begins.
@@ -212,15 +241,6 @@ impl Shard {
             !from_it && !at_it
         };
         self.moves.freed.until(is_at_rest).await;
-    }
-
-    /// Lets this shard, the first one, ask for changes.
-    pub(crate) fn keep_table(&self, table: Rc<dyn Table>) {
-        assert!(self.table.set(table).is_ok(), "a store has one table");
-    }
-
-    pub(super) fn table(&self) -> Result<&Rc<dyn Table>> {
-        self.table.get().ok_or(Error::Closed)
     }
 }
 

@@ -3,7 +3,9 @@
 mod validation;
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future;
@@ -23,6 +25,7 @@ use crate::partition::ingest::Linked;
 use crate::partition::locks::{Holder, Span};
 use crate::partition::tap::Tap;
 use crate::segment::{KeyRange, KeyRanges};
+use crate::shard::decision::Decided;
 use crate::shard::space::RETRY;
 use crate::stream::{Frame, Opening, Sender, Violation};
 use crate::table::{BeginMove, Change, Home};
@@ -33,6 +36,8 @@ const BASE_FRAME_BYTES: usize = 256 << 10;
 const TAP_BYTES_MAX: usize = 64 << 20;
 /// So little is carried over behind the fence in a fraction of a millisecond.
 const LAG_BYTES_MAX: usize = 64 << 10;
+/// How often what is written is carried over while a cut-over waits for others.
+const ROUND: Duration = Duration::from_millis(1);
 /// A base that is overtaken by what is written is begun anew so often.
 const RESTARTS_MAX: u64 = 3;
 /// A cut-over that is not ready to commit by then is given up: those that wait for it were not refused yet.
@@ -69,6 +74,12 @@ struct Stream {
     partition: Rc<Partition>,
     tap: Rc<Tap>,
     sender: Sender,
+}
+
+/// What a cut-over keeps away until what left is removed: arrivals of the same entity, and cuts of the store.
+struct Turn {
+    _busy: Busy,
+    _alive: Arc<()>,
 }
 
 impl From<Error> for Halt {
@@ -160,8 +171,9 @@ impl Move {
         loop {
             if let Some(stream) = self.copy(shard).await?
                 && let Some(stream) = self.proven(shard, stream).await?
+                && let Some((stream, turn)) = self.admitted(shard, stream).await?
             {
-                return self.cut_over(shard, stream).await;
+                return self.cut_over(shard, stream, turn).await;
             }
             self.progress.restarts.set(self.progress.restarts.get() + 1);
             if self.progress.restarts.get() > RESTARTS_MAX {
@@ -186,9 +198,13 @@ impl Move {
             self.enter(Phase::Base)?;
             self.progress.copied_base(rows.count(), rows.bytes());
             self.progress.lag_bytes.set(stream.tap.bytes() as u64);
+            let bytes = rows.bytes();
             let frame = stream.sender.base(rows);
             // The next is read while this one is written.
-            let carried = self.carry_frame(shard, frame, Vec::new());
+            let carried = async {
+                shard.paced(bytes).await;
+                self.carry_frame(shard, frame, Vec::new()).await
+            };
             let (carried, read) = future::zip(carried, base.next(&partition, BASE_FRAME_BYTES)).await;
             stream.sender.handle(&carried?)?;
             next = read?;
@@ -230,6 +246,9 @@ impl Move {
             && let Some(rows) = stream.tap.take()
         {
             left = left.saturating_sub(rows.bytes());
+            if self.phase() < Phase::CutOver {
+                shard.paced(rows.bytes()).await;
+            }
             self.progress.copied_log(rows.count(), rows.bytes());
             self.progress.lag_bytes.set(stream.tap.bytes() as u64);
             let frame = stream.sender.log(rows);
@@ -238,10 +257,33 @@ impl Move {
         Ok(())
     }
 
+    /// Waits until a cut-over may begin, however long a cut of the store takes its flushes, and carries over meanwhile what is
+    /// written: the entity's writers wait for the copy, and not for others' backups. None: the tap did not hold it.
+    async fn admitted(&self, shard: &Rc<Shard>, mut stream: Stream) -> Result<Option<(Stream, Turn)>, Halt> {
+        let turn = {
+            let begin = async {
+                let busy = Busy::take(shard, self.from.partition, &self.start).await;
+                Ok::<_, Error>(Turn { _busy: busy, _alive: shard.exclude_cuts().await? })
+            };
+            let mut begin = pin!(begin);
+            loop {
+                let is_over = async {
+                    shard.runtime().sleep(ROUND).await;
+                    None
+                };
+                if let Some(turn) = future::or(async { Some(begin.as_mut().await) }, is_over).await {
+                    break turn?;
+                }
+                if !self.follow(shard, &mut stream).await? {
+                    return Ok(None);
+                }
+            }
+        };
+        Ok(self.follow(shard, &mut stream).await?.then_some((stream, turn)))
+    }
+
     /// Has everybody wait, carries the rest over, has the table decide, and lets everybody go on.
-    async fn cut_over(&self, shard: &Rc<Shard>, mut stream: Stream) -> Result<(), Halt> {
-        let busy = Busy::take(shard, self.from.partition, &self.start).await;
-        let alive = shard.exclude_cuts().await?;
+    async fn cut_over(&self, shard: &Rc<Shard>, mut stream: Stream, turn: Turn) -> Result<(), Halt> {
         self.enter(Phase::CutOver)?;
         let began = shard.runtime().now();
         let ready = self.hand_over(shard, &mut stream);
@@ -256,22 +298,15 @@ impl Move {
         let fence = fence?;
         self.misbehave(shard, &stream.partition, &fence).await;
         fence.hold();
-        let version = match shard.change_table(Change::CommitMove { id: self.id }).await {
-            Ok(Ok(version)) => version,
-            Ok(Err(refusal)) => {
-                fence.unhold();
-                drop(fence);
-                self.paused(shard, began);
-                return Err(Error::misuse(refusal.to_string()).into());
-            }
-            // Nothing was written: the table is as it was.
-            Err(e) if e.is_no_space() => {
+        let version = match shard.ask_table(Change::CommitMove { id: self.id }).await {
+            Decided::Made(version) => version,
+            Decided::Refused(e) => {
                 fence.unhold();
                 drop(fence);
                 self.paused(shard, began);
                 return Err(e.into());
             }
-            Err(e) => return Err(Halt::Unknown(e)),
+            Decided::Unknown(e) => return Err(Halt::Unknown(e)),
         };
         // From here on it is done, whatever happens to those who are told.
         self.tell_all(shard, version).await;
@@ -297,8 +332,7 @@ impl Move {
             // The next opening finds it: the table places it elsewhere.
             tracing::error!("move {}: what the source had of its entity stays until a restart: {e}", self.id);
         }
-        drop(busy);
-        drop(alive);
+        drop(turn);
         self.excluded_no_more(shard).await;
         Ok(())
     }
@@ -353,15 +387,16 @@ impl Move {
     async fn undo(&self, shard: &Rc<Shard>) {
         self.progress.phase.set(Phase::Undoing);
         loop {
-            match shard.change_table(Change::AbortMove { id: self.id }).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(refusal)) => tracing::warn!("move {}: {refusal}", self.id),
-                Err(e) if e.is_no_space() => {
-                    tracing::warn!("move {} is undone when there is room: {e}", self.id);
+            match shard.ask_table(Change::AbortMove { id: self.id }).await {
+                Decided::Made(_) => {}
+                Decided::Refused(e) if e.is_no_space() || matches!(e, Error::TryAgain(_)) => {
+                    tracing::warn!("move {} is undone later: {e}", self.id);
                     shard.runtime().sleep(RETRY).await;
                     continue;
                 }
-                Err(e) => tracing::warn!("move {} stays open until a restart: {e}", self.id),
+                Decided::Refused(e) | Decided::Unknown(e) => {
+                    tracing::warn!("move {} stays open until a restart: {e}", self.id);
+                }
             }
             break;
         }

@@ -131,6 +131,7 @@ impl Arrival {
             Step::Log(rows) => self.apply(shard, &rows).await,
             Step::Last { version, time_ms } => {
                 self.partition.lift(version);
+                shard.log_room(0, false).await?;
                 let ticket = self.partition.catch_up_time(time_ms)?;
                 // Later in the log than everything that has arrived.
                 self.durable(shard, ticket).await

@@ -15,6 +15,7 @@ use crate::io::runtime::Nanos;
 use crate::partition::Partition;
 use crate::partition::fence::Fence;
 use crate::partition::locks::{Holder, Span};
+use crate::shard::decision::Decided;
 use crate::table::Partitions;
 
 /// One that is not ready to be decided by then is given up: those that wait for it were not refused yet.
@@ -183,18 +184,13 @@ impl Reshape {
         fence: &Fence,
     ) -> Result<TableVersion, Halt> {
         fence.hold();
-        match shard.change_table(change.into()).await {
-            Ok(Ok(version)) => Ok(version),
-            Ok(Err(refusal)) => {
-                fence.unhold();
-                Err(Error::misuse(refusal.to_string()).into())
-            }
-            // Nothing was written: the table is as it was.
-            Err(e) if e.is_no_space() => {
+        match shard.ask_table(change.into()).await {
+            Decided::Made(version) => Ok(version),
+            Decided::Refused(e) => {
                 fence.unhold();
                 Err(e.into())
             }
-            Err(e) => Err(Halt::Unknown(e)),
+            Decided::Unknown(e) => Err(Halt::Unknown(e)),
         }
     }
 

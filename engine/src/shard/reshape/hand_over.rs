@@ -132,19 +132,15 @@ impl Shard {
     /// Hands a partition of this shard over, as a step of another change, in whose turn this is.
     ///
     /// # Errors
-    /// Why it did not come to it, or why nobody knows.
+    /// Why it did not come to it; that nobody knows whether it did.
     pub(super) async fn hand_over(
         self: Rc<Self>,
         id: ReshapeId,
         partition: PartitionId,
         to: ShardId,
-    ) -> Result<()> {
+    ) -> Result<(), Halt> {
         let step = Reshape::new(&self, id, Order::HandOver { partition, to });
-        match step.hand_over(&self, partition, to).await {
-            Ok(()) => Ok(()),
-            Err(Halt::Failed(e) | Halt::Unknown(e)) => Err(e),
-            Err(Halt::Cancelled) => Err(Error::Closed),
-        }
+        step.hand_over(&self, partition, to).await
     }
 }
 

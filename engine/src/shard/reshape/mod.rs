@@ -23,7 +23,13 @@
 
 mod drive;
 mod hand_over;
+#[cfg(test)]
+mod held_tests;
+#[cfg(test)]
+mod linear_tests;
 mod merge;
+#[cfg(test)]
+mod outcome_tests;
 pub mod point;
 pub mod progress;
 mod reservation;

@@ -23,14 +23,14 @@ use crate::shard::moves::tests::{
 use crate::store::simulated::SimulatedStore;
 use crate::table::Image;
 
-const SHARDS: usize = 3;
+pub(super) const SHARDS: usize = 3;
 const CHANGES: usize = 24;
 /// More are merged rather than split.
 const PARTITIONS_MAX: usize = 9;
-const STORE: &str = "/s";
+pub(super) const STORE: &str = "/s";
 
 /// What came of changes: done, undone and refused.
-type Tally = Rc<Cell<[u32; 3]>>;
+pub(super) type Tally = Rc<Cell<[u32; 3]>>;
 
 /// Something that could be asked for.
 fn any_order(image: &Image, random: &mut fastrand::Rng) -> Order {
@@ -62,7 +62,12 @@ fn any_order(image: &Image, random: &mut fastrand::Rng) -> Order {
 }
 
 /// Asks for changes, some of them together, and cancels some.
-async fn reshape_about(store: &SimulatedStore, runtime: &Runtime, tally: Tally, mut random: fastrand::Rng) {
+pub(super) async fn reshape_about(
+    store: &SimulatedStore,
+    runtime: &Runtime,
+    tally: Tally,
+    mut random: fastrand::Rng,
+) {
     let count = |which: usize| {
         let mut counts = tally.get();
         counts[which] += 1;
@@ -108,7 +113,7 @@ async fn raise_an_epoch(store: &SimulatedStore, random: &mut fastrand::Rng) {
 }
 
 /// What is there besides the table's partitions, and which of those are somewhere else than it says.
-async fn check_places(store: &SimulatedStore, disk: &MemoryDisk, expected: &Expected) {
+pub(super) async fn check_places(store: &SimulatedStore, disk: &MemoryDisk, expected: &Expected) {
     let image = store.table().unwrap().image();
     for n in 0..SHARDS {
         let shard = store.shard(n).unwrap();

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use foreshard_engine::ids::{TableVersion, Version};
-use foreshard_engine::table::Home;
+use foreshard_engine::ids::{PartitionId, TableVersion, Version};
+use foreshard_engine::table::{Home, Image};
 use foreshard_engine::{Shard, Ticket};
 
 use crate::command::table::{Command, Id};
@@ -41,10 +41,27 @@ struct Watches {
 #[derive(Debug)]
 struct Watched {
     home: Home,
-    /// Its entity's entry in the partition table: a watch ends where another owner begins.
-    entry: TableVersion,
+    owner: Owner,
     /// The version of its meta row, if it was there.
     version: Option<Version>,
+}
+
+/// Who has a key's entity, since when: a watch ends where another owner begins, also where the entity is back by then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Owner {
+    /// The change that moved the entity there; 0: it is at home.
+    entity: TableVersion,
+    partition: PartitionId,
+    /// The change that gave that partition its shard, its epoch and its range.
+    placed: Option<TableVersion>,
+}
+
+impl Owner {
+    fn of(image: &Image, meta: &[u8]) -> Self {
+        let partition = image.home_of(meta).partition;
+        let placed = image.state().partitions.get(&partition).map(|entry| entry.version);
+        Self { entity: image.entry_of(meta), partition, placed }
+    }
 }
 
 impl Watches {
@@ -184,9 +201,9 @@ impl Begun {
             let path = tx.path(key)?;
             if !self.watched.keys.contains_key(&path.meta) {
                 // The place before the version: a move in between is noticed later.
-                let entry = stage.shard.map().entry_of(&path.meta);
+                let owner = Owner::of(&stage.shard.map(), &path.meta);
                 let version = tx.version(&path).await?;
-                self.watched.add(path.meta, Watched { home: path.home, entry, version });
+                self.watched.add(path.meta, Watched { home: path.home, owner, version });
             }
         }
         stage.ticket = later(stage.ticket, tx.ticket());
@@ -250,13 +267,9 @@ async fn attempt(
     stage: &mut Stage<'_>,
     others: &mut impl AsyncFnMut(&'static Command, Args<'_>, &mut Vec<u8>) -> Result<()>,
 ) -> Result<Attempt> {
-    for (meta, Watched { home, entry, version }) in &watched.keys {
-        let is_here = {
-            let map = stage.shard.map();
-            // A watch ends where its row's owner does: another partition, or the same one on another shard.
-            let now = map.home_of(meta);
-            (now.partition, now.shard) == (home.partition, home.shard) && map.entry_of(meta) == *entry
-        };
+    for (meta, Watched { home, owner, version }) in &watched.keys {
+        // A watch ends where its row's owner does, also where the row is back with it.
+        let is_here = Owner::of(&stage.shard.map(), meta) == *owner;
         let path = Path { meta: meta.clone(), home: *home };
         if !is_here || tx.version(&path).await? != *version {
             return Ok(Attempt::Refused);
