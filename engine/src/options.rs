@@ -1,5 +1,7 @@
 //! How a store is opened.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 use crate::io::buffer::ALIGNMENT;
 use crate::limits::{BATCH_BYTES_MAX, PARTITIONS_MAX, SHARDS_MAX};
@@ -45,6 +47,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Which moves have to prove themselves on a shadow, and how.
     pub shadowing: Shadowing,
+    /// How long an entity is watched before its move begins to copy, for comparison with how it fares later.
+    pub watch_before: Duration,
     /// What shards and partitions may do a second, in cost units.
     pub capacities: Capacities,
     /// Entities counted one by one, per shard; the rest is counted in their partition only. 0: none.
@@ -70,6 +74,7 @@ impl Default for Options {
             shape: Shape { level0_trigger: 4, base_bytes: 256 << 20, fanout: 10, segment_bytes: 64 << 20 },
             reserve_bytes: 256 << 20,
             shadowing: Shadowing::default(),
+            watch_before: Duration::ZERO,
             capacities: Capacities::default(),
             tracked_entities: 100_000,
         }

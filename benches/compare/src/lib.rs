@@ -9,6 +9,7 @@ pub mod bare_log;
 pub mod child;
 pub mod filled;
 pub mod fio;
+pub mod fit;
 pub mod idle;
 pub mod load;
 pub mod machine;

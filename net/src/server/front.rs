@@ -178,7 +178,8 @@ impl Front {
         self.clients.borrow_mut().insert(id, Rc::clone(&client));
         let guard = Place { front: Rc::clone(self), id };
         let serving = connection::serve(guard, Rc::clone(shard), connection, client);
-        shard.runtime().spawn(serving).detach();
+        let runtime = shard.runtime().clone();
+        shard.runtime().spawn(async move { runtime.named("connection", serving).await }).detach();
     }
 }
 

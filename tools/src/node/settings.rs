@@ -125,6 +125,8 @@ struct Moves {
     shadow_share: f64,
     /// Seconds after which a move goes on although too little was read to tell.
     shadow_seconds: f64,
+    /// Seconds for which an entity is watched before its move copies anything, to compare with how it fares later.
+    before_seconds: f64,
 }
 
 impl Capacity {
@@ -154,6 +156,10 @@ fn numbered<N: FromStr + Ord>(
 const SHADOW_ABOVE_BYTES: u64 = 64 << 20;
 /// A move that is watched for longer than an hour is planned again before it ends.
 const SHADOW_SECONDS_MAX: f64 = 3600.0;
+/// A few hundred operations of an entity that is worth moving.
+const BEFORE_SECONDS: f64 = 0.25;
+/// Moves that wait for longer than this are late for what they are for.
+const BEFORE_SECONDS_MAX: f64 = 60.0;
 
 impl Default for Moves {
     fn default() -> Self {
@@ -162,11 +168,22 @@ impl Default for Moves {
             shadow: ShadowPolicy::Above(SHADOW_ABOVE_BYTES).to_string(),
             shadow_share: shadowing.share,
             shadow_seconds: shadowing.time_max.as_secs_f64(),
+            before_seconds: BEFORE_SECONDS,
         }
     }
 }
 
 impl Moves {
+    fn watch_before(&self) -> Result<Duration, Failure> {
+        if (0.0..=BEFORE_SECONDS_MAX).contains(&self.before_seconds) {
+            return Ok(Duration::from_secs_f64(self.before_seconds));
+        }
+        let seconds = self.before_seconds;
+        Err(Failure::Told(format!(
+            "moves.before_seconds = {seconds}: must be between 0 and {BEFORE_SECONDS_MAX}"
+        )))
+    }
+
     fn shadowing(&self) -> Result<Shadowing, Failure> {
         let policy = self.shadow.parse().map_err(|e| Failure::Told(format!("moves.shadow = {e}")))?;
         if !(self.shadow_share > 0.0 && self.shadow_share <= 1.0) {
@@ -270,6 +287,7 @@ impl Settings {
             reserve_bytes: self.reserve_bytes,
             compression: self.compression,
             shadowing: self.moves.shadowing()?,
+            watch_before: self.moves.watch_before()?,
             capacities: self.capacity.capacities()?,
             ..Options::default()
         };

@@ -27,6 +27,7 @@ mod source;
 mod target;
 #[cfg(test)]
 pub(super) mod tests;
+pub mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,6 +37,7 @@ use self::progress::{MoveStatus, MoveTotals, Phase};
 use self::shadow::{ShadowPolicy, Shadowing, Verdict};
 use self::source::Move;
 use self::target::Arrival;
+use self::watch::{Course, Watches};
 use super::Shard;
 use crate::error::{Error, Result};
 use crate::ids::{MoveId, PartitionId, ShardId, TableVersion};
@@ -61,6 +63,8 @@ pub(crate) struct Moves {
     /// Told when a move has ended, and when something is not busy any more.
     freed: Signal,
     totals: Cell<MoveTotals>,
+    /// How entities fare that move, or have moved.
+    pub(crate) watches: Watches,
 }
 
 /// Something of a partition that is busy, until it is dropped.
@@ -145,6 +149,7 @@ impl Shard {
         let shadowing = Shadowing { policy, ..self.common.options.shadowing };
         let moving = Rc::new(Move::new(&self, id, &begin, shadowing)?);
         self.moves.open.borrow_mut().insert(id, Rc::clone(&moving));
+        moving.watched(&self);
         tracing::info!(
             "move {id}: entity \"{}\" from partition {} to {}",
             begin.entity.escape_ascii(),
@@ -152,7 +157,9 @@ impl Shard {
             begin.to
         );
         let shard = Rc::clone(&self);
-        self.runtime().spawn(async move { moving.drive(&shard).await }).detach();
+        self.runtime()
+            .spawn(async move { shard.runtime().named("move", moving.drive(&shard)).await })
+            .detach();
         Ok(id)
     }
 
@@ -176,6 +183,12 @@ impl Shard {
         all
     }
 
+    /// How entities that move from here, or have moved here, fared before, during and after.
+    #[must_use]
+    pub fn courses(&self) -> Vec<Course> {
+        self.moves.watches.courses(self.runtime().now())
+    }
+
     /// What all of them came to.
     #[must_use]
     pub fn move_totals(&self) -> MoveTotals {
@@ -185,7 +198,8 @@ impl Shard {
             (parked, refused) = (parked + totals.0, refused + totals.1);
         }
         let open = self.moves.open.borrow().len() as u64;
-        MoveTotals { open, parked, refused, ..self.moves.totals.get() }
+        let regressed = self.moves.watches.regressed();
+        MoveTotals { open, parked, refused, regressed, ..self.moves.totals.get() }
     }
 
     /// Asks the table for a change.

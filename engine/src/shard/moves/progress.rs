@@ -149,6 +149,8 @@ pub struct MoveTotals {
     pub pause_nanos: u64,
     /// The longest of those.
     pub pause_nanos_max: u64,
+    /// Moves here after which the entity fared worse than before.
+    pub regressed: u64,
     /// Requests that waited for a fence.
     pub parked: u64,
     /// Requests that were refused because they would have waited too long, or too many did.

@@ -127,7 +127,9 @@ impl Shard {
         self.reshapes.open.borrow_mut().insert(id, Rc::clone(&reshape));
         tracing::info!("change {id} of partitions: {order}");
         let shard = Rc::clone(&self);
-        self.runtime().spawn(async move { reshape.drive(&shard).await }).detach();
+        self.runtime()
+            .spawn(async move { shard.runtime().named("reshape", reshape.drive(&shard)).await })
+            .detach();
         Ok(id)
     }
 
