@@ -321,6 +321,7 @@ fn move_json(status: &MoveStatus, course: Option<&Course>) -> Value {
         "restarts": status.restarts,
         "began_ms": status.began_ms,
         "elapsed_seconds": status.elapsed.as_secs_f64(),
+        "fenced_after_seconds": status.fenced_after.map(|after| after.as_secs_f64()),
         "pause_seconds": status.pause.map(|pause| pause.as_secs_f64()),
         "failure": status.failure,
         "shadow": status.shadow.as_ref().map(shadow_json),

@@ -248,6 +248,7 @@ impl Move {
         let alive = shard.exclude_cuts().await?;
         self.enter(Phase::CutOver)?;
         let began = shard.runtime().now();
+        self.progress.fenced.set(Some(began));
         let ready = self.hand_over(shard, &mut stream);
         let is_over = async {
             shard.runtime().sleep(CUT_OVER_TIME_MAX).await;
@@ -483,6 +484,7 @@ impl Move {
             began_ms: progress.began_ms,
             elapsed,
             bytes_per_second: progress.bytes().saturating_mul(1_000_000) / micros,
+            fenced_after: progress.fenced.get().map(|fenced| fenced.since(progress.began)),
             pause: progress.pause.get(),
             failure: progress.failure.borrow().clone(),
             shadow: self.probation.report(now),
