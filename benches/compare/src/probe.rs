@@ -13,7 +13,7 @@ use crate::Result;
 /// A request without an answer for so long is lost.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// Requests that are sent at once, at most: a writer that was away for long is not to fill the socket in one call.
-const BURST_MAX: f64 = 1024.0;
+const BURST_MAX: usize = 1024;
 
 /// Requests on their way to one entity.
 #[derive(Debug)]
@@ -46,14 +46,15 @@ impl Probe {
         let request = format!("INCR {key}\r\n");
         let ended = Arc::clone(&stop);
         let writer = std::thread::Builder::new().spawn(move || {
-            let mut sent = 0;
+            let mut sent = 0_u64;
             while !ended.load(Ordering::Relaxed) {
                 let due = begin + step.mul_f64(sent as f64);
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
                 // Whatever has come to be due meanwhile goes out at once: at tens of thousands a second a call each is too slow.
-                let late = begin.elapsed().as_secs_f64() / step.as_secs_f64() - sent as f64;
-                let burst = late.clamp(1.0, BURST_MAX).floor();
-                stream.write_all(request.repeat(burst as usize).as_bytes())?;
+                let due_by_now = begin.elapsed().as_nanos() / step.as_nanos().max(1) + 1;
+                let burst = usize::try_from(due_by_now.saturating_sub(u128::from(sent))).unwrap_or(BURST_MAX);
+                let burst = burst.clamp(1, BURST_MAX);
+                stream.write_all(request.repeat(burst).as_bytes())?;
                 sent += burst as u64;
             }
             // The reader reads to the end of what was answered.

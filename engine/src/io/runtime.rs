@@ -11,7 +11,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -150,13 +150,16 @@ impl Runtime {
     }
 
     /// Does `work`; a long turn in it is counted for `what`, unless something in it has another name.
-    pub async fn named<T>(&self, what: &'static str, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        let named = poll_fn(|context| {
-            self.core.long_turns.doing(what);
-            work.as_mut().poll(context)
-        });
-        named.await
+    pub fn named<T, F: Future<Output = T> + Unpin>(
+        &self,
+        what: &'static str,
+        mut work: F,
+    ) -> impl Future<Output = T> + use<T, F> {
+        let core = Rc::clone(&self.core);
+        poll_fn(move |context| {
+            core.long_turns.doing(what);
+            Pin::new(&mut work).poll(context)
+        })
     }
 
     /// Turns that were long, by what was done in them.

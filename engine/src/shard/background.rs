@@ -34,8 +34,7 @@ const BUFFERS_BYTES: usize = 24 << 20;
 pub(crate) fn start(shard: &Rc<Shard>) -> Vec<Task<()>> {
     shard.size_cache();
     let spawn = |what: &'static str, task: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
-        let runtime = shard.runtime().clone();
-        shard.runtime().spawn(async move { runtime.named(what, task).await })
+        shard.runtime().spawn(shard.runtime().named(what, task))
     };
     vec![
         spawn("flush", Box::pin(flush_forever(Rc::clone(shard)))),
@@ -279,7 +278,6 @@ impl Shard {
         }
         let (shard, partition) = (Rc::clone(self), Rc::clone(partition));
         let cleaning = partition.begin_cleaning();
-        let runtime = self.runtime().clone();
         let work = async move {
             let _cleaning = cleaning;
             let wal = shard.common.wal();
@@ -305,7 +303,7 @@ impl Shard {
                 tracing::warn!("an old manifest stays until the next opening: {e}");
             }
         };
-        self.runtime().spawn(async move { runtime.named("cleaning", work).await }).detach();
+        self.runtime().spawn(self.runtime().named("cleaning", Box::pin(work))).detach();
     }
 
     /// No room: gives up the reserve and lets the job try again. Anything else ends writing.

@@ -46,8 +46,7 @@ impl Wal {
         shared.write(first, Write::Synced).await?;
         shared.tell();
         let spawn = |what: &'static str, task: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
-            let named = runtime.clone();
-            runtime.spawn(async move { named.named(what, task).await })
+            runtime.spawn(runtime.named(what, task))
         };
         let tasks = vec![
             spawn("log", Box::pin(Rc::clone(&shared).run_writer())),

@@ -157,9 +157,8 @@ impl Shard {
             begin.to
         );
         let shard = Rc::clone(&self);
-        self.runtime()
-            .spawn(async move { shard.runtime().named("move", moving.drive(&shard)).await })
-            .detach();
+        let drive = Box::pin(async move { moving.drive(&shard).await });
+        self.runtime().spawn(self.runtime().named("move", drive)).detach();
         Ok(id)
     }
 
