@@ -4,7 +4,7 @@
 //!
 //! What arrives together costs less than what arrives alone, since the core is woken once, receives and sends once, and
 //! writes its log once for all of it. So there are costs of the core itself, of which nobody knows beforehand how many will
-//! share them ([`WAKE`], [`LOG_BATCH`]), of a receive with whatever came in it ([`TURN`]), of a command, of an operation on
+//! share them (`WAKE`, `LOG_BATCH`), of a receive with whatever came in it (`TURN`), of a command, of an operation on
 //! rows, of rows, and of bytes. Those of rows and bytes that are written hold their part of flush and compaction.
 //!
 //! How they were found: `benches/compare`'s `cost --fit` runs YCSB's workloads A to F on a node of one shard, in short cells by
@@ -13,7 +13,7 @@
 //! 50 connections, 1, 4 and 16 operations on their way on each, 44 cells of a second, node and load above everything else that ran
 //! on the machine (two cores, Linux 6.18). Cells of 50 connections and 100 bytes, which are what the figure below is of, counted
 //! three times. Counts that always come together, as a read and its operation do, were divided between them by hand. With these
-//! constants each of A to F is within 10 % at 1 and at 16 on their way, after one factor for the machine.
+//! constants each of A to F of these cells is within 10 % at 1 and at 16 on their way. What shares the caches moves a cell by more.
 //!
 //! What they do not cover: pages of tens of kilobytes, whose replies cost the kernel up to three times as much in fresh memory;
 //! reads from the device, which wait more than they work.
