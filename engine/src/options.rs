@@ -1,5 +1,7 @@
 //! How a store is opened.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 use crate::io::buffer::ALIGNMENT;
 use crate::limits::{BATCH_BYTES_MAX, PARTITIONS_MAX, SHARDS_MAX};
@@ -47,6 +49,8 @@ pub struct Options {
     pub shadowing: Shadowing,
     /// What moves of entities copy a second at most, bytes per store, in equal parts by its shards; none: as fast as it goes.
     pub move_bytes_per_second: Option<u64>,
+    /// How long an entity is watched before its move begins to copy, for comparison with how it fares later.
+    pub watch_before: Duration,
     /// What shards and partitions may do a second, in cost units.
     pub capacities: Capacities,
     /// Entities counted one by one, per shard; the rest is counted in their partition only. 0: none.
@@ -73,6 +77,7 @@ impl Default for Options {
             reserve_bytes: 256 << 20,
             shadowing: Shadowing::default(),
             move_bytes_per_second: None,
+            watch_before: Duration::ZERO,
             capacities: Capacities::default(),
             tracked_entities: 100_000,
         }

@@ -52,6 +52,22 @@ fn entities_are_moved_by_ctl_and_stay_where_they_were_moved() {
     }
     assert!(ctl(&node, &["table"]).1.contains("1 of 1 guests"));
     assert_eq!(ctl(&node, &["moves"]).1.lines().count(), 3);
+    // Back to where the second move took it from, which is how the third is told.
+    let second = json(&node, &["moves"])["moves"][1].clone();
+    let course = &second["course"];
+    assert!(course["after"]["operations"].as_u64() >= Some(3) && course["is_watched"] == true, "{second}");
+    assert!(second["fenced_after_seconds"].as_f64() >= Some(0.25), "{second}");
+    let back = json(&node, &["move", "a", "--back"]);
+    assert_eq!(
+        (&back["phase"], &back["to"], &back["from"]),
+        (&"done".into(), &second["from"], &second["to"])
+    );
+    assert_eq!(json(&node, &["moves"])["moves"][1]["course"]["is_watched"], false);
+    assert_eq!(json(&node, &["move", "a", "--back"])["to"], second["to"]);
+    let (status, said) = ctl(&node, &["move", "b", "--back"]);
+    assert!(status == 2 && said.contains("no move of entity \"b\" is remembered"), "{said}");
+    let (status, said) = ctl(&node, &["move", "a", "--back", "--to", "1"]);
+    assert!(status == 2 && said.contains("cannot be used with"), "{said}");
     let (status, said) = ctl(&node, &["move", "a", "--to", "99"]);
     assert!(status == 2 && said.contains("no partition 99"), "{said}");
     let (status, said) = ctl(&node, &["cancel", "1"]);

@@ -49,6 +49,19 @@ pub fn process_cpu_seconds(id: u32) -> Result<f64> {
     Ok(ticks / ticks_per_second())
 }
 
+/// Seconds of processor time of the kernel's workers for a process' I/O, those that are there: they go after some seconds without
+/// work, and their time is in the process' own from then on.
+pub fn kernel_workers_cpu_seconds(id: u32) -> Result<f64> {
+    let mut ticks = 0.0;
+    for thread in std::fs::read_dir(format!("/proc/{id}/task"))? {
+        let stat = std::fs::read_to_string(thread?.path().join("stat")).unwrap_or_default();
+        if stat.contains("(iou-wrk-") {
+            ticks += times(&stat).iter().take(2).sum::<f64>();
+        }
+    }
+    Ok(ticks / ticks_per_second())
+}
+
 /// The four times of a process in ticks: user, system, the same of its children.
 fn times(stat: &str) -> Vec<f64> {
     // The second field is a name in parentheses that may hold anything; times are the 14th to the 17th.

@@ -36,10 +36,27 @@ impl Metrics {
         let mut sums = BTreeMap::new();
         for line in body.lines().filter(|l| !l.starts_with('#')) {
             let Some((name, value)) = line.rsplit_once(' ') else { continue };
-            let name = name.split('{').next().unwrap_or(name).trim_start_matches("foreshard_");
-            *sums.entry(name.to_owned()).or_insert(0.0) += value.parse().unwrap_or(0.0);
+            let value = value.parse().unwrap_or(0.0);
+            let (name, labels) = name.split_once('{').unwrap_or((name, ""));
+            let name = name.trim_start_matches("foreshard_");
+            *sums.entry(name.to_owned()).or_insert(0.0) += value;
+            // One label is more than a shard's number: what is counted.
+            if let Some((_, of)) = labels.split_once("of=\"") {
+                let of = of.split('"').next().unwrap_or_default();
+                *sums.entry(format!("{name}/{of}")).or_insert(0.0) += value;
+            }
         }
         Self(sums)
+    }
+
+    /// All that has a label `of`, by that.
+    #[must_use]
+    pub fn by_what(&self, name: &str) -> BTreeMap<String, f64> {
+        let of = |(key, value): (&String, &f64)| {
+            let (_, of) = key.split_once('/').filter(|(of, _)| *of == name)?;
+            Some((of.to_owned(), *value))
+        };
+        self.0.iter().filter_map(of).collect()
     }
 
     /// One of them.
@@ -59,5 +76,8 @@ mod tests {
         assert!((metrics.get("x").unwrap() - 5.5).abs() < 1e-9);
         assert!((metrics.get("up").unwrap() - 1.0).abs() < 1e-9);
         assert!(metrics.get("y").is_err());
+        let work = "foreshard_w{shard=\"0\",of=\"a\"} 2\nforeshard_w{shard=\"1\",of=\"a\"} 1\nforeshard_w{shard=\"0\",of=\"b\"} 4\n";
+        let by_what = Metrics::parse(work).by_what("w");
+        assert_eq!(by_what.into_iter().collect::<Vec<_>>(), [("a".to_owned(), 3.0), ("b".to_owned(), 4.0)]);
     }
 }

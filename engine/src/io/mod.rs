@@ -4,6 +4,7 @@
 pub mod buffer;
 pub mod disk;
 pub mod fault;
+pub mod long_turns;
 pub mod memory;
 pub mod ring;
 pub mod runtime;

@@ -10,7 +10,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
@@ -19,6 +19,7 @@ use std::time::Duration;
 use async_executor::LocalExecutor;
 pub use async_executor::Task;
 
+use super::long_turns::{KERNEL, LongTurn, LongTurns, UNNAMED};
 use super::timers::{Sleep, Timers};
 use super::turns::{SLICE_NANOS_MAX, Slice, TurnStats, YieldNow};
 use super::unpark::{Bell, Unpark, Unparked};
@@ -129,6 +130,44 @@ impl Runtime {
         }
     }
 
+    /// How often there was nothing to do and the driver waited. Never in virtual time.
+    #[must_use]
+    pub fn wakes(&self) -> u64 {
+        self.core.wakes.get()
+    }
+
+    /// Processor time that this thread has taken, the kernel's workers for its I/O aside, nanoseconds. None in virtual time.
+    #[must_use]
+    pub fn processor_nanos(&self) -> Option<u64> {
+        match &self.core.clock {
+            Clock::Real { .. } => {
+                let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+                let (seconds, nanos) = (u64::try_from(time.tv_sec).ok()?, u64::try_from(time.tv_nsec).ok()?);
+                Some(seconds * 1_000_000_000 + nanos)
+            }
+            Clock::Virtual { .. } => None,
+        }
+    }
+
+    /// Does `work`; a long turn in it is counted for `what`, unless something in it has another name.
+    pub fn named<T, F: Future<Output = T> + Unpin>(
+        &self,
+        what: &'static str,
+        mut work: F,
+    ) -> impl Future<Output = T> + use<T, F> {
+        let core = Rc::clone(&self.core);
+        poll_fn(move |context| {
+            core.long_turns.doing(what);
+            Pin::new(&mut work).poll(context)
+        })
+    }
+
+    /// Turns that were long, by what was done in them.
+    #[must_use]
+    pub fn long_turns(&self) -> Vec<(&'static str, LongTurn)> {
+        self.core.long_turns.all()
+    }
+
     /// Lengths of the turns so far. Empty in virtual time, in which turns take none.
     #[must_use]
     pub fn turns(&self) -> TurnStats {
@@ -176,6 +215,9 @@ pub(crate) struct Core {
     turns: RefCell<TurnStats>,
     bells: RefCell<Vec<Weak<Bell>>>,
     submit: OnceCell<Box<dyn Fn()>>,
+    /// How often the driver waited.
+    wakes: Cell<u64>,
+    long_turns: LongTurns,
 }
 
 /// Where time comes from.
@@ -203,6 +245,8 @@ impl Core {
             turns: RefCell::default(),
             bells: RefCell::default(),
             submit: OnceCell::new(),
+            wakes: Cell::default(),
+            long_turns: LongTurns::default(),
         })
     }
 
@@ -234,6 +278,18 @@ impl Core {
         }
     }
 
+    /// The driver has waited for something to do.
+    pub(crate) fn woke(&self) {
+        self.wakes.set(self.wakes.get() + 1);
+    }
+
+    /// The driver made a system call that waited for nothing.
+    pub(crate) fn entered(&self, began: Nanos) {
+        let now = self.now();
+        self.long_turns.doing(KERNEL);
+        self.long_turns.ended(now, now.since(began));
+    }
+
     /// Moves virtual time to `to`.
     pub(crate) fn advance(&self, to: Nanos) {
         match &self.clock {
@@ -256,10 +312,12 @@ impl Core {
         let begin = self.now();
         let mut last = begin;
         for _ in 0..count {
+            self.long_turns.doing(UNNAMED);
             if !self.tick() {
                 return false;
             }
             let now = self.now();
+            self.long_turns.ended(now, now.since(last));
             self.turns.borrow_mut().record(now.since(last));
             if now.since(begin) >= limit {
                 return true;

@@ -88,7 +88,7 @@ impl Shard {
         let work = owned.partition.observe(key, Version::MAX, counted);
         let (result, service) = self.meter.run(self.runtime(), work).await;
         let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
-        self.count(&owned, entity, key, (&load, service.sample), &result);
+        self.count(&owned, entity, key, (&load, service), &result);
         result
     }
 
@@ -103,7 +103,7 @@ impl Shard {
         let (result, service) = self.meter.run(self.runtime(), work).await;
         let load =
             Load { writes: 1, bytes_in: op.payload_bytes(), service_nanos: service.nanos, ..Load::default() };
-        self.count(&owned, entity, op.key(), (&load, service.sample), &result);
+        self.count(&owned, entity, op.key(), (&load, service), &result);
         result
     }
 
@@ -157,7 +157,7 @@ impl Shard {
                 service_nanos: service.nanos,
                 ..Load::default()
             };
-            self.count(&owned, entity, first.key(), (&load, service.sample), &result);
+            self.count(&owned, entity, first.key(), (&load, service), &result);
         }
         result.map(Some)
     }
@@ -205,7 +205,7 @@ impl Shard {
         let bytes_out = found.as_ref().map_or(0, |(row, _)| row.as_ref().map_or(0, |r| r.value.len() as u64));
         let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
         let entity = crate::key::decode(key).map(|(entity, _)| entity).unwrap_or_default();
-        self.count(&owned, &entity, key, (&load, service.sample), &found);
+        self.count(&owned, &entity, key, (&load, service), &found);
         found
     }
 
@@ -253,7 +253,7 @@ impl Shard {
             page.as_ref().map_or(0, |(page, _)| page.rows.iter().map(|r| r.value.len() as u64).sum());
         let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
         let entity = crate::key::decode(start).map(|(entity, _)| entity).unwrap_or_default();
-        self.count(&owned, &entity, start, (&load, service.sample), &page);
+        self.count(&owned, &entity, start, (&load, service), &page);
         self.spend_on_page(&owned, page.as_ref().map_or(0, |(page, _)| page.rows.len()));
         page
     }

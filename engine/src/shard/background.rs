@@ -33,12 +33,14 @@ const BUFFERS_BYTES: usize = 24 << 20;
 /// Starts the shard's own tasks; dropping them ends them.
 pub(crate) fn start(shard: &Rc<Shard>) -> Vec<Task<()>> {
     shard.size_cache();
-    let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()>>>| shard.runtime().spawn(task);
+    let spawn = |what: &'static str, task: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
+        shard.runtime().spawn(shard.runtime().named(what, task))
+    };
     vec![
-        spawn(Box::pin(flush_forever(Rc::clone(shard)))),
-        spawn(Box::pin(compact_forever(Rc::clone(shard)))),
-        spawn(Box::pin(watch_log(Rc::clone(shard)))),
-        spawn(Box::pin(tend(Rc::clone(shard)))),
+        spawn("flush", Box::pin(flush_forever(Rc::clone(shard)))),
+        spawn("compaction", Box::pin(compact_forever(Rc::clone(shard)))),
+        spawn("log watch", Box::pin(watch_log(Rc::clone(shard)))),
+        spawn("tending", Box::pin(tend(Rc::clone(shard)))),
     ]
 }
 
@@ -276,7 +278,7 @@ impl Shard {
         }
         let (shard, partition) = (Rc::clone(self), Rc::clone(partition));
         let cleaning = partition.begin_cleaning();
-        let task = self.runtime().spawn(async move {
+        let work = async move {
             let _cleaning = cleaning;
             let wal = shard.common.wal();
             while !wal.has_reserve() {
@@ -300,8 +302,8 @@ impl Shard {
             if let Err(e) = partition.manifest.witnessed(edit).await {
                 tracing::warn!("an old manifest stays until the next opening: {e}");
             }
-        });
-        task.detach();
+        };
+        self.runtime().spawn(self.runtime().named("cleaning", Box::pin(work))).detach();
     }
 
     /// No room: gives up the reserve and lets the job try again. Anything else ends writing.

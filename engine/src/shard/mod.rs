@@ -36,7 +36,7 @@ use self::attached::Attached;
 use self::capacity::Capacity;
 use self::exclusion::Exclusion;
 use self::link::Link;
-use self::meter::Meter;
+use self::meter::{Meter, Service};
 use self::moves::Moves;
 use self::reshape::Reshapes;
 use self::route::Hops;
@@ -44,7 +44,7 @@ use self::space::Space;
 use self::stats::Traffic;
 use self::write::Pacing;
 use crate::batch::{Op, WriteBatch, check_value};
-use crate::counters::{Counters, Load, PartitionSlot, Sample, Tick};
+use crate::counters::{Counters, Load, PartitionSlot, Tick};
 use crate::entry::Expiry;
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, PartitionId, ShardId, Version};
@@ -226,7 +226,7 @@ impl Shard {
                 continue;
             }
             let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
-            self.count(&owned, entity, &key, (&load, service.sample), &result);
+            self.count(&owned, entity, &key, (&load, service), &result);
             self.give_back(key);
             return result.map(|answer| answer.unwrap_or_else(|| unreachable!("a read answers once")));
         }
@@ -353,7 +353,7 @@ impl Shard {
                 let bytes_out =
                     page.as_ref().map_or(0, |p| p.rows.iter().map(|r| r.value.len() as u64).sum());
                 let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
-                shard.count(&owned, &name, &range.0, (&load, service.sample), &page);
+                shard.count(&owned, &name, &range.0, (&load, service), &page);
                 shard.spend_on_page(&owned, page.as_ref().map_or(0, |page| page.rows.len()));
                 page
             }
@@ -373,7 +373,7 @@ impl Shard {
                 let bytes_out = found.as_ref().map_or(0, |r| r.as_ref().map_or(0, |r| r.value.len() as u64));
                 let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
                 let entity = key::decode(&key).map(|(entity, _)| entity).unwrap_or_default();
-                shard.count(&owned, &entity, &key, (&load, service.sample), &found);
+                shard.count(&owned, &entity, &key, (&load, service), &found);
                 found
             }
         })
@@ -519,7 +519,7 @@ impl Shard {
         owned: &Owned,
         entity: &[u8],
         key: &[u8],
-        (load, sample): (&Load, Sample),
+        (load, service): (&Load, Service),
         result: &Result<T>,
     ) {
         self.common.pace.operation();
@@ -527,9 +527,12 @@ impl Shard {
             return;
         }
         self.spend_on_rows(owned, load);
+        if let Some(took) = service.took {
+            self.moves.watches.note(self.runtime().now(), key, took, result.is_err());
+        }
         let routing = RoutingKey::of_key(key);
         let mut counters = self.counters.borrow_mut();
-        counters.record_sampled(owned.slot, routing, entity, load, sample);
+        counters.record_sampled(owned.slot, routing, entity, load, service.sample);
         if result.is_err() {
             counters.record_error(owned.slot);
         }

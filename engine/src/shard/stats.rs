@@ -7,6 +7,7 @@ use super::capacity::CapacityTotals;
 use super::moves::progress::MoveTotals;
 use super::reshape::progress::ReshapeTotals;
 use crate::cache::CacheStats;
+use crate::io::long_turns::LongTurn;
 use crate::io::turns::TurnStats;
 use crate::row_cache::RowCacheStats;
 
@@ -24,6 +25,8 @@ pub(crate) struct Traffic {
 pub struct ShardStats {
     /// Lengths of the turns so far.
     pub turns: TurnStats,
+    /// Of these, the long ones by what was done in them.
+    pub long_turns: Vec<(&'static str, LongTurn)>,
     /// The block cache.
     pub cache: CacheStats,
     /// The row cache.
@@ -56,6 +59,8 @@ pub struct ShardStats {
     pub is_full: bool,
     /// What was done, in cost units, and who waited for that.
     pub capacity: CapacityTotals,
+    /// Microseconds of this machine's processor that a cost unit takes.
+    pub capacity_factor: f64,
     /// Moves of entities away from here.
     pub moves: MoveTotals,
     /// What changes of partitions that were driven here came to.
@@ -85,6 +90,7 @@ impl Shard {
         let failure = self.broken.get().cloned().or_else(|| self.common.wal().failed());
         ShardStats {
             turns: self.runtime().turns(),
+            long_turns: self.runtime().long_turns(),
             cache: self.common.cache.stats(),
             rows: self.common.rows.stats(),
             memtable_bytes: self.partitions().map(|p| p.memtable_bytes()).sum(),
@@ -101,6 +107,7 @@ impl Shard {
             pressure: self.pacing.pressure(),
             is_full: self.space.is_full(),
             capacity: self.capacity_totals(),
+            capacity_factor: self.capacity_factor(),
             moves: self.move_totals(),
             reshapes: self.reshape_totals(),
             failure: failure.map(|e| e.to_string()),

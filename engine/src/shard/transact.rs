@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::Shard;
+use super::meter::Service;
 use super::route::Hops;
 use super::write::is_long;
 use crate::batch::{Op, WriteBatch};
@@ -114,8 +115,8 @@ impl Shard {
         for op in ops {
             let entity = key::decode(op.key()).map(|(entity, _)| entity).unwrap_or_default();
             let load = Load { writes: 1, bytes_in: op.payload_bytes(), ..Load::default() };
-            let sample = self.meter.draw(self.runtime());
-            self.count(&owned, &entity, op.key(), (&load, sample), &Ok(()));
+            let service = Service::of(self.meter.draw(self.runtime()));
+            self.count(&owned, &entity, op.key(), (&load, service), &Ok(()));
             slice.pause().await;
         }
     }

@@ -105,7 +105,7 @@ impl Shard {
         let (result, service) = self.meter.run(self.runtime(), work).await;
         let load =
             Load { writes: 1, bytes_in: op.payload_bytes(), service_nanos: service.nanos, ..Load::default() };
-        self.count(owned, entity, op.key(), (&load, service.sample), &result);
+        self.count(owned, entity, op.key(), (&load, service), &result);
         result
     }
 

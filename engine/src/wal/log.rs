@@ -45,10 +45,13 @@ impl Wal {
         let first = shared.tail.borrow_mut().take_empty();
         shared.write(first, Write::Synced).await?;
         shared.tell();
+        let spawn = |what: &'static str, task: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
+            runtime.spawn(runtime.named(what, task))
+        };
         let tasks = vec![
-            runtime.spawn(Rc::clone(&shared).run_writer()),
-            runtime.spawn(Rc::clone(&shared).run_preparer()),
-            runtime.spawn(Rc::clone(&shared).run_flusher()),
+            spawn("log", Box::pin(Rc::clone(&shared).run_writer())),
+            spawn("log files", Box::pin(Rc::clone(&shared).run_preparer())),
+            spawn("log flush", Box::pin(Rc::clone(&shared).run_flusher())),
         ];
         shared.prepare.raise();
         Ok(Rc::new(Self { shared, tasks: RefCell::new(tasks) }))

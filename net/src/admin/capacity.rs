@@ -79,7 +79,7 @@ pub(super) async fn tell(client: &Client) -> Result<Value, Refused> {
 fn shard_json(id: u16, status: &CapacityStatus) -> Value {
     let totals = &status.totals;
     json!({
-        "shard": id, "set": status.shard.set, "learnt": status.learnt, "waiting": status.shard.waiting,
+        "shard": id, "set": status.shard.set, "learnt": status.learnt, "unit_microseconds": status.factor, "waiting": status.shard.waiting,
         "spent": units(totals.spent), "spent_on_rows": units(totals.spent_on_rows), "paced": totals.paced,
         "paced_seconds": Duration::from_nanos(totals.paced_nanos).as_secs_f64(),
     })

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use foreshard_engine::io::long_turns::LongTurn;
+
 use crate::command::rows::COMMANDS;
 use crate::server::report::Report;
 
@@ -19,7 +21,9 @@ pub(super) fn show(reports: &[Report]) -> String {
         }
     }
     turns(&mut text, reports);
+    long_turns(&mut text, reports);
     commands(&mut text, reports);
+    work(&mut text, reports);
     text
 }
 
@@ -40,6 +44,32 @@ fn turns(text: &mut String, reports: &[Report]) {
             );
         }
     }
+}
+
+/// What costs follow from.
+fn work(text: &mut String, reports: &[Report]) {
+    head(text, "work_total", "counter", "What was done, by what costs follow from.");
+    for report in reports {
+        for (of, count) in report.engine.capacity.work.counts() {
+            let _ = writeln!(text, "foreshard_work_total{{shard=\"{}\",of=\"{of}\"}} {count}", report.shard);
+        }
+    }
+}
+
+/// Turns that others waited for.
+fn long_turns(text: &mut String, reports: &[Report]) {
+    let mut say = |name: &str, kind: &str, help: &str, value: fn(&LongTurn) -> f64| {
+        head(text, name, kind, help);
+        for report in reports {
+            for (of, one) in &report.engine.long_turns {
+                let shard = report.shard;
+                let _ = writeln!(text, "foreshard_{name}{{shard=\"{shard}\",of=\"{of}\"}} {}", value(one));
+            }
+        }
+    };
+    say("long_turns_total", "counter", "Turns of 2 ms and more, by what was done.", |one| float(one.count));
+    say("long_turns_seconds_total", "counter", "How long they were.", |one| nanos(one.nanos));
+    say("long_turn_seconds_max", "gauge", "The longest of them.", |one| nanos(one.nanos_max));
 }
 
 fn commands(text: &mut String, reports: &[Report]) {
@@ -134,7 +164,9 @@ const METRICS: &[Metric] = &[
     ("cost_units_rows_total", "counter", "Of these, those of operations on rows.", |r| {
         float(r.engine.capacity.spent_on_rows) / 1000.0
     }),
-    ("rows_total", "counter", "Rows read and written.", |r| float(r.engine.capacity.rows)),
+    ("cost_unit_microseconds", "gauge", "What a cost unit takes here, the kernel's workers aside.", |r| {
+        r.engine.capacity_factor
+    }),
     ("paced_total", "counter", "Commands that waited because of a capacity that is set.", |r| {
         float(r.engine.capacity.paced)
     }),
@@ -161,6 +193,9 @@ const METRICS: &[Metric] = &[
     }),
     ("moves_mirrored_dropped_total", "counter", "Reads that there was no room to mirror.", |r| {
         float(r.engine.moves.mirrored_dropped)
+    }),
+    ("moves_regressed_total", "counter", "Moves to here after which the entity fared worse.", |r| {
+        float(r.engine.moves.regressed)
     }),
     ("moves_bytes_total", "counter", "Bytes copied by moves that have ended.", |r| {
         float(r.engine.moves.bytes)

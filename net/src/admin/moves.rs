@@ -3,11 +3,13 @@
 //!
 //! Orders are JSON objects; the same that protects `/backup` from web pages protects them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use foreshard_engine::ids::{MoveId, PartitionId, ShardId};
-use foreshard_engine::shard::moves::progress::MoveStatus;
+use foreshard_engine::shard::moves::progress::{MoveStatus, Phase};
 use foreshard_engine::shard::moves::shadow::{ShadowPolicy, ShadowReport, Spread, Verdict};
+use foreshard_engine::shard::moves::watch::{Course, Stretch};
 use foreshard_engine::table::Image;
 use foreshard_engine::{Client, Error, key};
 use http_body_util::{BodyExt, Limited};
@@ -38,6 +40,9 @@ struct MoveOrder {
     /// A partition; none: home.
     #[serde(default)]
     to: Option<u32>,
+    /// To where its last move took it from.
+    #[serde(default)]
+    back: bool,
     /// `always`, `never` or `above:SIZE`; none: as the node is set.
     #[serde(default)]
     shadow: Option<String>,
@@ -62,7 +67,11 @@ pub(super) async fn order(client: &Client, request: Request<Incoming>) -> Result
     }
     if path == "/move" {
         let order: MoveOrder = read(&body)?;
-        let (entity, to) = (order.entity.into_bytes(), order.to.map(PartitionId));
+        if order.back && order.to.is_some() {
+            return Err((StatusCode::BAD_REQUEST, "give a partition or \"back\", and not both".to_owned()));
+        }
+        let entity = order.entity.into_bytes();
+        let to = if order.back { Some(back(client, &entity).await?) } else { order.to.map(PartitionId) };
         let bad = |e| (StatusCode::BAD_REQUEST, format!("shadow: {e}"));
         let policy: Option<ShadowPolicy> = order.shadow.map(|text| text.parse()).transpose().map_err(bad)?;
         let begin = client.on(ShardId(0), move |shard| async move {
@@ -121,7 +130,9 @@ pub(super) async fn tell(client: &Client, path: &str, query: &str) -> Result<Val
             Ok(table_json(&image))
         }
         "/moves" => {
-            let moves: Vec<Value> = moves(client).await?.iter().map(move_json).collect();
+            let courses = courses(client).await?;
+            let told = |status: &MoveStatus| move_json(status, courses.get(&status.id));
+            let moves: Vec<Value> = moves(client).await?.iter().map(told).collect();
             Ok(json!({ "moves": moves }))
         }
         "/capacity" => capacity::tell(client).await,
@@ -205,6 +216,38 @@ async fn moves(client: &Client) -> Result<Vec<MoveStatus>, Refused> {
     Ok(all)
 }
 
+/// How entities fared: of each move, what the shard says that has watched it last.
+async fn courses(client: &Client) -> Result<BTreeMap<MoveId, Course>, Refused> {
+    let mut all: BTreeMap<MoveId, Course> = BTreeMap::new();
+    for shard in client.shards() {
+        all.extend(
+            ask(client, shard, |shard| Ok(shard.courses())).await?.into_iter().map(|one| (one.id, one)),
+        );
+    }
+    Ok(all)
+}
+
+/// Where the last move of an entity took it from, which is where the entity still is.
+async fn back(client: &Client, entity: &[u8]) -> Result<PartitionId, Refused> {
+    let name = entity.escape_ascii();
+    let is_done = |status: &MoveStatus| status.entity == entity && status.phase == Phase::Done;
+    let last = moves(client).await?.into_iter().rev().find(is_done).ok_or_else(|| {
+        let what = format!("no move of entity \"{name}\" is remembered: give the partition it is to go to");
+        (StatusCode::NOT_FOUND, what)
+    })?;
+    let mut prefix = Vec::new();
+    key::encode_entity(entity, &mut prefix).map_err(refused)?;
+    let at = image(client).await?.home_of(&prefix).partition;
+    if at != last.to {
+        let what = format!(
+            "entity \"{name}\" is in partition {at}, and move {} took it to {}: give the partition it is to go to",
+            last.id, last.to
+        );
+        return Err((StatusCode::CONFLICT, what));
+    }
+    Ok(last.from)
+}
+
 pub(super) async fn image(client: &Client) -> Result<std::sync::Arc<Image>, Refused> {
     ask(client, ShardId(0), |shard| Ok(shard.image())).await
 }
@@ -260,7 +303,7 @@ fn table_json(image: &Image) -> Value {
     })
 }
 
-fn move_json(status: &MoveStatus) -> Value {
+fn move_json(status: &MoveStatus, course: Option<&Course>) -> Value {
     json!({
         "move": status.id.0,
         "entity": String::from_utf8_lossy(&status.entity),
@@ -278,9 +321,29 @@ fn move_json(status: &MoveStatus) -> Value {
         "restarts": status.restarts,
         "began_ms": status.began_ms,
         "elapsed_seconds": status.elapsed.as_secs_f64(),
+        "fenced_after_seconds": status.fenced_after.map(|after| after.as_secs_f64()),
         "pause_seconds": status.pause.map(|pause| pause.as_secs_f64()),
         "failure": status.failure,
         "shadow": status.shadow.as_ref().map(shadow_json),
+        "course": course.map(course_json),
+    })
+}
+
+fn course_json(course: &Course) -> Value {
+    let stretch = |one: &Stretch| {
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        json!({
+            "operations": one.operations, "errors": one.errors, "mean_us": micros(one.mean), "p50_us": micros(one.p50),
+            "p99_us": micros(one.p99), "max_us": micros(one.max),
+        })
+    };
+    json!({
+        "before": stretch(&course.before),
+        "during": stretch(&course.during),
+        "after": stretch(&course.after),
+        "watched_seconds": course.watched.as_secs_f64(),
+        "is_watched": course.is_watched,
+        "regression": course.regression,
     })
 }
 

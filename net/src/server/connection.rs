@@ -14,7 +14,7 @@ use std::time::Duration;
 use foreshard_engine::Shard;
 use foreshard_engine::io::ring::Connection;
 use foreshard_engine::io::runtime::Runtime;
-use foreshard_engine::shard::capacity::cost;
+use foreshard_engine::shard::capacity::work::Work;
 
 use super::clients::{Client, Ending};
 use super::config::LIMITS;
@@ -158,7 +158,7 @@ impl Loop {
             }
         }
         let bytes = (done + self.output.len()) as u64;
-        self.session.shard().spend(cost::of_commands(commands, bytes));
+        self.session.shard().spend(&Work::of_commands(commands, bytes));
         self.input.drain(..done);
         let goes_on = self.flush().await;
         self.release();

@@ -178,7 +178,7 @@ impl Front {
         self.clients.borrow_mut().insert(id, Rc::clone(&client));
         let guard = Place { front: Rc::clone(self), id };
         let serving = connection::serve(guard, Rc::clone(shard), connection, client);
-        shard.runtime().spawn(serving).detach();
+        shard.runtime().spawn(shard.runtime().named("connection", Box::pin(serving))).detach();
     }
 }
 

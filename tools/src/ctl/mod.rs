@@ -58,16 +58,19 @@ enum What {
     #[command(after_help = "Clients read and write it all the while.\n\
         Exit status: 0 it is there, 1 everything is as it was, 2 it is not known.\n\
         Examples: foreshard ctl move customer:7 --to 3\n          foreshard ctl move customer:7 --home --no-wait\n          \
-        foreshard ctl move customer:7 --to 3 --shadow always")]
+        foreshard ctl move customer:7 --to 3 --shadow always\n          foreshard ctl move customer:7 --back")]
     Move {
         /// The entity's name.
         name: String,
         /// The partition that gets it.
-        #[arg(long, required_unless_present = "home", conflicts_with = "home")]
+        #[arg(long, required_unless_present_any = ["home", "back"], conflicts_with_all = ["home", "back"])]
         to: Option<u32>,
         /// The partition in whose range it is.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "back")]
         home: bool,
+        /// The partition that its last move took it from.
+        #[arg(long)]
+        back: bool,
         /// Whether some of its reads are mirrored to the target, and compared, before it goes: always, never or above:SIZE,
         /// as above:64MiB. Unless given, as the node is set.
         #[arg(long, value_name = "POLICY")]
@@ -150,8 +153,8 @@ pub(crate) fn run(ctl: &Ctl) -> Result<Verdict, Failure> {
                 Some(one) => tell(ctl, &one["shadow"], show::shadow),
             }
         }
-        What::Move { name, to, no_wait, shadow, .. } => {
-            let order = json!({ "entity": name, "to": to, "shadow": shadow });
+        What::Move { name, to, back, no_wait, shadow, .. } => {
+            let order = json!({ "entity": name, "to": to, "back": back, "shadow": shadow });
             let begun = http::post(&ctl.admin, "/move", &order)?;
             if *no_wait {
                 return tell(ctl, &begun, show::fields);

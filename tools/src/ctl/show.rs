@@ -86,20 +86,46 @@ const MOVES: &[Column] = &[
     ("elapsed_seconds", seconds),
     ("pause_seconds", seconds),
     ("shadow", verdict),
+    ("p99_before", time),
+    ("p99_during", time),
+    ("p99_after", time),
+    ("errors", plain),
+    ("regression", plain),
     ("failure", plain),
 ];
+
+/// A move, with how its entity fared in fields of its own.
+fn with_course(one: &Value) -> Value {
+    let mut one = one.clone();
+    let course = one["course"].take();
+    let mut errors = 0;
+    for stage in ["before", "during", "after"] {
+        let stretch = &course[stage];
+        errors += stretch["errors"].as_u64().unwrap_or_default();
+        let is_told = stretch["operations"].as_u64().is_some_and(|count| count > 0);
+        one[format!("p99_{stage}")] = if is_told { stretch["p99_us"].clone() } else { Value::Null };
+    }
+    one["errors"] = if course.is_null() { Value::Null } else { errors.into() };
+    one["regression"] = course["regression"].clone();
+    one
+}
+
+/// Microseconds.
+fn time(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "-".to_owned(), |micros| format!("{:.2} ms", micros / 1000.0))
+}
 
 /// Moves.
 pub(super) fn moves(answer: &Value) -> String {
     match answer["moves"].as_array() {
-        Some(all) if !all.is_empty() => columns(&answer["moves"], MOVES),
+        Some(all) if !all.is_empty() => columns(&all.iter().map(with_course).collect(), MOVES),
         _ => "no moves\n".to_owned(),
     }
 }
 
 /// One of them.
 pub(super) fn moved(answer: &Value) -> String {
-    columns(&Value::Array(vec![answer.clone()]), MOVES)
+    columns(&Value::Array(vec![with_course(answer)]), MOVES)
 }
 
 const CHANGES: &[Column] = &[
@@ -148,6 +174,7 @@ pub(super) fn capacity(answer: &Value) -> String {
         ("shard", plain),
         ("set", whole),
         ("learnt", whole),
+        ("unit_microseconds", plain),
         ("waiting", plain),
         ("spent", whole),
         ("paced", plain),
@@ -425,14 +452,21 @@ mod tests {
         let answer = json!({"moves": [{
             "move": 12, "entity": "customer:7", "from": 0, "to": 3, "phase": "log", "base_bytes": 5_u64 << 20,
             "linked_bytes": 0, "log_bytes": 10, "lag_bytes": 7, "bytes_per_second": 1000, "elapsed_seconds": 1.5,
-            "pause_seconds": null, "failure": null,
+            "pause_seconds": null, "failure": null, "course": {
+                "before": {"operations": 5, "errors": 0, "p99_us": 250.0},
+                "during": {"operations": 9, "errors": 1, "p99_us": 1000.0},
+                "after": {"operations": 0, "errors": 0, "p99_us": 0.0}, "regression": null,
+            },
         }]});
         let text = moves(&answer);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2);
         assert!(lines[0].starts_with("move  entity      from  to  phase  base"), "{text}");
         assert!(lines[1].starts_with("12    customer:7  0     3   log    5 MiB"), "{text}");
-        assert!(lines[1].contains("1.50 s") && lines[1].ends_with("-      -       -"), "{text}");
+        assert!(
+            lines[1].contains("1.50 s") && lines[1].contains("0.25 ms     1.00 ms     -          1"),
+            "{text}"
+        );
         assert_eq!(moves(&json!({"moves": []})), "no moves\n");
     }
 }

@@ -128,6 +128,8 @@ struct Moves {
     shadow_seconds: f64,
     /// What moves copy a second at most, bytes, in equal parts by the shards they leave; 0: as fast as it goes.
     bandwidth_max: u64,
+    /// Seconds for which an entity is watched before its move copies anything, to compare with how it fares later.
+    before_seconds: f64,
 }
 
 impl Capacity {
@@ -157,6 +159,10 @@ fn numbered<N: FromStr + Ord>(
 const SHADOW_ABOVE_BYTES: u64 = 64 << 20;
 /// A move that is watched for longer than an hour is planned again before it ends.
 const SHADOW_SECONDS_MAX: f64 = 3600.0;
+/// A few hundred operations of an entity that is worth moving.
+const BEFORE_SECONDS: f64 = 0.25;
+/// Moves that wait for longer than this are late for what they are for.
+const BEFORE_SECONDS_MAX: f64 = 60.0;
 
 impl Default for Moves {
     fn default() -> Self {
@@ -166,6 +172,7 @@ impl Default for Moves {
             shadow_share: shadowing.share,
             shadow_seconds: shadowing.time_max.as_secs_f64(),
             bandwidth_max: 0,
+            before_seconds: BEFORE_SECONDS,
         }
     }
 }
@@ -179,6 +186,16 @@ impl Moves {
             ))),
             rate => Ok(Some(rate)),
         }
+    }
+
+    fn watch_before(&self) -> Result<Duration, Failure> {
+        if (0.0..=BEFORE_SECONDS_MAX).contains(&self.before_seconds) {
+            return Ok(Duration::from_secs_f64(self.before_seconds));
+        }
+        let seconds = self.before_seconds;
+        Err(Failure::Told(format!(
+            "moves.before_seconds = {seconds}: must be between 0 and {BEFORE_SECONDS_MAX}"
+        )))
     }
 
     fn shadowing(&self) -> Result<Shadowing, Failure> {
@@ -285,6 +302,7 @@ impl Settings {
             compression: self.compression,
             shadowing: self.moves.shadowing()?,
             move_bytes_per_second: self.moves.bandwidth()?,
+            watch_before: self.moves.watch_before()?,
             capacities: self.capacity.capacities()?,
             ..Options::default()
         };

@@ -545,7 +545,8 @@ impl Mind {
         let asked = self.of_all_shards(|shard| vec![(shard.capacities(), shard.capacity_totals())])?;
         let (mut rows, mut spent) = (0.0, 0.0);
         for (set, totals) in asked {
-            (rows, spent) = (rows + totals.rows as f64, spent + totals.spent_on_rows as f64);
+            (rows, spent) =
+                (rows + (totals.work.reads + totals.work.writes) as f64, spent + totals.spent_on_rows as f64);
             self.set = set;
         }
         if rows > REQUESTS_MIN {

@@ -27,8 +27,9 @@ const KILLED_AGAIN_WITHIN: Duration = Duration::from_millis(60);
 /// The load runs on for so long after the last moment for a kill: as an opening takes on a busy machine, so that it is
 /// seen to go on. Where the opening takes longer, the load does no more than read back.
 const AFTERWARDS: Duration = Duration::from_millis(1500);
-/// Small memtables and a small log: flushes, compactions and recycled log files are there to be hit.
-const CONFIG: &str = "durability = \"always\"\nmemtable_bytes = 262144\nwal_cap_bytes = 201326592\n";
+/// Small memtables and a small log: flushes, compactions and recycled log files are there to be hit. Moves begin to copy at
+/// once: nobody asks how entities fared.
+const CONFIG: &str = "durability = \"always\"\nmemtable_bytes = 262144\nwal_cap_bytes = 201326592\n[moves]\nbefore_seconds = 0.0\n";
 /// Of what the node said, told after it broke its word.
 const SAID_LINES: usize = 12;
 /// Fields of a hash: few, so that there are many hashes.

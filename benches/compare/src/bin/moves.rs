@@ -1,30 +1,51 @@
 //! `moves`: entities move between cores while clients write to them and to others. See benches/README.md.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use foreshard_compare::child::Program;
+use foreshard_compare::live::{
+    AFTER, Live, NOTICED_TIMES, OTHERS_TIMES, Others, UNNOTICED, expect, is_noticed, percentile,
+};
+use foreshard_compare::multi::{Done, Transactions};
 use foreshard_compare::probe::{Probe, longest, wrong};
-use foreshard_compare::server::{Server, empty, free_address, program};
+use foreshard_compare::server::program;
 use foreshard_compare::{Result, admin, load, machine};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Moves under load that verifies, and how long whom they had wait.
+///
+/// One in ten is of an entity of --large-bytes, one in ten of one that takes --hot-rate writes a second, one in four of one whose
+/// base is copied and not linked; the others are of --sizes by turns. A client pipelines transactions over several of them.
 #[derive(Parser)]
+#[command(after_help = "Examples:\n  moves\n  moves --moves 20 --large-bytes 100000000\n  moves --smoke")]
 struct Arguments {
-    /// Moves, by turns of an entity of each size.
+    /// Moves in all.
     #[arg(long, default_value_t = 200)]
     moves: usize,
-    /// Bytes of the entities that move.
+    /// Bytes of the entities that are neither large nor hot nor copied, by turns.
     #[arg(long, value_delimiter = ',', default_values_t = [10_000, 1_000_000, 20_000_000])]
     sizes: Vec<u64>,
-    /// Requests a second to the entity that moves.
+    /// Bytes of a large entity.
+    #[arg(long, default_value_t = 1 << 30)]
+    large_bytes: u64,
+    /// Large entities, which move by turns.
+    #[arg(long, default_value_t = 2)]
+    large: usize,
+    /// Writes a second to a hot entity.
+    #[arg(long, default_value_t = 30_000)]
+    hot_rate: u32,
+    /// Bytes of an entity whose base is copied: each moves once, before it has segments of its own.
+    #[arg(long, default_value_t = 200_000)]
+    copied_bytes: u64,
+    /// Requests a second to the entity that moves, unless it is hot.
     #[arg(long, default_value_t = 1000)]
     probe_rate: u32,
+    /// Transactions a second over several entities that move.
+    #[arg(long, default_value_t = 200)]
+    transactions: u32,
     /// Requests a second of everyone else; half of what the node takes unless given.
     #[arg(long)]
     rate: Option<f64>,
@@ -43,251 +64,265 @@ struct Arguments {
     /// A `foreshard` to run, node and load generator; built if not given.
     #[arg(long)]
     foreshard: Option<PathBuf>,
-    /// A few small moves: to see that it works. The numbers mean nothing.
+    /// A few small moves of each kind: to see that it works. The numbers mean nothing.
     #[arg(long)]
     smoke: bool,
 }
 
 const PARTITIONS: u64 = 8;
 const VALUE_BYTES: u64 = 1000;
-/// After a release, requests that it made wait count as long as this.
-const AFTER: Duration = Duration::from_millis(100);
 /// Between two moves: the window without a move that the next one is compared with is from here.
 const BETWEEN: Duration = Duration::from_millis(400);
 /// A move that takes longer has failed.
 const MOVE_MAX: Duration = Duration::from_secs(120);
+/// Beside what a move itself takes: the window before, the time that the node watches before it begins, and what follows.
+const AROUND_SECONDS: f64 = 1.3;
+/// A move of a large entity takes so much longer for each byte: five seconds a gigabyte.
+const SECONDS_A_BYTE: f64 = 5e-9;
+
+/// An entity, and what is known of it.
+struct Entity {
+    kind: &'static str,
+    name: String,
+    bytes: u64,
+    rate: u32,
+    /// What its counter has to be.
+    counted: u64,
+}
 
 /// A move as a client of its entity saw it.
 struct Seen {
-    bytes: u64,
+    kind: &'static str,
     took: Duration,
     /// What the node says that requests waited at most.
-    pause: f64,
-    /// The longest delay from the move's beginning to a moment after its end.
+    pause: Duration,
+    /// The longest delay from the fence to a moment after the release, and from the move's beginning on.
+    fenced: Duration,
     during: Duration,
-    /// The same of a window of the same length before.
+    /// The same of windows of the same lengths before.
+    fenced_without: Duration,
     without: Duration,
     restarts: u64,
+    is_copied: bool,
 }
 
 fn main() -> Result<()> {
     let mut arguments = Arguments::parse();
     if arguments.smoke {
-        (arguments.moves, arguments.sizes, arguments.rate) = (6, vec![10_000, 300_000], Some(2000.0));
+        (arguments.moves, arguments.sizes, arguments.rate) = (8, vec![10_000, 300_000], Some(2000.0));
+        (arguments.large_bytes, arguments.large, arguments.hot_rate) = (2_000_000, 1, 4000);
     }
     let foreshard = program(arguments.foreshard.take())?;
-    let node = Node::start(&foreshard, &arguments)?;
-    let entities: Vec<(String, u64)> =
-        arguments.sizes.iter().enumerate().map(|(n, bytes)| (format!("moving:{n}"), *bytes)).collect();
-    for (entity, bytes) in &entities {
-        node.fill(entity, *bytes)?;
+    let (place, load) = ((arguments.shards, PARTITIONS), ["--keys", "20000"]);
+    let node = Live::start(&foreshard, &arguments.dir.join("store"), place, &arguments.settings, &load)?;
+    let (mut entities, order) = plan(&arguments);
+    for entity in &entities {
+        fill(&node, entity)?;
     }
-    let rate = match arguments.rate {
-        Some(rate) => rate,
-        None => (node.capacity(&foreshard)? / 2.0).floor(),
-    };
+    let most = node.fill(&foreshard)?;
+    let rate = arguments.rate.unwrap_or_else(|| (most / 2.0).floor());
     eprintln!("{rate} requests a second of others, {} to the entity that moves", arguments.probe_rate);
-    let calm = node.others(&foreshard, rate, 5.0)?.finish(load::limit(5.0))?;
-    let calm = load::parse(&calm)?;
-    // Longer than all moves take; it is ended by its own clock.
-    let seconds = if arguments.smoke { 20.0 } else { 2.0 * arguments.moves as f64 + 30.0 };
+    let calm = load::parse(&node.others(&foreshard, rate, 5.0)?.finish(load::limit(5.0))?)?;
+    let large = order.iter().filter(|&&n| entities[n].kind == "large").count() as f64;
+    let seconds =
+        5.0 + AROUND_SECONDS * arguments.moves as f64 + SECONDS_A_BYTE * arguments.large_bytes as f64 * large;
     let mut others = node.others(&foreshard, rate, seconds)?;
-    let begin = Instant::now();
+    let keys: Vec<String> = together(&entities).map(|entity| format!("{{{}}}:multi", entity.name)).collect();
+    let transactions = Transactions::start(node.listen, keys.clone(), arguments.transactions)?;
     let mut seen = Vec::new();
-    let mut counted = vec![0_u64; entities.len()];
-    for n in 0..arguments.moves {
-        if others.has_ended()? || begin.elapsed().as_secs_f64() > seconds - 5.0 {
-            eprintln!("{n} of {} moves in the time of the load", arguments.moves);
-            break;
+    for &n in &order {
+        if others.has_ended()? {
+            return Err(format!(
+                "the load ended after {} of {} moves: it was to take {seconds} s",
+                seen.len(),
+                order.len()
+            )
+            .into());
         }
-        let which = n % entities.len();
-        let (entity, bytes) = &entities[which];
-        seen.push(node.one_move(entity, *bytes, arguments.probe_rate, &mut counted[which])?);
+        seen.push(one_move(&node, &mut entities[n])?);
     }
+    let done = transactions.end()?;
     let said = load::parse(&others.finish(load::limit(seconds))?)?;
-    for ((entity, _), counted) in entities.iter().zip(&counted) {
-        node.check(entity, *counted)?;
+    for entity in &entities {
+        node.check(&format!("{{{}}}:count", entity.name), entity.counted)?;
     }
-    tell(&arguments, rate, &seen, &calm, &said)
+    keys.iter().try_for_each(|key| node.check(key, done.count))?;
+    tell(&arguments, rate, &seen, &done, (&calm, &said))
 }
 
-/// The node, over a store of its own.
-struct Node {
-    _server: Server,
-    listen: SocketAddr,
-    admin: SocketAddr,
-}
-
-impl Node {
-    fn start(foreshard: &Path, arguments: &Arguments) -> Result<Self> {
-        let store = arguments.dir.join("store");
-        empty(&store)?;
-        std::fs::write(store.join("node.toml"), &arguments.settings)?;
-        let (listen, admin) = (free_address()?, free_address()?);
-        let mut program = Program::new(foreshard, None);
-        program.arguments(["node", "--shards", &arguments.shards.to_string()]);
-        program.arguments(["--partitions", &PARTITIONS.to_string(), "--listen", &listen.to_string()]);
-        program.arguments(["--admin", &admin.to_string(), "--config"]).argument(store.join("node.toml"));
-        program.argument("--data").argument(store.join("data")).log(&store.join("said"))?;
-        Ok(Self { _server: Server::start(&mut program, listen)?, listen, admin })
-    }
-
-    /// Writes keys of an entity.
-    fn fill(&self, entity: &str, bytes: u64) -> Result<()> {
-        let mut stream = BufReader::new(TcpStream::connect(self.listen)?);
-        let keys = bytes / VALUE_BYTES;
-        let value = "v".repeat(usize::try_from(VALUE_BYTES)?);
-        for key in 0..keys {
-            stream.get_mut().write_all(format!("SET {{{entity}}}:{key} {value}\r\n").as_bytes())?;
-            if key % 64 == 63 || key + 1 == keys {
-                for _ in 0..=(key % 64) {
-                    expect(&mut stream, "+OK")?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What the node takes of the load of others, as fast as it answers.
-    fn capacity(&self, foreshard: &Path) -> Result<f64> {
-        let mut generator = load::generator(foreshard, None, self.listen);
-        generator.arguments(["--fill", "--keys", "20000", "--seconds", "5", "--connections", "50"]);
-        let said = load::run(&mut generator, 10.0)?;
-        let phase = said.phase("run").ok_or("a load that did not run")?;
-        Ok(phase.operations_per_second)
-    }
-
-    /// Everyone else, verified.
-    fn others(
-        &self,
-        foreshard: &Path,
-        rate: f64,
-        seconds: f64,
-    ) -> Result<foreshard_compare::child::Speaking> {
-        let mut generator = load::generator(foreshard, None, self.listen);
-        generator.arguments(["--verify", "--keys", "20000", "--connections", "50", "--rate"]);
-        generator.arguments([&rate.to_string(), "--seconds", &seconds.to_string()]);
-        generator.heard().start_read()
-    }
-
-    /// Moves an entity to the next partition while it is counted up.
-    fn one_move(&self, entity: &str, bytes: u64, rate: u32, counted: &mut u64) -> Result<Seen> {
-        let at = admin::ask(self.admin, &format!("/entity?name={entity}"), None)?;
-        let from = at["partition"].as_u64().ok_or("an entity that is nowhere")?;
-        let to = (from + 1) % PARTITIONS;
-        let probe = Probe::start(self.listen, &format!("{{{entity}}}:count"), rate)?;
-        std::thread::sleep(BETWEEN);
-        let begin = Instant::now();
-        let begun = admin::ask(self.admin, "/move", Some(&json!({ "entity": entity, "to": to })))?;
-        let ended = loop {
-            let moves = admin::ask(self.admin, "/moves", None)?;
-            let one =
-                moves["moves"].as_array().and_then(|all| all.iter().find(|m| m["move"] == begun["move"]));
-            match one {
-                Some(one) if one["is_over"] == true => break one.clone(),
-                _ if begin.elapsed() > MOVE_MAX => return Err(format!("no end of move {begun}").into()),
-                _ => std::thread::sleep(Duration::from_millis(2)),
-            }
-        };
-        let end = Instant::now() + AFTER;
-        std::thread::sleep(AFTER * 2);
-        let answers = probe.end()?;
-        if ended["phase"] != "done" {
-            return Err(format!("move of {entity}: {ended}").into());
-        }
-        let errors = wrong(&answers, *counted);
-        if let Some(first) = errors.first() {
-            return Err(
-                format!("{} wrong answers while {entity} moved, the first: {first}", errors.len()).into()
-            );
-        }
-        *counted += answers.len() as u64;
-        let (took, length) = (end - AFTER - begin, (end - begin).min(BETWEEN));
-        Ok(Seen {
-            bytes,
-            took,
-            pause: ended["pause_seconds"].as_f64().unwrap_or_default(),
-            during: longest(&answers, begin, end).unwrap_or_default(),
-            without: longest(&answers, begin - length, begin).unwrap_or_default(),
-            restarts: ended["restarts"].as_u64().unwrap_or_default(),
-        })
-    }
-
-    /// Looks whether an entity has all of its keys, and its count.
-    fn check(&self, entity: &str, counted: u64) -> Result<()> {
-        let mut stream = BufReader::new(TcpStream::connect(self.listen)?);
-        stream.get_mut().write_all(format!("INCRBY {{{entity}}}:count 0\r\n").as_bytes())?;
-        expect(&mut stream, &format!(":{counted}"))
-    }
-}
-
-fn expect(stream: &mut BufReader<TcpStream>, wanted: &str) -> Result<()> {
-    let mut line = String::new();
-    stream.read_line(&mut line)?;
-    if line.trim_end() == wanted { Ok(()) } else { Err(format!("{line:?}, not {wanted:?}").into()) }
-}
-
-/// The value that so many in a hundred of `values` do not exceed, in milliseconds.
-fn percentile(values: impl Iterator<Item = Duration>, hundredths: usize) -> f64 {
-    let mut millis: Vec<f64> = values.map(|v| v.as_secs_f64() * 1e3).collect();
-    millis.sort_by(f64::total_cmp);
-    let at = (millis.len() * hundredths).div_ceil(100).max(1) - 1;
-    millis.get(at).copied().unwrap_or_default()
-}
-
-fn tell(arguments: &Arguments, rate: f64, seen: &[Seen], calm: &load::Said, said: &load::Said) -> Result<()> {
-    println!(
-        "bytes       moves  took, ms p50     p99  pause, ms p50     p99  longest delay, ms p50     p99  without: p50     p99"
+/// The entities, and which of them moves when: kinds by turns, so that none has the best or the worst of the machine.
+fn plan(a: &Arguments) -> (Vec<Entity>, Vec<usize>) {
+    let entity =
+        |kind, n: usize, bytes, rate| Entity { kind, name: format!("{kind}:{n}"), bytes, rate, counted: 0 };
+    let (tenth, quarter) = ((a.moves / 10).max(1), (a.moves / 4).max(1));
+    let mut entities: Vec<Entity> = Vec::new();
+    let mut turns: Vec<(f64, usize)> = Vec::new();
+    let mut add = |of: Vec<Entity>, count: usize| {
+        let first = entities.len();
+        let places = of.len();
+        entities.extend(of);
+        turns.extend((0..count).map(|n| ((n as f64 + 0.5) / count as f64, first + n % places)));
+    };
+    add((0..a.large.max(1)).map(|n| entity("large", n, a.large_bytes, a.probe_rate)).collect(), tenth);
+    add((0..2).map(|n| entity("hot", n, 1_000_000, a.hot_rate)).collect(), tenth);
+    add((0..quarter).map(|n| entity("copied", n, a.copied_bytes, a.probe_rate)).collect(), quarter);
+    let rest = a.moves.saturating_sub(2 * tenth + quarter);
+    add(
+        a.sizes.iter().enumerate().map(|(n, bytes)| entity("sized", n, *bytes, a.probe_rate)).collect(),
+        rest,
     );
-    let mut rows = Vec::new();
-    for bytes in &arguments.sizes {
-        let of: Vec<&Seen> = seen.iter().filter(|s| s.bytes == *bytes).collect();
-        let both = |f: fn(&Seen) -> Duration| {
-            [50, 99].map(|hundredths| percentile(of.iter().map(|s| f(s)), hundredths))
-        };
-        let took = both(|s| s.took);
-        let pause = both(|s| Duration::from_secs_f64(s.pause));
+    turns.sort_by(|a, b| a.0.total_cmp(&b.0));
+    (entities, turns.into_iter().map(|(_, n)| n).collect())
+}
+
+/// One of each kind: what transactions go over.
+fn together(entities: &[Entity]) -> impl Iterator<Item = &Entity> {
+    ["large", "hot", "copied", "sized"]
+        .into_iter()
+        .filter_map(|kind| entities.iter().find(|entity| entity.kind == kind))
+}
+
+/// Writes keys of an entity.
+fn fill(node: &Live, entity: &Entity) -> Result<()> {
+    let mut stream = node.connect()?;
+    let keys = entity.bytes / VALUE_BYTES;
+    let value = "v".repeat(usize::try_from(VALUE_BYTES)?);
+    for key in 0..keys {
+        stream.get_mut().write_all(format!("SET {{{}}}:{key} {value}\r\n", entity.name).as_bytes())?;
+        if key % 64 == 63 || key + 1 == keys {
+            (0..=(key % 64)).try_for_each(|_| expect(&mut stream, "+OK"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves an entity to the next partition while it is counted up.
+fn one_move(node: &Live, entity: &mut Entity) -> Result<Seen> {
+    let name = &entity.name;
+    let at = admin::ask(node.admin, &format!("/entity?name={name}"), None)?;
+    let from = at["partition"].as_u64().ok_or("an entity that is nowhere")?;
+    let to = (from + 1) % PARTITIONS;
+    let probe = Probe::start(node.listen, &format!("{{{name}}}:count"), entity.rate)?;
+    std::thread::sleep(BETWEEN);
+    let begin = Instant::now();
+    let begun = admin::ask(node.admin, "/move", Some(&json!({ "entity": name, "to": to })))?;
+    let asked = begin.elapsed();
+    let ended = loop {
+        match admin::ask(node.admin, "/moves", None)?["moves"]
+            .as_array()
+            .and_then(|all| all.iter().find(|m| m["move"] == begun["move"]))
+        {
+            Some(one) if one["is_over"] == true => break one.clone(),
+            _ if begin.elapsed() > MOVE_MAX => return Err(format!("no end of move {begun}").into()),
+            _ => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    let end = Instant::now() + AFTER;
+    std::thread::sleep(AFTER * 2);
+    let answers = probe.end()?;
+    if ended["phase"] != "done" {
+        return Err(format!("move of {name}: {ended}").into());
+    }
+    let errors = wrong(&answers, entity.counted);
+    if let Some(first) = errors.first() {
+        return Err(format!("{} wrong answers while {name} moved, the first: {first}", errors.len()).into());
+    }
+    entity.counted += answers.len() as u64;
+    let span = |what: &str| {
+        ended[what]
+            .as_f64()
+            .map(Duration::from_secs_f64)
+            .ok_or_else(|| format!("a move without {what}: {ended}"))
+    };
+    let (fenced_after, pause) = (span("fenced_after_seconds")?, span("pause_seconds")?);
+    // The node began while it was asked: between the one moment and the other.
+    let (fence, release) = (begin + fenced_after, begin + asked + fenced_after + pause + AFTER);
+    let most = |from: Instant, to: Instant| longest(&answers, from, to).unwrap_or_default();
+    let before = |length: Duration| most(begin.checked_sub(length.min(BETWEEN)).unwrap_or(begin), begin);
+    Ok(Seen {
+        kind: entity.kind,
+        took: end - AFTER - begin,
+        pause,
+        fenced: most(fence, release),
+        during: most(begin, end),
+        fenced_without: before(release - fence),
+        without: before(end - begin),
+        restarts: ended["restarts"].as_u64().unwrap_or_default(),
+        is_copied: ended["linked_bytes"] == 0 && ended["base_bytes"].as_u64().is_some_and(|bytes| bytes > 0),
+    })
+}
+
+fn tell(
+    arguments: &Arguments,
+    rate: f64,
+    seen: &[Seen],
+    done: &Done,
+    (calm, said): (&load::Said, &load::Said),
+) -> Result<()> {
+    println!(
+        "kind    moves  copied  took, ms p50     p99  pause p50     p99  fence to release + 100 ms p50     p99  without     p99  all of it p99  without"
+    );
+    let mut rows: Vec<Value> = Vec::new();
+    let mut noticed = Vec::new();
+    for kind in ["large", "hot", "copied", "sized", "all"] {
+        let of: Vec<&Seen> = seen.iter().filter(|s| kind == "all" || s.kind == kind).collect();
+        let both = |f: fn(&Seen) -> Duration| [50, 99].map(|p| percentile(of.iter().map(|s| f(s)), p));
+        let (took, pause) = (both(|s| s.took), both(|s| s.pause));
+        let (fenced, fenced_without) = (both(|s| s.fenced), both(|s| s.fenced_without));
         let (during, without) = (both(|s| s.during), both(|s| s.without));
+        let copied = of.iter().filter(|s| s.is_copied).count();
         println!(
-            "{bytes:10}  {:5}  {:12.1} {:7.1}  {:13.2} {:7.2}  {:21.2} {:7.2}  {:12.2} {:7.2}",
+            "{kind:6}  {:5}  {copied:6}  {:12.1} {:7.1}  {:9.2} {:7.2}  {:29.2} {:7.2}  {:7.2} {:7.2}  {:13.2}  {:7.2}",
             of.len(),
             took[0],
             took[1],
             pause[0],
             pause[1],
-            during[0],
+            fenced[0],
+            fenced[1],
+            fenced_without[0],
+            fenced_without[1],
             during[1],
-            without[0],
-            without[1]
+            without[1],
         );
-        let restarts: u64 = of.iter().map(|s| s.restarts).sum();
+        if is_noticed(fenced[1], fenced_without[1]) {
+            noticed.push(kind);
+        }
         rows.push(json!({
-            "bytes": bytes, "moves": of.len(), "took_ms": took, "pause_ms": pause, "longest_delay_ms": during,
-            "longest_delay_without_ms": without, "restarts": restarts,
+            "kind": kind, "moves": of.len(), "copied": copied, "took_ms": took, "pause_ms": pause,
+            "fence_to_release_ms": fenced, "fence_to_release_ms_without": fenced_without, "longest_delay_ms": during,
+            "longest_delay_ms_without": without, "restarts": of.iter().map(|s| s.restarts).sum::<u64>(),
         }));
     }
-    let run = |said: &load::Said| -> Result<(f64, f64, u64)> {
-        let phase = said.phase("run").ok_or("a load that did not run")?;
-        Ok((phase.latency_us.p99, phase.latency_us.p99_9, phase.failed))
-    };
-    let ((calm_p99, calm_p999, _), (p99, p999, failed)) = (run(calm)?, run(said)?);
-    let violations = said.verify.as_ref().map_or(0, |verified| verified.violations);
+    let (quiet, others) = (Others::of(calm)?, Others::of(said)?);
     println!(
-        "everyone else: p99 {p99:.0} us ({calm_p99:.0} without moves), p99.9 {p999:.0} us ({calm_p999:.0})"
+        "from fence to release + 100 ms, p99 is to be under {UNNOTICED:?} or {NOTICED_TIMES} times that of equal windows without: {}",
+        if noticed.is_empty() { "it is".to_owned() } else { format!("it is not for {}", noticed.join(", ")) }
     );
     println!(
-        "{failed} failed requests, {violations} violations, load average {:.2}",
+        "everyone else: p99 {:.0} us ({:.0} without moves: {:.2} times, to be at most {OTHERS_TIMES}), p99.9 {:.0} us ({:.0})",
+        others.p99_us,
+        quiet.p99_us,
+        others.p99_us / quiet.p99_us,
+        others.p999_us,
+        quiet.p999_us
+    );
+    println!(
+        "{} transactions over several that moved, the longest pipeline {:.1?}; {} failed requests, {} violations, load average {:.2}",
+        done.count,
+        done.longest,
+        others.failed,
+        others.violations,
         machine::load_average()?
     );
     let report = json!({
-        "rate": rate, "probe_rate": arguments.probe_rate, "shards": arguments.shards, "moves": rows,
-        "others": {"p99_us": p99, "p99_us_without": calm_p99, "failed": failed, "violations": violations},
+        "rate": rate, "probe_rate": arguments.probe_rate, "hot_rate": arguments.hot_rate, "large_bytes": arguments.large_bytes,
+        "shards": arguments.shards, "moves": rows, "transactions": done.count,
+        "transactions_longest_ms": done.longest.as_secs_f64() * 1e3,
+        "others": {"p99_us": others.p99_us, "p99_us_without": quiet.p99_us, "failed": others.failed, "violations": others.violations},
     });
     std::fs::create_dir_all(&arguments.out)?;
     std::fs::write(arguments.out.join("moves.json"), serde_json::to_string_pretty(&report)?)?;
     std::fs::remove_dir_all(arguments.dir.join("store"))?;
-    if failed > 0 || violations > 0 || said.status != 0 {
-        return Err(format!("{failed} failed requests, {violations} violations: {said:?}").into());
-    }
-    Ok(())
+    others.check(said)
 }

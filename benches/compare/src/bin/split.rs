@@ -2,16 +2,15 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use foreshard_compare::child::{Program, Speaking};
+use foreshard_compare::live::{AFTER, Live, Others, UNNOTICED, is_noticed};
 use foreshard_compare::metrics::Metrics;
 use foreshard_compare::probe::{Answer, Probe, longest, wrong};
-use foreshard_compare::server::{Server, empty, free_address, program};
+use foreshard_compare::server::program;
 use foreshard_compare::{Result, admin, load, machine};
 use serde_json::{Value, json};
 
@@ -51,12 +50,13 @@ struct Arguments {
 }
 
 const VALUE_BYTES: u64 = 4000;
-/// After a release, requests that it made wait count as long as this.
-const AFTER: Duration = Duration::from_millis(100);
+const VALUE_BYTES_TEXT: &str = "4000";
 /// Between two changes: the window without one that the next one is compared with ends here.
 const BETWEEN: Duration = Duration::from_millis(1000);
-/// What nobody notices, whatever windows without a change are.
-const UNNOTICED: Duration = Duration::from_millis(10);
+/// So much beside flushes and compactions may be one of these that is under way, and has not told yet what it wrote: a
+/// memtable, or a compaction's outputs. More, and more than a tenth of what is stored, is data written anew.
+const UNDER_WAY_BYTES: f64 = 64.0 * 1024.0 * 1024.0;
+const ITSELF_SHARE_MAX: f64 = 0.1;
 
 /// A change as a client of what was on its way saw it.
 struct Seen {
@@ -66,7 +66,9 @@ struct Seen {
     pause: f64,
     linked_bytes: u64,
     /// Bytes that flushes and compactions wrote meanwhile, and in the same time before.
-    written: [f64; 2],
+    background: [f64; 2],
+    /// Bytes of segments that neither of them wrote.
+    itself: f64,
 }
 
 fn main() -> Result<()> {
@@ -75,21 +77,24 @@ fn main() -> Result<()> {
         (arguments.gib, arguments.rounds, arguments.rate) = (0.02, 2, Some(2000.0));
     }
     let foreshard = program(arguments.foreshard.take())?;
-    let node = Node::start(&foreshard, &arguments)?;
-    let keys = (arguments.gib * f64::from(1 << 30) / VALUE_BYTES as f64).ceil();
-    let capacity = node.fill(&foreshard, keys)?;
+    let keys = (arguments.gib * f64::from(1 << 30) / VALUE_BYTES as f64).ceil().to_string();
+    let (store, place) = (arguments.dir.join("store"), (arguments.shards, 1));
+    let load = ["--keys", &keys, "--value-bytes", VALUE_BYTES_TEXT, "--distribution", "uniform"];
+    let live = Live::start(&foreshard, &store, place, &arguments.settings, &load)?;
+    let node = Node { live, segments: store.join("data/partitions"), shards: arguments.shards.into() };
+    let capacity = node.live.fill(&foreshard)?;
     let rate = arguments.rate.unwrap_or_else(|| (capacity / 2.0).floor());
     let stored =
-        admin::ask(node.admin, "/partition?id=0", None)?["segment_bytes"].as_u64().unwrap_or_default();
+        admin::ask(node.live.admin, "/partition?id=0", None)?["segment_bytes"].as_u64().unwrap_or_default();
     eprintln!(
         "{stored} bytes in partition 0; {rate} requests a second of others, {} probes",
         arguments.probe_rate
     );
     // Longer than everything takes; what is left over is waited for.
     let seconds = if arguments.smoke { 25.0 } else { arguments.rounds as f64 * 9.0 + 30.0 };
-    let mut others = node.others(&foreshard, keys, rate, seconds)?;
+    let mut others = node.live.others(&foreshard, rate, seconds)?;
     let probe_name = name_in_slot_above(16_000);
-    let probe = Probe::start(node.listen, &probe_name, arguments.probe_rate)?;
+    let probe = Probe::start(node.live.listen, &probe_name, arguments.probe_rate)?;
     let mut seen = Vec::new();
     for round in 0..arguments.rounds {
         if others.has_ended()? {
@@ -105,58 +110,27 @@ fn main() -> Result<()> {
     if let Some(first) = errors.first() {
         return Err(format!("{} wrong answers to the probe, the first: {first}", errors.len()).into());
     }
-    node.check(&probe_name, answers.len() as u64)?;
+    node.live.check(&probe_name, answers.len() as u64)?;
     tell(&arguments, rate, stored, &seen, &answers, &said)
 }
 
-/// The node, over a store of its own.
+/// The node, and what is asked of it.
 struct Node {
-    _server: Server,
-    listen: SocketAddr,
-    admin: SocketAddr,
+    live: Live,
+    segments: PathBuf,
     shards: u64,
 }
 
+/// What has been written to segments, by why.
+#[derive(Clone, Debug)]
+struct Written {
+    flushed: f64,
+    compacted: f64,
+    /// Files, by their inodes, whatever they are called: a second name is none.
+    files: BTreeMap<u64, u64>,
+}
+
 impl Node {
-    fn start(foreshard: &Path, arguments: &Arguments) -> Result<Self> {
-        let store = arguments.dir.join("store");
-        empty(&store)?;
-        std::fs::write(store.join("node.toml"), &arguments.settings)?;
-        let (listen, admin) = (free_address()?, free_address()?);
-        let mut program = Program::new(foreshard, None);
-        program.arguments(["node", "--shards", &arguments.shards.to_string(), "--partitions", "1"]);
-        program.arguments(["--listen", &listen.to_string(), "--admin", &admin.to_string(), "--config"]);
-        program.argument(store.join("node.toml")).argument("--data").argument(store.join("data"));
-        program.log(&store.join("said"))?;
-        let server = Server::start(&mut program, listen)?;
-        Ok(Self { _server: server, listen, admin, shards: arguments.shards.into() })
-    }
-
-    /// Fills the partition, and finds what the node takes in a closed loop afterwards.
-    fn fill(&self, foreshard: &Path, keys: f64) -> Result<f64> {
-        let mut generator = load::generator(foreshard, None, self.listen);
-        generator.arguments([
-            "--fill",
-            "--keys",
-            &keys.to_string(),
-            "--value-bytes",
-            &VALUE_BYTES.to_string(),
-        ]);
-        generator.arguments(["--seconds", "5", "--connections", "50", "--distribution", "uniform"]);
-        let said = load::run(&mut generator, 3600.0)?;
-        let phase = said.phase("run").ok_or("a load that did not run")?;
-        Ok(phase.operations_per_second)
-    }
-
-    /// Everyone else, verified.
-    fn others(&self, foreshard: &Path, keys: f64, rate: f64, seconds: f64) -> Result<Speaking> {
-        let mut generator = load::generator(foreshard, None, self.listen);
-        generator.arguments(["--verify", "--keys", &keys.to_string(), "--connections", "50"]);
-        generator.arguments(["--value-bytes", &VALUE_BYTES.to_string(), "--distribution", "uniform"]);
-        generator.arguments(["--rate", &rate.to_string(), "--seconds", &seconds.to_string()]);
-        generator.heard().start_read()
-    }
-
     /// Splits the partition, hands the upper part over, and merges it again.
     fn round(&self, seen: &mut Vec<Seen>) -> Result<()> {
         let split = self.change("/split", &json!({ "partition": 0 }), seen)?;
@@ -170,16 +144,12 @@ impl Node {
     }
 
     fn change(&self, path: &str, order: &Value, seen: &mut Vec<Seen>) -> Result<Value> {
-        let written = || -> Result<f64> {
-            let metrics = Metrics::of(self.admin)?;
-            Ok(metrics.get("flushed_bytes_total")? + metrics.get("compaction_written_bytes_total")?)
-        };
-        let before = written()?;
+        let before = self.written()?;
         std::thread::sleep(BETWEEN);
-        let (begin, at_begin) = (Instant::now(), written()?);
-        let ended = admin::change(self.admin, path, order)?;
+        let (begin, at_begin) = (Instant::now(), self.written()?);
+        let ended = admin::change(self.live.admin, path, order)?;
         let took = begin.elapsed();
-        let at_end = written()?;
+        let at_end = self.written()?;
         if ended["phase"] != "done" {
             return Err(format!("{path} {order}: {ended}").into());
         }
@@ -190,20 +160,48 @@ impl Node {
             took,
             pause: ended["pause_seconds"].as_f64().unwrap_or_default(),
             linked_bytes: ended["linked_bytes"].as_u64().unwrap_or_default(),
-            written: [at_end - at_begin, (at_begin - before) / BETWEEN.as_secs_f64() * took.as_secs_f64()],
+            background: [
+                at_end.background_since(&at_begin),
+                at_begin.background_since(&before) / BETWEEN.as_secs_f64() * took.as_secs_f64(),
+            ],
+            itself: at_end.by_itself_since(&at_begin),
         });
         std::thread::sleep(AFTER * 2);
         Ok(ended)
     }
 
-    /// Looks whether the probe's counter is what was counted.
-    fn check(&self, key: &str, counted: u64) -> Result<()> {
-        let mut stream = BufReader::new(TcpStream::connect(self.listen)?);
-        stream.get_mut().write_all(format!("INCRBY {key} 0\r\n").as_bytes())?;
-        let mut line = String::new();
-        stream.read_line(&mut line)?;
-        let is_right = line.trim_end() == format!(":{counted}");
-        if is_right { Ok(()) } else { Err(format!("counted {counted}, and found {line:?}").into()) }
+    /// What there is by now. Files first: what is counted by then is in no file that is not seen yet.
+    fn written(&self) -> Result<Written> {
+        let mut files = BTreeMap::new();
+        for partition in std::fs::read_dir(&self.segments)? {
+            // Partitions and files come and go meanwhile.
+            for file in std::fs::read_dir(partition?.path()).into_iter().flatten().flatten() {
+                if file.file_name().to_string_lossy().ends_with(".seg")
+                    && let Ok(metadata) = file.metadata()
+                {
+                    files.insert(metadata.ino(), metadata.len());
+                }
+            }
+        }
+        let metrics = Metrics::of(self.live.admin)?;
+        let (flushed, compacted) =
+            (metrics.get("flushed_bytes_total")?, metrics.get("compaction_written_bytes_total")?);
+        Ok(Written { flushed, compacted, files })
+    }
+}
+
+impl Written {
+    /// By flushes and compactions, which go on whether partitions change or not.
+    fn background_since(&self, before: &Self) -> f64 {
+        self.flushed - before.flushed + self.compacted - before.compacted
+    }
+
+    /// Bytes in files that were not there, beyond what flushes and compactions say they wrote: what the change itself wrote, and
+    /// what a flush or a compaction has written that has not ended.
+    fn by_itself_since(&self, before: &Self) -> f64 {
+        let fresh = self.files.iter().filter(|(inode, _)| !before.files.contains_key(inode));
+        let fresh: u64 = fresh.map(|(_, bytes)| bytes).sum();
+        (fresh as f64 - self.background_since(before)).max(0.0)
     }
 }
 
@@ -237,10 +235,10 @@ fn tell(
     seen.iter().for_each(|one| kinds.entry(&one.kind).or_default().push(one));
     let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
     println!(
-        "kind       count  took, ms: most  pause, ms: most  longest delay, ms: most  without: most  MiB linked  MiB written  without"
+        "kind       count  took, ms: most  pause, ms: most  longest delay, ms: most  without: most  MiB linked  MiB of flushes and compactions  without  MiB besides"
     );
     let mut rows = Vec::new();
-    let mut is_noticed = false;
+    let (mut noticed, mut is_rewritten) = (false, false);
     for (kind, of) in kinds {
         let most = |f: &dyn Fn(&Seen) -> f64| of.iter().map(|one| f(one)).fold(0.0, f64::max);
         let window = |one: &Seen| one.took + AFTER;
@@ -251,44 +249,49 @@ fn tell(
         let took = most(&|one| millis(one.took));
         let pause = most(&|one| one.pause * 1e3);
         let linked = mib(most(&|one| one.linked_bytes as f64));
-        let written = [0, 1].map(|n| mib(of.iter().map(|one| one.written[n]).sum::<f64>() / of.len() as f64));
+        let mean = |f: &dyn Fn(&Seen) -> f64| mib(of.iter().map(|one| f(one)).sum::<f64>() / of.len() as f64);
+        let written = [0, 1].map(|n| mean(&|one| one.background[n]));
+        let itself = mib(most(&|one| one.itself));
+        is_rewritten |=
+            of.iter().any(|one| one.itself > UNDER_WAY_BYTES.max(ITSELF_SHARE_MAX * stored as f64));
         println!(
-            "{kind:9}  {:5}  {took:14.1}  {pause:15.2}  {during:24.2}  {without:13.2}  {linked:10.1}  {:11.1}  {:7.1}",
+            "{kind:9}  {:5}  {took:14.1}  {pause:15.2}  {during:24.2}  {without:13.2}  {linked:10.1}  {:30.1}  {:7.1}  {itself:11.1}",
             of.len(),
             written[0],
             written[1]
         );
-        is_noticed |= during > millis(UNNOTICED).max(3.0 * without);
+        noticed |= is_noticed(during, without);
         rows.push(json!({
             "kind": kind, "count": of.len(), "took_ms_max": took, "pause_ms_max": pause,
             "longest_delay_ms": during, "longest_delay_ms_without": without, "linked_mib_max": linked,
-            "written_mib_mean": written[0], "written_mib_mean_without": written[1],
+            "background_mib_mean": written[0], "background_mib_mean_without": written[1], "besides_mib_max": itself,
         }));
     }
-    let phase = said.phase("run").ok_or("a load that did not run")?;
-    let violations = said.verify.as_ref().map_or(0, |verified| verified.violations);
+    let others = Others::of(said)?;
     println!(
-        "everyone else: {} requests, p99 {:.0} us, p99.9 {:.0} us, {} failed, {violations} violations; load average {:.2}",
-        phase.operations,
-        phase.latency_us.p99,
-        phase.latency_us.p99_9,
-        phase.failed,
+        "everyone else: {} requests, p99 {:.0} us, p99.9 {:.0} us, {} failed, {} violations; load average {:.2}",
+        others.operations,
+        others.p99_us,
+        others.p999_us,
+        others.failed,
+        others.violations,
         machine::load_average()?
     );
     println!(
         "{} longer than {UNNOTICED:?} and three times that of equal windows without",
-        if is_noticed { "delays" } else { "no delay was" }
+        if noticed { "delays" } else { "no delay was" }
+    );
+    println!(
+        "beside flushes and compactions, {}",
+        if is_rewritten { "data was written anew" } else { "nothing was written anew" }
     );
     let report = json!({
         "bytes": stored, "rate": rate, "probe_rate": arguments.probe_rate, "shards": arguments.shards, "changes": rows,
         "probes": answers.len(),
-        "others": {"p99_us": phase.latency_us.p99, "failed": phase.failed, "violations": violations},
+        "others": {"p99_us": others.p99_us, "failed": others.failed, "violations": others.violations},
     });
     std::fs::create_dir_all(&arguments.out)?;
     std::fs::write(arguments.out.join("split.json"), serde_json::to_string_pretty(&report)?)?;
     std::fs::remove_dir_all(arguments.dir.join("store"))?;
-    if phase.failed > 0 || violations > 0 || said.status != 0 {
-        return Err(format!("{} failed requests, {violations} violations: {said:?}", phase.failed).into());
-    }
-    Ok(())
+    others.check(said)
 }

@@ -58,7 +58,7 @@ impl RingDisk {
             }
             Err(refused) => return Err(error(refused)),
         };
-        let fd = Fd::new(adopt_result(fd), &self.ring);
+        let fd = Fd::of_file(adopt_result(fd), &self.ring);
         let file = RingFile { ring: Rc::clone(&self.ring), fd, path: Rc::from(path.as_path()) };
         if !direct {
             self.note_buffered(&path);
@@ -71,7 +71,7 @@ impl RingDisk {
                 let open = self.ring.start(Request::Open { path: c_path(&path)?, flags: mode | O_CLOEXEC });
                 let fd = adopt_result(finish(&self.ring, open).await.0.map_err(error)?);
                 self.note_buffered(&path);
-                Ok(Rc::new(RingFile { fd: Fd::new(fd, &self.ring), ..file }))
+                Ok(Rc::new(RingFile { fd: Fd::of_file(fd, &self.ring), ..file }))
             }
             Some((memory, offset)) if memory.max(offset) as usize > ALIGNMENT => Err(Error::Unsupported(
                 format!(

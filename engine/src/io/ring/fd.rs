@@ -6,17 +6,24 @@ use std::rc::{Rc, Weak};
 use super::operation::Request;
 use super::queue::Ring;
 
-/// Open until the last operation on it is done and the last handle is gone; then closed without blocking the shard
-/// (the last close of an unlinked file frees its blocks).
+/// Open until the last operation on it is done and the last handle is gone; then closed without blocking the shard.
 #[derive(Debug)]
 pub(super) struct Fd {
     fd: Option<OwnedFd>,
     ring: Weak<Ring>,
+    by_worker: bool,
 }
 
 impl Fd {
     pub(super) fn new(fd: OwnedFd, ring: &Rc<Ring>) -> Rc<Self> {
-        Rc::new(Self { fd: Some(fd), ring: Rc::downgrade(ring) })
+        Rc::new(Self { fd: Some(fd), ring: Rc::downgrade(ring), by_worker: false })
+    }
+
+    /// As [`Fd::new`], of a file with data. Its last close, where it has no name left, frees its blocks, and waits for the
+    /// file system's journal: the kernel would do that in the system call that submits the close, at the shard's expense,
+    /// so one of its workers is asked to.
+    pub(super) fn of_file(fd: OwnedFd, ring: &Rc<Ring>) -> Rc<Self> {
+        Rc::new(Self { fd: Some(fd), ring: Rc::downgrade(ring), by_worker: true })
     }
 
     pub(super) fn borrow(&self) -> BorrowedFd<'_> {
@@ -37,7 +44,7 @@ impl Drop for Fd {
             && let Some(ring) = self.ring.upgrade()
             && ring.accepts()
         {
-            ring.forget(Request::Close { fd: fd.into_raw_fd() });
+            ring.forget(Request::Close { fd: fd.into_raw_fd(), by_worker: self.by_worker });
         }
     }
 }

@@ -133,7 +133,10 @@ impl RingRuntime {
             let rung = core.answer_bells();
             let due = self.fire_timers();
             if left || rung || due || woken.0.load(Ordering::Relaxed) {
-                self.ring.turn();
+                let begin = core.now();
+                if self.ring.turn() {
+                    core.entered(begin);
+                }
             } else {
                 self.sleep();
             }
@@ -154,6 +157,7 @@ impl RingRuntime {
             let core = self.runtime.core();
             let deadline = core.timers.borrow().next();
             self.ring.wait(deadline.map(|deadline| deadline.since(core.now())));
+            core.woke();
             bell.wake_up();
         }
     }

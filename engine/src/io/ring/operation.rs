@@ -48,6 +48,8 @@ pub(super) enum Request {
     },
     Close {
         fd: RawFd,
+        /// Not in the system call that submits it.
+        by_worker: bool,
     },
     StatPath {
         path: CString,
@@ -169,7 +171,10 @@ impl Request {
             Self::Open { path, flags } => {
                 opcode::OpenAt::new(here, path.as_ptr()).flags(*flags).mode(FILE_MODE).build()
             }
-            Self::Close { fd } => opcode::Close::new(types::Fd(*fd)).build(),
+            Self::Close { fd, by_worker } => {
+                let close = opcode::Close::new(types::Fd(*fd)).build();
+                if *by_worker { close.flags(squeue::Flags::ASYNC) } else { close }
+            }
             Self::StatPath { path, out } => {
                 let out: *mut StatWords = &raw mut **out;
                 opcode::Statx::new(here, path.as_ptr(), out.cast()).mask(STATX_WANTED).build()

@@ -125,14 +125,16 @@ impl Ring {
         self.queue.borrow_mut().submit();
     }
 
-    /// Hands queued operations to the kernel and takes in what has completed.
-    pub(super) fn turn(&self) {
+    /// Hands queued operations to the kernel and takes in what has completed. Whether that took a system call.
+    pub(super) fn turn(&self) -> bool {
         let mut queue = self.queue.borrow_mut();
-        if queue.has_work_for_the_kernel() {
+        let enters = queue.has_work_for_the_kernel();
+        if enters {
             queue.enter(None);
         }
         queue.reap();
         self.clean(queue);
+        enters
     }
 
     /// Likewise, but waits until at least one operation has completed or `timeout` has passed.

@@ -11,6 +11,7 @@
 
 mod budget;
 pub mod cost;
+pub mod work;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use self::budget::Budget;
 use self::cost::MilliUnits;
+use self::work::Work;
 use super::{Owned, Shard};
 use crate::counters::Load;
 use crate::error::{Error, Result};
@@ -29,7 +31,9 @@ use crate::table::Home;
 /// Part of a core that is planned to be used, where capacity is learnt.
 const CORE_SHARE: f64 = 0.8;
 /// Before a core was busy for so long, it is taken to do what the cost model says: a unit a microsecond.
-const BUSY_SECONDS_MIN: f64 = 1.0;
+const BUSY_NANOS_MIN: f64 = 1e9;
+/// Processor time in which what was learnt of the machine before is forgotten: what others do on it changes in minutes.
+const FACTOR_NANOS: f64 = 60e9;
 const UNITS_PER_SECOND: f64 = 1e6;
 
 /// What may be done, in cost units a second; what is not named, or 0, is not limited.
@@ -63,6 +67,8 @@ pub struct CapacityStatus {
     pub partitions: Vec<(PartitionId, Paced)>,
     /// Units a second that it can do, as far as is known.
     pub learnt: f64,
+    /// Microseconds of this machine's processor, the kernel's workers aside, that a cost unit takes.
+    pub factor: f64,
     /// What was done since the start.
     pub totals: CapacityTotals,
 }
@@ -74,8 +80,8 @@ pub struct CapacityTotals {
     pub spent: MilliUnits,
     /// Of that, the cost of operations on rows.
     pub spent_on_rows: MilliUnits,
-    /// Rows read and written, as the counters count them.
-    pub rows: u64,
+    /// What was done.
+    pub work: Work,
     /// Commands that waited.
     pub paced: u64,
     /// How long all of them did.
@@ -122,6 +128,14 @@ impl Capacities {
     }
 }
 
+/// What is known of the machine, and when that was learnt.
+#[derive(Clone, Copy, Default, Debug)]
+struct Learnt {
+    nanos: u64,
+    spent: MilliUnits,
+    factor: Option<f64>,
+}
+
 /// A shard's part in it.
 #[derive(Debug, Default)]
 pub(crate) struct Capacity {
@@ -130,8 +144,9 @@ pub(crate) struct Capacity {
     shard: RefCell<Option<Budget>>,
     partitions: RefCell<BTreeMap<PartitionId, Budget>>,
     totals: Cell<CapacityTotals>,
-    /// The last batch of the log that is in them; none: none was looked at.
-    log_batches: Cell<Option<u64>>,
+    /// What is in them of what the core does for everybody; none: it was not looked at.
+    shared: Cell<Option<Work>>,
+    learnt: Cell<Learnt>,
 }
 
 impl Capacity {
@@ -229,19 +244,23 @@ impl Shard {
         });
     }
 
-    /// Charges batches that the log has written since the last look.
-    fn spend_on_log(&self) {
-        let batches = self.common.wal().committed_batch();
-        let before = self.capacity.log_batches.replace(Some(batches)).unwrap_or(batches);
-        if batches > before {
-            self.spend(cost::of_log_batches(batches - before));
+    /// Charges what the core has done for everybody since the last look: nobody knows beforehand how many will share a
+    /// batch of the log, or a wake-up.
+    fn spend_shared(&self) {
+        let (wakes, log_batches) = (self.runtime().wakes(), self.common.wal().committed_batch());
+        let so_far = Work { wakes, log_batches, ..Work::NONE };
+        let before = self.capacity.shared.replace(Some(so_far)).unwrap_or(so_far);
+        if so_far != before {
+            let wakes = wakes.saturating_sub(before.wakes);
+            let log_batches = log_batches.saturating_sub(before.log_batches);
+            self.spend(&Work { wakes, log_batches, ..Work::NONE });
         }
     }
 
     /// From when on one more command may go that a partition, or this core, pays for.
     pub(super) fn time_for(&self, partition: Option<PartitionId>) -> Nanos {
         if partition.is_none() {
-            self.spend_on_log();
+            self.spend_shared();
         }
         let now = self.runtime().now();
         let at = match partition {
@@ -253,14 +272,12 @@ impl Shard {
 
     /// An operation of a partition was done here.
     pub(super) fn spend_on_rows(&self, owned: &Owned, load: &Load) {
-        let cost = cost::of_operation(load);
-        self.capacity.add(|totals| totals.rows += load.reads + load.writes);
-        self.spend_in(owned.partition.id, cost);
+        self.spend_in(owned.partition.id, &Work::of_operation(load));
     }
 
     /// A page was read here.
     pub(super) fn spend_on_page(&self, owned: &Owned, rows: usize) {
-        self.spend_in(owned.partition.id, cost::of_page(rows));
+        self.spend_in(owned.partition.id, &Work::of_page(rows));
     }
 
     /// Returns when a read of a shadow may go, which pays as whoever is served here does.
@@ -268,21 +285,26 @@ impl Shard {
         if self.is_paced() {
             self.runtime().sleep_until(self.time_for(None).max(self.time_for(Some(id)))).await;
         }
-        self.spend_in(id, cost::of_operation(&Load { reads: 1, ..Load::default() }));
+        self.spend_in(id, &Work { operations: 1, reads: 1, ..Work::NONE });
     }
 
-    fn spend_in(&self, id: PartitionId, cost: MilliUnits) {
+    fn spend_in(&self, id: PartitionId, work: &Work) {
+        let cost = cost::of(work);
         self.capacity.add(|totals| totals.spent_on_rows += cost);
         if self.is_paced() {
             let now = self.runtime().now();
             self.capacity.with(id, |budget| budget.charge(now, cost));
         }
-        self.spend(cost);
+        self.spend(work);
     }
 
     /// Something was done here that no partition pays for: commands were decoded and answered.
-    pub fn spend(&self, cost: MilliUnits) {
-        self.capacity.add(|totals| totals.spent += cost);
+    pub fn spend(&self, work: &Work) {
+        let cost = cost::of(work);
+        self.capacity.add(|totals| {
+            totals.spent += cost;
+            totals.work.add(work);
+        });
         if self.is_paced()
             && let Some(budget) = self.capacity.shard.borrow_mut().as_mut()
         {
@@ -290,10 +312,17 @@ impl Shard {
         }
     }
 
+    /// As [`CapacityStatus::factor`].
+    #[must_use]
+    pub fn capacity_factor(&self) -> f64 {
+        self.spend_shared();
+        self.learn_factor()
+    }
+
     /// What was spent, and who waited.
     #[must_use]
     pub fn capacity_totals(&self) -> CapacityTotals {
-        self.spend_on_log();
+        self.spend_shared();
         self.capacity.totals.get()
     }
 
@@ -312,17 +341,31 @@ impl Shard {
             shard: Paced { set: set.of_shard(self.id()), waiting },
             partitions: partitions.collect(),
             learnt: self.capacity_learnt(),
+            factor: self.learn_factor(),
             totals,
         }
     }
 
-    /// Units a second that this core does when it is as busy as it is planned to be, by what it did so far.
-    #[expect(clippy::cast_precision_loss, reason = "counts")]
+    /// Units a second that this core does when it is as busy as it is planned to be.
     fn capacity_learnt(&self) -> f64 {
-        let turns = self.runtime().turns();
-        let busy = turns.histogram().mean() * turns.count() as f64 * 1e-9;
-        let spent = self.capacity.totals.get().spent as f64 / 1000.0;
-        let rate = if busy < BUSY_SECONDS_MIN { UNITS_PER_SECOND } else { spent / busy };
-        CORE_SHARE * rate
+        CORE_SHARE * UNITS_PER_SECOND / self.learn_factor()
+    }
+
+    /// Microseconds of this machine's processor that a cost unit takes, by what was done so far; what was done long ago counts
+    /// less.
+    #[expect(clippy::cast_precision_loss, reason = "times of less than a century")]
+    fn learn_factor(&self) -> f64 {
+        let Learnt { nanos, spent, factor } = self.capacity.learnt.get();
+        let Some(nanos_now) = self.runtime().processor_nanos() else { return 1.0 };
+        let spent_now = self.capacity.totals.get().spent;
+        let (nanos, spent) = (nanos_now.saturating_sub(nanos) as f64, spent_now.saturating_sub(spent) as f64);
+        if nanos < BUSY_NANOS_MIN || spent <= 0.0 {
+            return factor.unwrap_or(1.0);
+        }
+        let seen = nanos / spent;
+        let weight = (nanos / FACTOR_NANOS).min(1.0);
+        let learnt = factor.map_or(seen, |factor| factor + weight * (seen - factor));
+        self.capacity.learnt.set(Learnt { nanos: nanos_now, spent: spent_now, factor: Some(learnt) });
+        learnt
     }
 }

@@ -30,6 +30,7 @@ mod source;
 mod target;
 #[cfg(test)]
 pub(super) mod tests;
+pub mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,6 +41,7 @@ use self::progress::{MoveStatus, MoveTotals, Phase};
 use self::shadow::{ShadowPolicy, Shadowing, Verdict};
 use self::source::Move;
 use self::target::Arrival;
+use self::watch::{Course, Watches};
 use super::Shard;
 use super::decision::Decided;
 use crate::error::{Error, Result};
@@ -69,6 +71,8 @@ pub(crate) struct Moves {
     freed: Signal,
     totals: Cell<MoveTotals>,
     bandwidth: Bandwidth,
+    /// How entities fare that move, or have moved.
+    pub(crate) watches: Watches,
 }
 
 /// Something of a partition that is busy, until it is dropped.
@@ -179,6 +183,7 @@ impl Shard {
         let moving = Rc::new(Move::new(&self, id, &begin, shadowing)?);
         self.moves.open.borrow_mut().insert(id, Rc::clone(&moving));
         drop(claim);
+        moving.watched(&self);
         tracing::info!(
             "move {id}: entity \"{}\" from partition {} to {}",
             begin.entity.escape_ascii(),
@@ -186,7 +191,8 @@ impl Shard {
             begin.to
         );
         let shard = Rc::clone(&self);
-        self.runtime().spawn(async move { moving.drive(&shard).await }).detach();
+        let drive = Box::pin(async move { moving.drive(&shard).await });
+        self.runtime().spawn(self.runtime().named("move", drive)).detach();
         Ok(id)
     }
 
@@ -210,6 +216,12 @@ impl Shard {
         all
     }
 
+    /// How entities that move from here, or have moved here, fared before, during and after.
+    #[must_use]
+    pub fn courses(&self) -> Vec<Course> {
+        self.moves.watches.courses(self.runtime().now())
+    }
+
     /// What all of them came to.
     #[must_use]
     pub fn move_totals(&self) -> MoveTotals {
@@ -219,7 +231,8 @@ impl Shard {
             (parked, refused) = (parked + totals.0, refused + totals.1);
         }
         let open = self.moves.open.borrow().len() as u64;
-        MoveTotals { open, parked, refused, ..self.moves.totals.get() }
+        let regressed = self.moves.watches.regressed();
+        MoveTotals { open, parked, refused, regressed, ..self.moves.totals.get() }
     }
 
     /// Returns when a move from here may send `bytes`.

@@ -96,6 +96,8 @@ pub struct MoveStatus {
     pub elapsed: Duration,
     /// Copied a second, on average, bytes.
     pub bytes_per_second: u64,
+    /// How long it was under way when requests began to wait; none: they have not had to.
+    pub fenced_after: Option<Duration>,
     /// How long requests waited, at most; none: they have not had to.
     pub pause: Option<Duration>,
     /// Why it failed.
@@ -118,6 +120,7 @@ pub(super) struct Progress {
     pub(super) began: Nanos,
     pub(super) began_ms: u64,
     pub(super) ended: Cell<Option<Nanos>>,
+    pub(super) fenced: Cell<Option<Nanos>>,
     pub(super) pause: Cell<Option<Duration>>,
     pub(super) failure: RefCell<Option<String>>,
 }
@@ -149,6 +152,8 @@ pub struct MoveTotals {
     pub pause_nanos: u64,
     /// The longest of those.
     pub pause_nanos_max: u64,
+    /// Moves here after which the entity fared worse than before.
+    pub regressed: u64,
     /// Requests that waited for a fence.
     pub parked: u64,
     /// Requests that were refused because they would have waited too long, or too many did.
@@ -169,6 +174,7 @@ impl Progress {
             began: now,
             began_ms,
             ended: Cell::new(None),
+            fenced: Cell::new(None),
             pause: Cell::new(None),
             failure: RefCell::new(None),
         }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::planted::Bug;
 use super::progress::{MoveStatus, Phase};
 use super::shadow::{ShadowPolicy, Shadowing, Verdict};
-use crate::ids::PartitionId;
+use super::watch::{AFTER, Course};
+use crate::ids::{MoveId, PartitionId};
 use crate::io::disk::{Disk, DiskOp};
 use crate::io::fault::{Fault, FaultDisk, Rule, When};
 use crate::io::memory::{MemoryConfig, MemoryDisk};
@@ -39,6 +40,7 @@ fn options() -> Options {
         compression: false,
         shape: Shape { level0_trigger: 2, base_bytes: 64 << 10, fanout: 4, segment_bytes: 64 << 10 },
         shadowing: Shadowing { policy: ShadowPolicy::Above(100 << 10), ..Shadowing::default() },
+        watch_before: Duration::from_millis(250),
         ..Options::default()
     }
 }
@@ -124,6 +126,26 @@ impl World {
             client.await;
         }
         ended.unwrap()
+    }
+
+    /// Clients are at it for so long, and nothing moves.
+    async fn served(&self, time: Duration, seed: u64) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        self.is_over.set(false);
+        let clients: Vec<_> = (0..2).map(|_| self.client(random.fork(), Duration::from_millis(20))).collect();
+        self.runtime.sleep(time).await;
+        self.is_over.set(true);
+        for client in clients {
+            client.await;
+        }
+    }
+
+    /// How the entity fared in a move, as the only shard says that knows.
+    fn course(&self, id: MoveId) -> Course {
+        let shards = (0..2).map(|n| self.store.shard(n).unwrap());
+        let mut all: Vec<_> = shards.flat_map(|shard| shard.courses()).filter(|one| one.id == id).collect();
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0)
     }
 
     async fn stored_at(&self, at: PartitionId) -> u64 {
@@ -234,6 +256,41 @@ fn a_target_that_may_do_little_is_rejected() {
             world.store.shard(n).unwrap().set_capacities(Capacities::default()).unwrap();
         }
         assert_eq!(world.moved(to, 2).await.phase, Phase::Done);
+    });
+}
+
+#[test]
+fn an_entity_that_fares_worse_where_it_went_is_told_and_one_that_does_not_is_not() {
+    run(7, |world| async move {
+        let (from, to) = world.places();
+        let status = world.moved(to, 1).await;
+        assert_eq!(status.phase, Phase::Done, "{status:?}");
+        assert!(status.elapsed >= Duration::from_millis(250));
+        world.served(Duration::from_secs(90), 2).await;
+        let course = world.course(status.id);
+        assert!(course.before.operations > 500 && course.during.operations > 500, "{course:?}");
+        assert!(course.after.operations > 5000 && course.after.errors == 0, "{course:?}");
+        assert!(course.is_watched && course.regression.is_none(), "{course:?}");
+        world.faults.add(Rule {
+            ops: vec![DiskOp::Read],
+            path_contains: format!("partitions/{}/", to.0),
+            when: When::From(1),
+            fault: Fault::Slow(Duration::from_millis(5)),
+        });
+        world.served(Duration::from_secs(130), 3).await;
+        let course = world.course(status.id);
+        assert!(course.regression.as_ref().is_some_and(|what| what.contains("before")), "{course:?}");
+        let regressed = |n| world.store.shard(n).unwrap().move_totals().regressed;
+        assert_eq!(regressed(0) + regressed(1), 1);
+        // Back it goes: the course of the move that was not good has ended, and is remembered.
+        world.faults.heal();
+        let back = world.moved(from, 4).await;
+        assert_eq!(back.phase, Phase::Done, "{back:?}");
+        let ended = world.course(status.id);
+        assert!(!ended.is_watched && ended.regression == course.regression, "{ended:?}");
+        world.runtime.sleep(AFTER).await;
+        let course = world.course(back.id);
+        assert!(!course.is_watched && course.watched == AFTER && course.regression.is_none(), "{course:?}");
     });
 }
 

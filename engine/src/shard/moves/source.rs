@@ -153,6 +153,7 @@ impl Move {
         let now = shard.runtime().now();
         self.progress.ended.set(Some(now));
         let status = self.status(now);
+        self.watch_on(shard, ended).await;
         tracing::info!(
             "move {}: {} after {:?}: base {} bytes, {} linked, log {} bytes, pause {:?}",
             self.id,
@@ -167,7 +168,10 @@ impl Move {
     }
 
     async fn carry(&self, shard: &Rc<Shard>) -> Result<(), Halt> {
+        // How the entity fares without a move, for comparison.
+        shard.runtime().sleep_until(self.progress.began.after(shard.common.options.watch_before)).await;
         shard.moves.turn(self.id).await;
+        shard.moves.watches.copying(&self.start);
         loop {
             if let Some(stream) = self.copy(shard).await?
                 && let Some(stream) = self.proven(shard, stream).await?
@@ -286,6 +290,7 @@ impl Move {
     async fn cut_over(&self, shard: &Rc<Shard>, mut stream: Stream, turn: Turn) -> Result<(), Halt> {
         self.enter(Phase::CutOver)?;
         let began = shard.runtime().now();
+        self.progress.fenced.set(Some(began));
         let ready = self.hand_over(shard, &mut stream);
         let is_over = async {
             shard.runtime().sleep(CUT_OVER_TIME_MAX).await;
@@ -434,6 +439,32 @@ impl Move {
         shard.on_control(self.to.shard, move |shard| async move { shard.arriving(frame, linked).await }).await
     }
 
+    /// It has been opened: how its entity fares is watched.
+    pub(super) fn watched(&self, shard: &Shard) {
+        let now = shard.runtime().now();
+        shard.moves.watches.begin(now, self.id, &self.opening.entity, &self.start);
+        shard.watch();
+    }
+
+    /// Watches on, on the shard that has the entity.
+    async fn watch_on(&self, shard: &Rc<Shard>, ended: Phase) {
+        let (now, places) = (shard.runtime().now(), (self.from.partition, self.to.partition));
+        if ended != Phase::Done {
+            shard.moves.watches.stays(now, self.id, &self.start);
+        } else if let Some(handed) = shard.moves.watches.hand_over(self.id, &self.start, places) {
+            let prefix = self.start.clone();
+            let take_over = move |shard: Rc<Shard>| async move {
+                shard.moves.watches.take_over(shard.runtime().now(), &prefix, handed);
+                shard.watch();
+                Ok(())
+            };
+            if let Err(e) = shard.on_control(self.to.shard, take_over).await {
+                tracing::debug!("move {}: nobody watches how its entity fares: {e}", self.id);
+            }
+        }
+        shard.watch();
+    }
+
     /// Goes on to a phase, unless it was cancelled.
     fn enter(&self, phase: Phase) -> Result<(), Halt> {
         if self.is_cancelled.get() {
@@ -488,6 +519,7 @@ impl Move {
             began_ms: progress.began_ms,
             elapsed,
             bytes_per_second: progress.bytes().saturating_mul(1_000_000) / micros,
+            fenced_after: progress.fenced.get().map(|fenced| fenced.since(progress.began)),
             pause: progress.pause.get(),
             failure: progress.failure.borrow().clone(),
             shadow: self.probation.report(now),

@@ -47,7 +47,7 @@ impl Shard {
         let _turn = arrival.turn.enter().await;
         let step = arrival.receiver.borrow_mut().handle(frame).map_err(violation)?;
         let ends = matches!(step, Step::Done | Step::Abort);
-        arrival.carry_out(self, step, linked).await?;
+        self.runtime().named("arrival", Box::pin(arrival.carry_out(self, step, linked))).await?;
         let answer = arrival.receiver.borrow_mut().carried_out();
         if ends {
             self.moves.arrivals.borrow_mut().remove(&id);

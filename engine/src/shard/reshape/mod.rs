@@ -133,7 +133,8 @@ impl Shard {
         self.reshapes.open.borrow_mut().insert(id, Rc::clone(&reshape));
         tracing::info!("change {id} of partitions: {order}");
         let shard = Rc::clone(&self);
-        self.runtime().spawn(async move { reshape.drive(&shard).await }).detach();
+        let drive = Box::pin(async move { reshape.drive(&shard).await });
+        self.runtime().spawn(self.runtime().named("reshape", drive)).detach();
         Ok(id)
     }
 
