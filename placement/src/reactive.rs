@@ -25,7 +25,7 @@ pub struct ReactiveSettings {
 
 impl Default for ReactiveSettings {
     fn default() -> Self {
-        Self { high: 0.95, low: 0.85, window_s: 30.0, hold_s: 30, rest_s: 300, alone: 0.95 }
+        Self { high: 0.95, low: 0.85, window_s: 30.0, hold_s: 15, rest_s: 60, alone: 0.95 }
     }
 }
 
