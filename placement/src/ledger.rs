@@ -74,6 +74,11 @@ pub enum Why {
     Reactive,
     /// Its home has room again.
     Homeward,
+    /// It joins those that it is named together with.
+    Joining {
+        /// By how much its tie is stronger there, in shares of its commands.
+        gain: f64,
+    },
 }
 
 /// A move that was begun.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use foreshard_forecast::store::EntityId;
 
 use crate::forecasts::{Forecasts, Subject};
+use crate::gather;
 use crate::history::History;
 use crate::paths::Paths;
 use crate::snapshot::{CoAccess, Entity, Hold, Loads, Partition, Settings, Snapshot};
@@ -145,7 +146,8 @@ pub fn outlook(snapshot: &Snapshot) -> Vec<Vec<Band>> {
         .collect()
 }
 
-/// Guests whose home has room for them again in every hour ahead, the lightest first; at most one for each home.
+/// Guests whose home has room for them again in every hour ahead, the lightest first; at most one for each home. Who is among
+/// those that it is named together with stays.
 #[must_use]
 pub fn homeward(snapshot: &Snapshot, outlook: &[Vec<Band>]) -> Vec<usize> {
     let shape = snapshot.shape;
@@ -159,6 +161,7 @@ pub fn homeward(snapshot: &Snapshot, outlook: &[Vec<Band>]) -> Vec<usize> {
         .iter()
         .enumerate()
         .filter(|(_, entity)| entity.at != entity.home && entity.hold.is_none() && fits(entity))
+        .filter(|(index, _)| !gather::is_among_its_own(snapshot, *index))
         .map(|(index, entity)| ((0..shape.hours).map(|hour| load(entity, hour)).fold(0.0, f64::max), index))
         .collect();
     guests.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -209,6 +212,9 @@ mod tests {
             |shape| vec![entity(0, 0, 30.0, shape), entity(1, 0, 20.0, shape), entity(1, 0, 10.0, shape)];
         let snapshot = cluster(guests);
         assert_eq!(homeward(&snapshot, &outlook(&snapshot)), [2]);
+        let mut together = cluster(guests);
+        together.co_access.push(CoAccess { a: 1, b: 2, share: 0.9 });
+        assert!(homeward(&together, &outlook(&together)).is_empty(), "they are named together here");
         let crowded = cluster(|shape| vec![entity(0, 0, 60.0, shape), entity(1, 0, 20.0, shape)]);
         assert!(homeward(&crowded, &outlook(&crowded)).is_empty());
     }

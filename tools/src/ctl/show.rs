@@ -273,6 +273,7 @@ pub(super) fn plan(answer: &Value) -> String {
         ("bytes", float_size),
     ];
     const HOMEWARD: &[Column] = &[("entity", plain), ("from", plain), ("to", plain)];
+    const JOINING: &[Column] = &[("entity", plain), ("from", plain), ("to", plain), ("gain", plain)];
     const KEPT: &[Column] = &[("entity", plain), ("reason", plain)];
     const GROWTH: &[Column] = &[
         ("what", plain),
@@ -295,6 +296,7 @@ pub(super) fn plan(answer: &Value) -> String {
     let parts = [
         ("moves", "moves", MOVES),
         ("homeward", "homeward", HOMEWARD),
+        ("joining others", "joining", JOINING),
         ("stay", "kept", KEPT),
         ("partitions", "growth", GROWTH),
         ("partitions changed", "changes", CHANGED),

@@ -38,9 +38,12 @@ pub(super) struct KeptMove {
     pub(super) name: Vec<u8>,
     pub(super) from: u32,
     pub(super) to: u32,
-    /// Planned, reactive or homeward; and of a planned one score, avoided, cost, needed.
+    /// Planned, reactive, homeward or joining; and of a planned one score, avoided, cost, needed.
     pub(super) why: Option<(f64, f64, f64, i64)>,
     pub(super) is_reactive: bool,
+    /// How much stronger its tie is there, of an entity that joins others; older stores know of none.
+    #[serde(default)]
+    pub(super) joining: Option<f64>,
     pub(super) began: f64,
     pub(super) ended: Option<(f64, String, u64, f64)>,
 }

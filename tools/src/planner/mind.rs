@@ -15,6 +15,7 @@ use foreshard_engine::table::Image;
 use foreshard_engine::{Client, Error, block_on};
 use foreshard_forecast::store::EntityId;
 use foreshard_placement::forecasts::{Forecasts, Subject};
+use foreshard_placement::gather::{self, Joining};
 use foreshard_placement::growth::Growth;
 use foreshard_placement::history::{Counted, History};
 use foreshard_placement::ledger::{Entry, Judged, LEAD, Ledger, Said};
@@ -57,6 +58,7 @@ pub(super) struct Made {
     pub(super) plan: Plan,
     pub(super) outlook: Vec<Vec<Band>>,
     pub(super) homeward: Vec<usize>,
+    pub(super) joining: Vec<Joining>,
     pub(super) growth: Vec<Growth>,
     pub(super) took: Duration,
 }
@@ -389,9 +391,12 @@ impl Mind {
         let plan = foreshard_placement::plan(&snapshot).map_err(|e| e.to_string())?;
         let mut homeward = situation::homeward(&snapshot, &outlook);
         homeward.retain(|index| self.may_go_home(placed[*index].entity));
+        // Who is helped by joining others can wait for the hour's end.
+        let joining = if from == Basis::Foretold { gather::gather(&snapshot, &plan) } else { Vec::new() };
+        homeward.retain(|index| joining.iter().all(|one| one.entity != *index));
         let growth = self.growth(&snapshot, &plan);
         let (hour, took) = (self.history.hour(), begin.elapsed());
-        Ok(Made { hour, from, snapshot, placed, plan, outlook, homeward, growth, took })
+        Ok(Made { hour, from, snapshot, placed, plan, outlook, homeward, joining, growth, took })
     }
 
     /// What a partition can do, requests a second.

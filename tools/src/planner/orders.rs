@@ -62,6 +62,14 @@ impl Mind {
                 why,
             }));
         }
+        for one in &made.joining {
+            let to = made.snapshot.partitions[one.to].id;
+            orders.push(Order {
+                entity: made.placed[one.entity].entity,
+                to,
+                why: Why::Joining { gain: one.gain },
+            });
+        }
         for &index in &made.homeward {
             let placed = &made.placed[index];
             let to = made.snapshot.partitions[placed.home].id;
@@ -259,7 +267,11 @@ pub(super) fn kept(ledger: &Ledger) -> Vec<KeptMove> {
             to: entry.to,
             why: match entry.why {
                 Why::Planned { score, avoided, cost, needed } => Some((score, avoided, cost, needed)),
-                Why::Reactive | Why::Homeward => None,
+                Why::Reactive | Why::Homeward | Why::Joining { .. } => None,
+            },
+            joining: match entry.why {
+                Why::Joining { gain } => Some(gain),
+                Why::Planned { .. } | Why::Reactive | Why::Homeward => None,
             },
             is_reactive: entry.why == Why::Reactive,
             began: entry.began,
@@ -271,10 +283,11 @@ pub(super) fn kept(ledger: &Ledger) -> Vec<KeptMove> {
 /// Back from [`kept`].
 pub(super) fn entry(kept: &KeptMove) -> Entry {
     let name = kept.name.clone();
-    let why = match (kept.why, kept.is_reactive) {
-        (Some((score, avoided, cost, needed)), _) => Why::Planned { score, avoided, cost, needed },
-        (None, true) => Why::Reactive,
-        (None, false) => Why::Homeward,
+    let why = match (kept.why, kept.is_reactive, kept.joining) {
+        (Some((score, avoided, cost, needed)), ..) => Why::Planned { score, avoided, cost, needed },
+        (None, true, _) => Why::Reactive,
+        (None, false, Some(gain)) => Why::Joining { gain },
+        (None, false, None) => Why::Homeward,
     };
     let ended = kept.ended.clone().map(|(at, how, bytes, pause)| Ended { at, how, bytes, pause });
     Entry {
@@ -298,5 +311,8 @@ pub(super) fn why_text(why: &Why) -> String {
         ),
         Why::Reactive => "its partition is too busy, and nobody had seen that coming".to_owned(),
         Why::Homeward => "its home has room for it again".to_owned(),
+        Why::Joining { gain } => {
+            format!("it joins those that it is named together with, by {gain:.2} shares of its commands")
+        }
     }
 }

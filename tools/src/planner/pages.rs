@@ -229,6 +229,10 @@ fn plan(mind: &Mind, made: &Made) -> Value {
         let placed = &made.placed[index];
         json!({"entity": name(mind, placed.entity), "from": ids(placed.at), "to": ids(placed.home)})
     });
+    let joining = made.joining.iter().map(|one| {
+        let placed = &made.placed[one.entity];
+        json!({"entity": name(mind, placed.entity), "from": ids(placed.at), "to": ids(one.to), "gain": one.gain})
+    });
     let kept = made.plan.fates.iter().filter_map(|(index, fate)| match fate {
         Fate::Moves(_) => None,
         Fate::Stays(kept) => {
@@ -239,6 +243,7 @@ fn plan(mind: &Mind, made: &Made) -> Value {
         "hour": made.hour, "took_ms": made.took.as_millis(), "threshold": made.plan.threshold, "fullness": made.plan.fullness,
         "overloaded_hours_before": sum(false), "overloaded_hours_after": sum(true),
         "moves": moves.collect::<Vec<_>>(), "homeward": homeward.collect::<Vec<_>>(),
+        "joining": joining.collect::<Vec<_>>(),
         "kept": kept.take(KEPT_TOLD).collect::<Vec<_>>(),
         "growth": made.growth.iter().map(|one| growth_json(mind, made, *one)).collect::<Vec<_>>(),
         "changes": mind.changes.iter().map(change_json).collect::<Vec<_>>(),
@@ -384,6 +389,7 @@ fn move_json(entry: &Entry) -> Value {
         Why::Planned { score, needed, .. } => ("planned", Some(score), Some(needed)),
         Why::Reactive => ("reactive", None, None),
         Why::Homeward => ("homeward", None, None),
+        Why::Joining { gain } => ("joining", Some(gain), None),
     };
     let ended = entry.ended.as_ref();
     json!({
