@@ -44,7 +44,7 @@ pub struct History {
     store: Store,
     tracking: Tracking,
     limits: Limits,
-    names: BTreeMap<EntityId, Vec<u8>>,
+    names: BTreeMap<EntityId, Box<[u8]>>,
     /// Of the hour under way: what was counted, and by how much too much that may be.
     now: BTreeMap<EntityId, (Counted, f64)>,
     /// The most requests of any that were left out of it, for there were too many.
@@ -144,7 +144,7 @@ impl History {
         if let Some(name) = name
             && !self.names.contains_key(&entity)
         {
-            self.names.insert(entity, name.to_vec());
+            self.names.insert(entity, name.into());
         }
         if self.now.len() >= NOW_SHARE * self.limits.tracked {
             self.leave_out();
@@ -268,7 +268,7 @@ impl History {
                 refused += 1;
                 continue;
             }
-            self.names.entry(entity).or_insert_with(|| name.to_vec());
+            self.names.entry(entity).or_insert_with(|| name.into());
             hours.entry(hour).or_default().entry(entity).or_default().0.add(&load);
         }
         for (hour, loads) in hours {
@@ -293,7 +293,7 @@ impl History {
     /// An entity's name, if it was ever told.
     #[must_use]
     pub fn name(&self, entity: EntityId) -> Option<&[u8]> {
-        self.names.get(&entity).map(Vec::as_slice)
+        self.names.get(&entity).map(Box::as_ref)
     }
 
     /// How many entities are tracked, and of how many the hours are kept.
