@@ -6,6 +6,8 @@
 //! thread had of a processor: others on the machine do not count.
 #![expect(clippy::print_stdout, reason = "a measuring program prints what it measured")]
 
+mod process;
+
 use std::time::Duration;
 
 use foreshard_forecast::auto::{self, Followed};
@@ -15,6 +17,8 @@ use foreshard_forecast::scenarios::{MEMORY, Scenarios};
 use foreshard_forecast::walk::{NoRegressors, Walk};
 use foreshard_forecast::{Series, WEEK};
 
+use self::process::{Failure, processor_time, resident_mib};
+
 const START: i64 = 480_000;
 const HOURS: usize = 700;
 const HORIZON: usize = 48;
@@ -22,8 +26,6 @@ const QUANTILES: [f64; 3] = [0.025, 0.5, 0.975];
 const SEED: u64 = 1;
 /// Entities whose hours are timed one by one, for a week each.
 const FOLLOWED: usize = 200;
-
-type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let (mut entities, mut training, mut json) = (100_000_usize, Training::default(), false);
@@ -163,18 +165,4 @@ impl Hash {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
-}
-
-fn processor_time() -> Result<Duration, Failure> {
-    let times = std::fs::read_to_string("/proc/self/schedstat")?;
-    let nanoseconds = times.split_whitespace().next().ok_or("no times in /proc/self/schedstat")?;
-    Ok(Duration::from_nanos(nanoseconds.parse()?))
-}
-
-fn resident_mib() -> Result<u64, Failure> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line =
-        status.lines().find(|line| line.starts_with("VmHWM:")).ok_or("no VmHWM in /proc/self/status")?;
-    let kib: u64 = line.split_whitespace().nth(1).ok_or("VmHWM has no number")?.parse()?;
-    Ok(kib / 1024)
 }

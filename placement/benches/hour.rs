@@ -5,7 +5,8 @@
 //! a processor: others on the machine do not count. Nothing is read or written.
 #![expect(clippy::print_stdout, reason = "a measuring program prints what it measured")]
 
-use std::time::Duration;
+#[path = "../../forecast/benches/process/mod.rs"]
+mod process;
 
 use foreshard_forecast::Series;
 use foreshard_forecast::events::Calendar;
@@ -16,7 +17,7 @@ use foreshard_placement::history::{Counted, History};
 use foreshard_placement::situation::{self, Placed};
 use foreshard_placement::{Partition, Plan, Settings, State, plan};
 
-type Failure = Box<dyn std::error::Error>;
+use self::process::{Failure, processor_time, resident_mib};
 
 const START: i64 = 480_000;
 /// Hours in which everyone is counted, at the end of those that are known.
@@ -166,18 +167,4 @@ fn planned(history: &History, forecasts: &Forecasts, size: Size) -> Result<(usiz
     let is_overloaded = |before: &[f64]| before.iter().any(|overload| *overload > 0.1);
     let overloaded = plan.outlook.iter().filter(|outlook| is_overloaded(&outlook.before)).count();
     Ok((overloaded, plan))
-}
-
-fn processor_time() -> Result<Duration, Failure> {
-    let times = std::fs::read_to_string("/proc/self/schedstat")?;
-    let nanoseconds = times.split_whitespace().next().ok_or("no times in /proc/self/schedstat")?;
-    Ok(Duration::from_nanos(nanoseconds.parse()?))
-}
-
-fn resident_mib() -> Result<u64, Failure> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line =
-        status.lines().find(|line| line.starts_with("VmHWM:")).ok_or("no VmHWM in /proc/self/status")?;
-    let kib: u64 = line.split_whitespace().nth(1).ok_or("VmHWM has no number")?.parse()?;
-    Ok(kib / 1024)
 }

@@ -14,7 +14,7 @@ use crate::growth::placed;
 use crate::overload::Carried;
 use crate::plan::Plan;
 use crate::score::OVERLOAD_MIN;
-use crate::snapshot::{Snapshot, State};
+use crate::snapshot::{Entity, Snapshot, State};
 
 /// A tie that is not stronger by it is not worth a move.
 const GAIN_MIN: f64 = 0.3;
@@ -36,7 +36,7 @@ pub struct Joining {
 #[must_use]
 pub fn gather(snapshot: &Snapshot, plan: &Plan) -> Vec<Joining> {
     let mut at = placed(snapshot, plan);
-    let mut carried = carried(snapshot, &at);
+    let mut carried = Carried::by_partition(snapshot, &at);
     let mut is_free: Vec<bool> = snapshot.entities.iter().map(|entity| entity.hold.is_none()).collect();
     plan.moves.iter().flat_map(|one| &one.entities).for_each(|&entity| is_free[entity] = false);
     let mut bytes: f64 = plan.moves.iter().map(|one| one.bytes).sum();
@@ -60,13 +60,15 @@ pub fn gather(snapshot: &Snapshot, plan: &Plan) -> Vec<Joining> {
     found
 }
 
-/// Whether an entity is tied to where it is more than to its home.
+/// Of each entity, whether it is tied to where it is more than to its home.
 #[must_use]
-pub fn is_among_its_own(snapshot: &Snapshot, entity: usize) -> bool {
+pub fn among_their_own(snapshot: &Snapshot) -> Vec<bool> {
     let at: Vec<usize> = snapshot.entities.iter().map(|entity| entity.at).collect();
-    let of = &ties(snapshot, &at)[entity];
-    let tie = |partition: usize| of.get(&partition).copied().unwrap_or(0.0);
-    tie(at[entity]) >= tie(snapshot.entities[entity].home) + GAIN_MIN
+    let is_tied = |(entity, ties): (&Entity, BTreeMap<usize, f64>)| {
+        let tie = |partition: usize| ties.get(&partition).copied().unwrap_or(0.0);
+        tie(entity.at) >= tie(entity.home) + GAIN_MIN
+    };
+    snapshot.entities.iter().zip(ties(snapshot, &at)).map(is_tied).collect()
 }
 
 /// Who would join others, the strongest gain first.
@@ -121,21 +123,10 @@ fn copies_unnoticed(snapshot: &Snapshot, carried: &[Carried], ends: [usize; 2]) 
     })
 }
 
-fn carried(snapshot: &Snapshot, at: &[usize]) -> Vec<Carried> {
-    let mut carried = vec![Carried::nothing(snapshot.shape); snapshot.partitions.len()];
-    for ((rest, carried), partition) in snapshot.rest.iter().zip(&mut carried).zip(&snapshot.partitions) {
-        carried.add(rest, partition.burst, 1.0);
-    }
-    for (entity, &at) in snapshot.entities.iter().zip(at) {
-        carried[at].add(&entity.loads, entity.burst, 1.0);
-    }
-    carried
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CoAccess, Entity, Hold, Loads, Paths, Shape, plan};
+    use crate::{CoAccess, Hold, Loads, Paths, Shape, plan};
 
     const SHAPE: Shape = Shape { paths: 2, hours: 6 };
 
@@ -168,9 +159,9 @@ mod tests {
         assert_eq!(joinings(&snapshot), [Joining { entity: 1, to: 0, gain: 0.8 }], "the smaller one goes");
         snapshot.entities[1].at = 0;
         assert_eq!(joinings(&snapshot), []);
-        assert!(is_among_its_own(&snapshot, 1) && !is_among_its_own(&snapshot, 0));
+        assert_eq!(among_their_own(&snapshot), [false, true]);
         snapshot.co_access[0].share = 0.2;
-        assert!(!is_among_its_own(&snapshot, 1));
+        assert_eq!(among_their_own(&snapshot), [false, false]);
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! capacity besides.
 
 use crate::paths::Shape;
-use crate::snapshot::{Dimension, Partition};
+use crate::snapshot::{Dimension, Partition, Snapshot};
 
 /// What a partition carries: path by path, hour by hour, in each dimension.
 #[derive(Clone, PartialEq, Debug)]
@@ -36,6 +36,19 @@ impl Carried {
     pub fn nothing(shape: Shape) -> Self {
         let all = shape.len() * Dimension::ALL.len();
         Self { sums: vec![0.0; all], variances: vec![0.0; all], shape }
+    }
+
+    /// What each partition carries, in the order of the snapshot's, with its entities where `at` says.
+    #[must_use]
+    pub fn by_partition(snapshot: &Snapshot, at: &[usize]) -> Vec<Self> {
+        let mut carried = vec![Self::nothing(snapshot.shape); snapshot.partitions.len()];
+        for ((rest, carried), partition) in snapshot.rest.iter().zip(&mut carried).zip(&snapshot.partitions) {
+            carried.add(rest, partition.burst, 1.0);
+        }
+        for (entity, &at) in snapshot.entities.iter().zip(at) {
+            carried[at].add(&entity.loads, entity.burst, 1.0);
+        }
+        carried
     }
 
     /// Adds a load, `times` over: -1 takes it away. `burst` is the standard deviation of its seconds, as a part of the hour's

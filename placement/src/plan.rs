@@ -173,13 +173,8 @@ struct Choice {
 impl<'a> Planner<'a> {
     fn new(snapshot: &'a Snapshot) -> Self {
         let hours = snapshot.shape.hours;
-        let mut carried = vec![Carried::nothing(snapshot.shape); snapshot.partitions.len()];
-        for ((rest, carried), partition) in snapshot.rest.iter().zip(&mut carried).zip(&snapshot.partitions) {
-            carried.add(rest, partition.burst, 1.0);
-        }
-        for entity in &snapshot.entities {
-            carried[entity.at].add(&entity.loads, entity.burst, 1.0);
-        }
+        let at: Vec<usize> = snapshot.entities.iter().map(|entity| entity.at).collect();
+        let carried = Carried::by_partition(snapshot, &at);
         let mut planner = Self {
             snapshot,
             overload: vec![vec![0.0; hours]; carried.len()],
@@ -189,7 +184,7 @@ impl<'a> Planner<'a> {
             means: snapshot.entities.iter().map(|entity| means(snapshot, entity)).collect(),
             units: Vec::new(),
             found: Vec::new(),
-            at: snapshot.entities.iter().map(|entity| entity.at).collect(),
+            at,
             fates: vec![None; snapshot.entities.len()],
             moves: Vec::new(),
             bytes: 0.0,

@@ -156,12 +156,13 @@ pub fn homeward(snapshot: &Snapshot, outlook: &[Vec<Band>]) -> Vec<usize> {
         let room = snapshot.partitions[entity.home].capacity[0] * (1.0 - HOME_ROOM);
         (0..shape.hours).all(|hour| outlook[entity.home][hour].q90 + load(entity, hour) <= room)
     };
+    let stays = gather::among_their_own(snapshot);
     let mut guests: Vec<(f64, usize)> = snapshot
         .entities
         .iter()
         .enumerate()
         .filter(|(_, entity)| entity.at != entity.home && entity.hold.is_none() && fits(entity))
-        .filter(|(index, _)| !gather::is_among_its_own(snapshot, *index))
+        .filter(|(index, _)| !stays[*index])
         .map(|(index, entity)| ((0..shape.hours).map(|hour| load(entity, hour)).fold(0.0, f64::max), index))
         .collect();
     guests.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
