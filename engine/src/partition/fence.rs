@@ -94,25 +94,36 @@ mod tests {
     use crate::error::Error;
     use crate::ids::MoveId;
     use crate::io::memory::{MemoryConfig, MemoryDisk};
+    use crate::io::runtime::Runtime;
     use crate::io::virtual_time::VirtualRuntime;
     use crate::key;
     use crate::segment::KeyRange;
     use crate::{Options, SimulatedStore};
 
-    #[test]
-    fn entities_that_leave_in_another_order_than_the_table_decided_are_followed_all_the_same() {
+    /// A store of one partition, which is closed when the test is done with it.
+    fn in_a_store(test: impl AsyncFnOnce(&Runtime, &SimulatedStore)) {
         let world = VirtualRuntime::new(1);
         let runtimes = [world.runtime()];
         let disk = Rc::new(MemoryDisk::new(&runtimes[0], 1, MemoryConfig::default()));
         world.block_on(async {
             let options = Options { partitions: 1, ..Options::default() };
             let store = SimulatedStore::open(&runtimes, disk, Path::new("/s"), options, 1).await.unwrap();
+            test(&runtimes[0], &store).await;
+            store.close().await.unwrap();
+        });
+    }
+
+    fn prefix_of(entity: &[u8]) -> Vec<u8> {
+        let mut prefix = Vec::new();
+        key::encode_entity(entity, &mut prefix).unwrap();
+        prefix
+    }
+
+    #[test]
+    fn entities_that_leave_in_another_order_than_the_table_decided_are_followed_all_the_same() {
+        in_a_store(async |runtime, store| {
             let partition = store.shard(0).unwrap().partitions().next().unwrap();
-            let prefixes = [b"early", b"later"].map(|name| {
-                let mut prefix = Vec::new();
-                key::encode_entity(name, &mut prefix).unwrap();
-                prefix
-            });
+            let prefixes = [b"early", b"later"].map(|name| prefix_of(name));
             let close = async |n: usize, id: u64| {
                 let spans = vec![Span::of_range(&KeyRange::of_prefix(&prefixes[n]))];
                 Fence::close(&partition, Holder::Move(MoveId(id)), spans).await.unwrap()
@@ -120,17 +131,17 @@ mod tests {
             let (early, later) = (close(0, 1).await, close(1, 2).await);
             let waits = |n: usize| {
                 let (partition, key) = (Rc::clone(&partition), prefixes[n].clone());
-                runtimes[0].spawn(async move { partition.wait_for_locks(&key, None, Version::MAX).await })
+                runtime.spawn(async move { partition.wait_for_locks(&key, None, Version::MAX).await })
             };
             let before = partition.departed();
             let (first, second) = (waits(0), waits(1));
-            runtimes[0].sleep(Duration::from_millis(1)).await;
+            runtime.sleep(Duration::from_millis(1)).await;
             // The table decided on `early` at version 10, and on `later` at 12: who is told of it first is a matter of luck.
             later.open_departed(TableVersion(12));
             assert!(matches!(second.await, Err(Error::Moved { version: TableVersion(12) })));
             let between = partition.departed();
             let third = waits(0);
-            runtimes[0].sleep(Duration::from_millis(1)).await;
+            runtime.sleep(Duration::from_millis(1)).await;
             early.open_departed(TableVersion(10));
             for waited in [first.await, third.await] {
                 assert!(matches!(waited, Err(Error::Moved { version: TableVersion(12) })), "{waited:?}");
@@ -138,38 +149,27 @@ mod tests {
             assert!(partition.still_here(before).is_err() && partition.still_here(between).is_err());
             assert!(partition.still_here(partition.departed()).is_ok());
             drop(partition);
-            store.close().await.unwrap();
         });
     }
 
     #[test]
     fn no_version_is_given_out_once_the_last_one_is_on_its_way() {
-        let world = VirtualRuntime::new(1);
-        let runtimes = [world.runtime()];
-        let disk = Rc::new(MemoryDisk::new(&runtimes[0], 1, MemoryConfig::default()));
-        world.block_on(async {
-            let options = Options { partitions: 1, ..Options::default() };
-            let store = SimulatedStore::open(&runtimes, disk, Path::new("/s"), options, 1).await.unwrap();
+        in_a_store(async |runtime, store| {
             let shard = store.shard(0).unwrap();
             let partition = shard.partitions().next().unwrap();
-            let key = |name: &[u8]| {
-                let mut prefix = Vec::new();
-                key::encode_entity(name, &mut prefix).unwrap();
-                prefix
-            };
             let take = |name: &[u8]| {
-                let (shard, key) = (Rc::clone(&shard), key(name));
+                let (shard, key) = (Rc::clone(&shard), prefix_of(name));
                 let home = shard.map().home_of(&key);
-                runtimes[0].spawn(async move { shard.unique_version(home, &key).await })
+                runtime.spawn(async move { shard.unique_version(home, &key).await })
             };
             let before = partition.version();
             assert_eq!(take(b"moves").await.unwrap(), before.next());
-            let spans = vec![Span::of_range(&KeyRange::of_prefix(&key(b"moves")))];
+            let spans = vec![Span::of_range(&KeyRange::of_prefix(&prefix_of(b"moves")))];
             let fence = Fence::close(&partition, Holder::Move(MoveId(1)), spans).await.unwrap();
             // What is told to the target here, it has to lift its own above.
             let last = partition.version();
             let waits = take(b"moves");
-            runtimes[0].sleep(Duration::from_millis(1)).await;
+            runtime.sleep(Duration::from_millis(1)).await;
             assert_eq!(partition.version(), last, "a number that the target gives out too");
             assert_eq!(take(b"stays").await.unwrap(), last.next(), "nobody else waits");
             fence.open_departed(TableVersion(7));
@@ -182,7 +182,6 @@ mod tests {
             partition.reopen();
             drop(partition);
             drop(shard);
-            store.close().await.unwrap();
         });
     }
 }

@@ -147,6 +147,14 @@ impl World {
         self.store.shard(usize::from(driver.0)).unwrap().reshaped(id).await.unwrap().phase
     }
 
+    /// Closed and opened again: everything is there.
+    async fn reopened(self, runtimes: &[Runtime], disk: &Rc<MemoryDisk>, when: &str) -> Self {
+        self.store.close().await.unwrap();
+        let world = Self::open(runtimes, disk).await;
+        world.check(when).await;
+        world
+    }
+
     /// Everything is there and can be written, and every partition is where the table says.
     async fn check(&self, when: &str) {
         let client = self.store.client().unwrap();
@@ -253,9 +261,7 @@ fn a_change_of_partitions_whose_answer_is_lost_is_finished_or_undone_as_the_tabl
                 let partition = world.image().homes()[0].partition;
                 assert_eq!(world.change(Order::Split { partition, at: None }).await, Phase::Done, "{when}");
                 world.check(&when).await;
-                world.store.close().await.unwrap();
-                let world = World::open(runtimes, disk).await;
-                world.check(&when).await;
+                let world = world.reopened(runtimes, disk, &when).await;
                 world.store.close().await.unwrap();
             });
         }
@@ -280,9 +286,7 @@ fn a_change_of_partitions_that_nobody_knows_of_is_not_called_failed_and_keeps_it
                 assert!(parked > 0 || loss == Loss::MadeUntold, "{when}: a fence was opened");
                 let after = world.image();
                 assert_eq!(after == before, loss == Loss::NeverUntold, "{when}");
-                world.store.close().await.unwrap();
-                let world = World::open(runtimes, disk).await;
-                world.check(&when).await;
+                let world = world.reopened(runtimes, disk, &when).await;
                 assert_eq!(*world.image(), *after, "{when}");
                 world.store.close().await.unwrap();
             });
@@ -346,10 +350,7 @@ fn a_move_that_nobody_knows_of_keeps_its_fence_until_a_restart() {
             if loss == Loss::NeverUntold {
                 assert_eq!(world.parked().await, 1, "a fence was opened");
             }
-            world.store.close().await.unwrap();
-            let world = World::open(runtimes, disk).await;
-            world.check("after a restart").await;
-            world.store.close().await.unwrap();
+            world.reopened(runtimes, disk, "after a restart").await.store.close().await.unwrap();
         });
     }
 }
