@@ -24,6 +24,7 @@
 //! | the directories of an incarnation's logs are not made durable | 1 of 40 points: a log is lost |
 //! | old logs are removed before the superblock names the next ones | 4 of 40 points: a log is lost |
 //! | a change of the table is not flushed | 2 of 40 points: an acknowledged epoch is lost |
+//! | a log is not synced before what it says is carried out | 1 of 2,000 points, a kill and a power loss in the opening after it; this file: `a_log_that_a_killed_process_left_..` |
 //! | a backup's segments have no durable names | 17 of 40 points: a reported backup lacks one |
 //! | prepares and decisions are written, not flushed | `--scene durability`: 5 of 40 points |
 //! | a flush counts for what was written while it ran | `--scene durability`: 1 of 40 points |
@@ -37,6 +38,7 @@
 mod common;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -45,7 +47,8 @@ use common::life::{Birth, Plan, live, live_watched};
 use common::lossy::{INTERVAL, Loss, Lossy};
 use common::model::Model;
 use foreshard_engine::Durability;
-use foreshard_engine::io::memory::{CrashMode, MemoryDisk};
+use foreshard_engine::io::disk::DiskOp;
+use foreshard_engine::io::memory::{CrashMode, DiskEvent, MemoryDisk, Stage};
 
 const CALLERS: usize = 3;
 const WORK: usize = 60;
@@ -102,6 +105,32 @@ fn what_is_not_flushed_at_once_is_lost_from_the_end_and_never_in_part() {
         }
     }
     assert!(loss.acknowledged > 1000 && loss.lost > 0, "{loss:?}");
+}
+
+#[test]
+fn a_log_that_a_killed_process_left_is_durable_before_anything_in_it_is_carried_out() {
+    let is_log = |path: &Path| path.extension().is_some_and(|e| e == "wal");
+    let is_segment = |path: &Path| path.extension().is_some_and(|e| e == "seg");
+    for seed in 0..3 {
+        let model = Rc::new(Model::new(CALLERS));
+        let killed = Plan { crash_after: Some(field(seed).boundaries() * 3 / 4), ..field(seed).plan() };
+        let left = live(Birth::New, &model, &killed);
+        let again = Plan { work: 0, restores: false, ..field(seed).plan() };
+        let reopened = live_watched(Birth::After(&left.disk, CrashMode::Kill), &model, &again, |disk| {
+            disk.record();
+            None
+        });
+        let events = reopened.disk.events();
+        let carried_out = events.iter().position(|e| e.op == DiskOp::Write && is_segment(&e.path));
+        let before = &events[..carried_out.expect("rows are replayed into segments")];
+        let read = before.iter().filter(|e| e.op == DiskOp::Read && is_log(&e.path) && e.offset > 0);
+        let read: BTreeSet<&Path> = read.map(|e| e.path.as_path()).collect();
+        assert!(!read.is_empty(), "seed {seed}");
+        for log in read {
+            let is_its = |e: &DiskEvent| e.op == DiskOp::Sync && e.path == log && e.stage == Stage::Completed;
+            assert!(before.iter().any(is_its), "seed {seed}: {}", log.display());
+        }
+    }
 }
 
 fn logs_of(disk: &MemoryDisk) -> Vec<PathBuf> {

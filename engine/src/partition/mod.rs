@@ -535,8 +535,6 @@ fn log_rows(rows: &mut RowWriter<'_>, ops: &[Op<'_>], version: Version) {
 }
 
 #[cfg(test)]
-mod reshape_tests;
-#[cfg(test)]
 mod structure_tests;
 #[cfg(test)]
 mod time_tests;

@@ -4,13 +4,23 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::reshape_tests::options;
+use crate::Options;
 use crate::entry::Expiry;
 use crate::io::disk::{Disk, DiskOp};
 use crate::io::fault::{Fault, FaultDisk, Rule, When};
 use crate::io::memory::{MemoryConfig, MemoryDisk};
 use crate::io::virtual_time::VirtualRuntime;
 use crate::store::simulated::SimulatedStore;
+
+fn options() -> Options {
+    Options {
+        partitions: 1,
+        wal_file_bytes: 64 << 10,
+        wal_cap_bytes: 1 << 20,
+        reserve_bytes: 64 << 10,
+        ..Options::default()
+    }
+}
 
 #[test]
 fn readers_of_rows_that_expire_leave_a_log_that_waits_for_a_slow_flush_its_reserve() {

@@ -1,11 +1,12 @@
 //! From the logs of the last opening to partitions that need no log.
 //!
-//! Two passes over every log. The first reads and verifies all of it and changes nothing: only when every chain is
-//! known to be whole (R1, R2) does anything happen. The second replays what is not in segments yet, and flushes it.
+//! Two passes over every log. The first reads and verifies all of it, syncs it, and changes nothing: only when every
+//! chain is known to be whole (R1, R2) and to stay does anything happen. The second replays what is not in segments yet, and flushes it.
 //! Logs are read in parallel by the shards; logs that share a partition are replayed by one.
 //!
 //! Invariants:
-//! - nothing is written before every log has been verified;
+//! - nothing is written before every log has been verified, and is durable as it was read: a decision that a crash in the
+//!   middle of this takes back must not have been carried out by some of its partitions;
 //! - a transaction counts if its decision is in some log; all that knew of it resolve it alike.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,7 +51,7 @@ pub(crate) struct Findings {
     ends: BTreeMap<ShardId, LogEnd>,
 }
 
-/// Reads and verifies one log.
+/// Reads and verifies one log, and makes it durable.
 ///
 /// # Errors
 /// [`Error::Corrupt`] by the table of R1 and R2; [`Error::Io`].
@@ -87,6 +88,7 @@ pub(crate) async fn survey(
             torn.what
         );
     }
+    reader.sync(&*host.disk).await?;
     survey.files = reader.written_files();
     survey.end = reader.end().clone();
     Ok(survey)

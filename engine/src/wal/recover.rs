@@ -172,6 +172,18 @@ impl LogReader {
         Ok(Some(Batch::decoded(header, self.window.bytes(offset, bytes))))
     }
 
+    /// Makes durable what was read. A process that is killed leaves what it wrote and had not synced yet; that is read
+    /// like anything else, and a power loss after it would take it away again from under whoever acted on it.
+    ///
+    /// # Errors
+    /// What syncing says.
+    pub(crate) async fn sync(&self, disk: &dyn Disk) -> Result<()> {
+        for file in self.slots.values() {
+            file.file.sync().await?;
+        }
+        disk.sync_dir(&self.dir).await
+    }
+
     /// Where the log ended; final once [`Self::next_batch`] has returned none.
     #[must_use]
     pub const fn end(&self) -> &LogEnd {

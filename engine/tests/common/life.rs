@@ -122,6 +122,9 @@ pub fn live_watched(
     if let Some(boundary) = plan.crash_after {
         disk.crash_after(boundary);
     }
+    if let Some(to) = std::env::var_os("CRASH_DUMP") {
+        dump(&disk, &Path::new(&to).join(plan.seed.to_string()));
+    }
     let witness = watch(&disk);
     let opened_at = std::cell::Cell::new(u64::MAX);
     let shards = std::cell::RefCell::new(Vec::new());
@@ -152,6 +155,15 @@ pub fn live_watched(
     model.latest_ms.set(runtimes[0].wall_ms().max(model.latest_ms.get()));
     let (boundaries, stopped_by) = (disk.boundaries(), disk.stopped_by());
     Lived { disk, is_crashed, opened_at: opened_at.get(), boundaries, stopped_by, cut_off: cut_off.take() }
+}
+
+/// Writes what a life begins with below `to`, for `foreshard inspect`.
+fn dump(disk: &MemoryDisk, to: &Path) {
+    for path in disk.files() {
+        let file = to.join(path.strip_prefix("/").unwrap());
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, disk.contents(&path).unwrap()).unwrap();
+    }
 }
 
 /// What is not over, and what it is doing.

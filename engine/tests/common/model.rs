@@ -27,7 +27,7 @@ pub struct Held {
 pub type Rows = BTreeMap<Key, Held>;
 
 /// One step of an operation.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Effect {
     Put { key: Key, value: Vec<u8>, expiry: u64 },
     Delete { key: Key },
@@ -44,6 +44,16 @@ impl Effect {
                 rows.remove(key);
             }
             Self::DeleteEntity { entity } => rows.retain(|key, _| key.0 != *entity),
+        }
+    }
+}
+
+impl std::fmt::Debug for Effect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Put { key, value, .. } => write!(f, "put {:?} {}", (text(&key.0), key.1[1]), text(value)),
+            Self::Delete { key } => write!(f, "delete {:?}", (text(&key.0), key.1[1])),
+            Self::DeleteEntity { entity } => write!(f, "delete {:?}", text(entity)),
         }
     }
 }

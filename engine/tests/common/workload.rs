@@ -417,7 +417,7 @@ pub async fn verify(client: &Client, model: &Model, runtime: &Runtime) -> Result
         let compared: Vec<_> = compared.collect();
         let Some(settled) = compared.iter().find_map(|c| c.as_ref().ok()) else {
             let unknown = caller.unknown.borrow();
-            panic!("caller {number}: {compared:?}, in doubt: {} steps", unknown.len());
+            panic!("caller {number}: {compared:?}, in doubt: {unknown:?}");
         };
         *caller.rows.borrow_mut() = settled.clone();
         caller.unknown.borrow_mut().clear();

@@ -1,6 +1,5 @@
 //! Partitions split, merge and change shards under those who count, write and scan, and while entities move: nothing is
-//! lost, nothing is done twice, and nothing is left over. Crashes are in `partition/reshape_tests.rs` and
-//! `engine/tests/crash.rs`.
+//! lost, nothing is done twice, and nothing is left over. Crashes are in `engine/tests/changes.rs`.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
