@@ -51,7 +51,7 @@ pub(crate) fn compare(
         series.into_iter().filter(|&(index, _)| !effects.of(index).dates().is_empty()).collect();
     let of_choice = |&choice: &Choice| {
         let what = format!("events with {}", choice.name());
-        let errors = work::map(&series, options.load.threads, &what, |&(index, series)| {
+        let errors = work::map(&series, options.judged.load.threads, &what, |&(index, series)| {
             let first = table.end - signed(options.judged.last);
             let plan = auto::plan(first, table.end - signed(options.judged.horizon), options.judged.horizon);
             let walks = [&without, given].map(|given| choice.walk(given, index, series, plan));

@@ -33,7 +33,7 @@ const SUMS: [&str; 2] = ["an hour", "the horizon"];
 const KNOWN_SHARE_MIN: f64 = 0.5;
 
 pub(crate) fn run(options: &Sums) -> Result<(), Failure> {
-    let table = Table::read(&options.load)?;
+    let table = Table::read(&options.judged.load)?;
     super::tell_broken(&table);
     let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
     if series.len() < options.size {
@@ -46,18 +46,20 @@ pub(crate) fn run(options: &Sums) -> Result<(), Failure> {
         &[options.model],
         &table,
         (first, last),
-        (options.drawn.training_steps, options.drawn.seed),
+        (options.training.steps, options.judged.drawn.seed),
     )?;
     let plan = recalibration::plan(first, last, options.judged.horizon);
-    let walks = work::map(&series, options.load.threads, "walking entities", |&(index, series)| {
+    let walks = work::map(&series, options.judged.load.threads, "walking entities", |&(index, series)| {
         options.model.walk(&given, index, series, plan)
     });
     let of = (first, last, options.judged.horizon);
     let recalibrations =
-        calibrated(&given, &series, &options.load, of, options.drawn.seed, |index, _| walks[index].clone());
+        calibrated(&given, &series, &options.judged.load, of, options.judged.drawn.seed, |index, _| {
+            walks[index].clone()
+        });
     let groups = groups(options, series.len());
     let origins: Vec<i64> = (first..=last).step_by(DAY).collect();
-    let held = work::map(&origins, options.load.threads, "adding paths up", |&origin| {
+    let held = work::map(&origins, options.judged.load.threads, "adding paths up", |&origin| {
         at_origin(options, &series, &walks, &recalibrations, &groups, origin)
     });
     let mut stdout = std::io::stdout().lock();
@@ -78,7 +80,7 @@ type AllHeld = [[Held; SUMS.len()]; WAYS.len()];
 
 /// Different entities each.
 fn groups(options: &Sums, entities: usize) -> Vec<Vec<usize>> {
-    let mut random = fastrand::Rng::with_seed(options.drawn.seed);
+    let mut random = fastrand::Rng::with_seed(options.judged.drawn.seed);
     let draw = |_| random.choose_multiple(0..entities, options.size);
     (0..options.groups).map(draw).collect()
 }
@@ -95,7 +97,7 @@ fn at_origin(
         Scenarios::new(series, &walks[index], origin).recalibrated(recalibrations.at(origin))
     };
     let scenarios: Vec<Scenarios> = series.iter().map(of).collect();
-    let mut random = random(options.drawn.seed, usize::try_from(origin).unwrap_or(0));
+    let mut random = random(options.judged.drawn.seed, usize::try_from(origin).unwrap_or(0));
     let mut held = AllHeld::default();
     for group in groups {
         // A sum is known where all of it is.
@@ -161,10 +163,10 @@ fn rows(held: &[AllHeld]) -> Vec<Row> {
 }
 
 fn report(options: &Sums, rows: &[Row]) -> String {
-    if options.json {
+    if options.judged.told.json {
         let value = json!({
-            "in": options.load.input,
-            "metric": options.load.metric,
+            "in": options.judged.load.input,
+            "metric": options.judged.load.metric,
             "horizon_hours": options.judged.horizon,
             "last_hours": options.judged.last,
             "groups": options.groups,
