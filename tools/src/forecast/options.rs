@@ -229,6 +229,9 @@ pub(crate) struct Sums {
     /// Entities of a group.
     #[arg(long, default_value_t = 20)]
     pub(crate) size: usize,
+    /// Draws of as many groups, by seeds that follow one another: how far chance alone moves the shares.
+    #[arg(long, default_value = "1")]
+    pub(crate) draws: NonZeroUsize,
     /// The method.
     #[arg(long, default_value = AUTO, value_parser = models::parse)]
     pub(crate) model: Choice,
