@@ -3,7 +3,7 @@
 //! its own time, so that what is known of it then is what it did to others.
 //!
 //! `foreshard forecast backtest --in TRACE.csv --metric requests --horizon 24 --last 40d --events EVENTS.csv` says what the
-//! calendar is worth; the lines "first of its kind" are of first promotions.
+//! calendar is worth; the lines "first, learnt from others" are of first promotions of a kind that three others had.
 #![expect(
     clippy::disallowed_methods,
     reason = "an example program: it writes the files that it was asked for"

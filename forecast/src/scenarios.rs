@@ -32,6 +32,8 @@ pub struct Scenarios {
     /// Path by path.
     paths: Vec<f64>,
     horizon: usize,
+    /// Whether recalibrations are of these: they are learnt from where loads fell among paths with errors.
+    recalibrates: bool,
 }
 
 impl Scenarios {
@@ -52,8 +54,13 @@ impl Scenarios {
         let lift = |hour| events.map_or(0.0, |events| events.effect(hour, origin).max(0.0));
         let ceilings: Vec<f32> =
             (origin..).take(horizon).map(|hour| highest + HEADROOM + lift(hour)).collect();
-        let paths = walk.path(origin).and_then(|path| with_errors(series, walk, &earlier, path, &ceilings));
-        Self::of_paths(paths.unwrap_or_else(|| own_hours(series, origin, horizon, earlier.len())), horizon)
+        match walk.path(origin).and_then(|path| with_errors(series, walk, &earlier, path, &ceilings)) {
+            Some(paths) => Self::of_paths(paths, horizon),
+            None => Self {
+                recalibrates: false,
+                ..Self::of_paths(own_hours(series, origin, horizon, earlier.len()), horizon)
+            },
+        }
     }
 
     /// Of loads, path by path.
@@ -70,7 +77,7 @@ impl Scenarios {
             // Loads are not negative: their bits sort as they do, in half of the time.
             sorted[hour * count..].sort_unstable_by_key(|load| load.to_bits());
         }
-        Self { sorted, paths, horizon }
+        Self { sorted, paths, horizon, recalibrates: true }
     }
 
     /// The sum over series, path by path: what moved together in the past does so in the sum.
@@ -117,8 +124,18 @@ impl Scenarios {
 
     /// With each hour's values moved to where experience says that such shares of paths belong; a path keeps its rank in
     /// every hour (Schefzik, Thorarinsdottir and Gneiting, "Ensemble copula coupling", Statistical Science 2013).
+    ///
+    /// Own hours that stand in for paths stay as they are: what the errors of methods are worth says nothing of them.
     #[must_use]
     pub fn recalibrated(&self, recalibration: &Recalibration) -> Self {
+        if !self.recalibrates {
+            return self.clone();
+        }
+        self.moved(|hour, at| self.beyond(hour, recalibration.level(hour, at)))
+    }
+
+    /// The loads `of(hour, share)` in place of each hour's, rank by rank.
+    fn moved(&self, of: impl Fn(usize, f64) -> f64) -> Self {
         let count = self.count();
         let mut sorted = Vec::with_capacity(self.sorted.len());
         let mut paths = vec![0.0; self.paths.len()];
@@ -131,13 +148,13 @@ impl Scenarios {
             let mut highest = 0.0_f64;
             for (rank, &(_, path)) in order.iter().enumerate() {
                 let at = (rank + 1) as f64 / (count + 1) as f64;
-                let load = self.beyond(hour, recalibration.level(hour, at)).max(highest);
+                let load = of(hour, at).max(highest);
                 highest = load;
                 sorted.push(load);
                 paths[path * self.horizon + hour] = load;
             }
         }
-        Self { sorted, paths, horizon: self.horizon }
+        Self { sorted, paths, ..*self }
     }
 
     /// A quantile; where it is rarer than one in as many paths as there are, on an exponential tail through the outermost one,
@@ -180,6 +197,32 @@ impl Scenarios {
         let mut paths = self.some(share);
         paths.extend(other.some(1.0 - share));
         Self::of_paths(paths, self.horizon)
+    }
+
+    /// Quantile by quantile between the two on the log scale, `share` of the way from `other` to `self`; what goes together is
+    /// as in [`Self::mixed`].
+    ///
+    /// Where two ways know different things, each is as wide as it ought to be, and a mixture wider (Lichtendahl,
+    /// Grushka-Cockayne and Winkler, "Is It Better to Average Probabilities or Quantiles?", Management Science 2013). A burst of
+    /// thousands that one of them expects is as rare as before, and no longer of thousands.
+    ///
+    /// # Panics
+    /// When the horizons differ.
+    #[must_use]
+    pub fn averaged(&self, other: &Self, share: f64) -> Self {
+        let mixed = self.mixed(other, share);
+        if share >= 1.0 {
+            return mixed;
+        }
+        mixed.moved(|hour, at| {
+            let [one, two] = [self, other].map(|of| of.quantile(hour, at));
+            // Equal loads are common, and are said exactly.
+            if one.to_bits() == two.to_bits() {
+                return one;
+            }
+            let (low, high) = (one.min(two), one.max(two));
+            (share * one.ln_1p() + (1.0 - share) * two.ln_1p()).exp_m1().clamp(low, high)
+        })
     }
 
     /// Paths in number proportional to `share`, spread over all there are.
@@ -414,6 +457,31 @@ mod tests {
             let order = |s: &Scenarios| s.paths[one].total_cmp(&s.paths[other]);
             assert_eq!(order(&scenarios), order(&narrow));
         }
+    }
+
+    #[test]
+    fn a_lone_burst_is_averaged_down_and_no_rarer_and_what_both_say_is_said() {
+        let burst = |load: f64| Scenarios::of_paths([vec![0.0; 58], vec![load; 2]].concat(), 1);
+        let averaged = burst(9999.0).averaged(&burst(99.0), 0.5);
+        assert_eq!((averaged.quantile(0, 0.9), averaged.quantile(0, 1.0).round()), (0.0, 999.0));
+        // One in thirty, and what lies between the last path at rest and the first that is not.
+        let bursts = averaged.paths.iter().filter(|&&load| load > 0.0).count() as f64;
+        assert!((0.03..0.05).contains(&(bursts / averaged.count() as f64)), "{bursts}");
+        assert_eq!(burst(7.3).averaged(&burst(7.3), 0.2).quantile(0, 1.0), 7.3);
+        assert_eq!(burst(7.0).averaged(&burst(9.0), 1.0), burst(7.0));
+    }
+
+    #[test]
+    fn own_hours_are_not_moved_by_what_errors_were_worth() {
+        let mut young = Series::new(0);
+        (0..48_u8).for_each(|hour| young.set(i64::from(hour), f64::from(hour)).unwrap());
+        let plan = crate::auto::plan(48, 48, 24);
+        let walk = Walk::run(&crate::SeasonalNaive::DAILY, &young, &crate::walk::NoRegressors, plan);
+        let said = Scenarios::new(&young, &walk, 48);
+        let places = (0..10_000).map(|i| (0, 0.45 + 0.1 * f64::from(i) / 10_000.0));
+        let narrow = Recalibration::learn(places);
+        assert_eq!(said.recalibrated(&narrow), said);
+        assert!(said.quantile(3, 0.9) > 40.0, "{}", said.quantile(3, 0.9));
     }
 
     #[test]

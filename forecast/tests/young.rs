@@ -130,7 +130,10 @@ fn the_days_of_an_entity_come_again() {
     assert!(days(&series, ORIGIN - 27, 30).is_none(), "23 hours are no day");
     let (a, b) = (Scenarios::of_paths(vec![1.0; 30], 30), Scenarios::of_paths(vec![9.0; 30], 30));
     let all = blend(48, Some(a.clone()), Some(said.clone()), b.clone());
-    assert!(all.mean(0) > 15.0 && all.quantile(0, 0.2) < 2.0, "a third of each: {}", all.mean(0));
+    // On the log scale a third of the way from the own part, half days and half nine, to the pool's one.
+    let own = said.mixed(&b, 0.5).quantile(0, 0.9);
+    let expected = (2.0_f64.ln() / 3.0 + (own + 1.0).ln() * 2.0 / 3.0).exp() - 1.0;
+    assert!(own > 50.0 && (all.quantile(0, 0.9) / expected - 1.0).abs() < 0.02, "{}", all.quantile(0, 0.9));
     assert_eq!(blend(WEEK, None, Some(said), b.clone()), b, "after a week, days are the methods' affair");
     assert_eq!(blend(3 * WEEK, Some(a), None, b.clone()), b);
 }

@@ -197,6 +197,33 @@ fn a_backtest_tells_its_measures_and_draws() {
 }
 
 #[test]
+fn each_draw_of_groups_is_counted_and_the_lowest_and_the_highest_are_told() {
+    let dir = TempDir::new().unwrap();
+    let load = trace(dir.path());
+    let ways = |draws: &str, threads: &str| -> Vec<serde_json::Value> {
+        let sums =
+            ["forecast", "sums", "--in", &load, "--metric", "reads", "--horizon", "24", "--last", "3d"];
+        let groups = ["--groups", "30", "--size", "2", "--model", "week-median", "--json"];
+        let output = run(&[&sums[..], &groups, &["--draws", draws, "--threads", threads]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        said["ways"].as_array().unwrap().clone()
+    };
+    let (one, three) = (ways("1", "1"), ways("3", "1"));
+    assert_eq!(three, ways("3", "2"), "whatever the number of threads");
+    assert_eq!((one.len(), three.len()), (4, 4), "two ways of two sums");
+    for (one, three) in one.iter().zip(&three) {
+        let of = |way: &serde_json::Value, key: &str| way[key].as_f64().unwrap();
+        let [lowest, all, highest] =
+            ["coverage_80_lowest", "coverage_80_all", "coverage_80_highest"].map(|key| of(three, key));
+        assert!((lowest..=highest).contains(&of(three, "coverage_80")), "the first is one of them");
+        assert!(0.0 < lowest && lowest <= all && all <= highest && highest <= 1.0, "{three}");
+        assert_eq!(of(one, "coverage_80_lowest"), of(one, "coverage_80_highest"), "of one draw");
+        assert!(of(one, "count") > 0.0 && of(three, "count") > of(one, "count"), "{one} {three}");
+    }
+}
+
+#[test]
 fn broken_rows_are_told_with_line_and_reason_and_the_others_count() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("load.csv");

@@ -4,10 +4,9 @@
 //! and what then followed. From these it learns, for each hour ahead, how the level, the last hours, the same hours of the
 //! day before and the shape of the most alike entities make the rank of the coming hour among the entity's own
 //! (`window.rs`): one robust regression for all. What then followed the windows of which most nearly the same was expected
-//! are the paths of the young entity, rank by rank: they are as far apart as things went at that age.
-//!
-//! The plain method for the young, the shape of alike entities times the entity's own level, is here too, with the errors that
-//! it made on windows of like level and restlessness ([`Pool::shape_times_level`]).
+//! are paths of the young entity, rank by rank: they are as far apart as things went at that age. As many are those of the plain
+//! method for the young, the shape of alike entities times the entity's own level, with the errors that it made on windows of
+//! like level and restlessness ([`Pool::shape_times_level`]): the two err in different hours.
 //!
 //! Invariant: what is said at an origin depends on hours before it only.
 
@@ -87,7 +86,8 @@ pub fn share(age: usize) -> f64 {
 /// What may come of an entity of that age, of which its own methods say `own`.
 ///
 /// Before they have made enough errors to be judged by, any known hour may come again as they say; then half of their
-/// part is the entity's [`days`]. The rest is the pool's.
+/// part is the entity's [`days`]. The rest is the pool's. What is said by the entity's own hours and what by others is averaged
+/// quantile by quantile: the own hours know nothing of how rarely a lone burst comes again at once, others do.
 #[must_use]
 pub fn blend(age: usize, pooled: Option<Scenarios>, days: Option<Scenarios>, own: Scenarios) -> Scenarios {
     let own = match days {
@@ -95,7 +95,7 @@ pub fn blend(age: usize, pooled: Option<Scenarios>, days: Option<Scenarios>, own
         _ => own,
     };
     match pooled {
-        Some(pooled) if share(age) > 0.0 => pooled.mixed(&own, share(age)),
+        Some(pooled) if share(age) > 0.0 => pooled.averaged(&own, share(age)),
         _ => own,
     }
 }
@@ -138,15 +138,30 @@ impl Pool {
         Some(pool)
     }
 
-    /// What may come of a young entity. None if nothing is known of the hours that the pool looks at.
+    /// What may come of a young entity: half as the regression says, half as the plain method does. None if nothing is known of
+    /// the hours that the pool looks at.
     #[must_use]
     pub fn scenarios(&self, series: &Series) -> Option<Scenarios> {
-        let window = Window::new(series, self.origin, self.age, self.horizon, &self.shapes, None)?;
-        let expected = self.expected(&window);
+        let window = self.window(series)?;
+        Some(self.by_rank(&window).mixed(&self.plain(&window), 0.5))
+    }
+
+    /// By the shape of alike entities times the entity's own level alone.
+    #[must_use]
+    pub fn shape_times_level(&self, series: &Series) -> Option<Scenarios> {
+        Some(self.plain(&self.window(series)?))
+    }
+
+    fn window(&self, series: &Series) -> Option<Window> {
+        Window::new(series, self.origin, self.age, self.horizon, &self.shapes, None)
+    }
+
+    fn by_rank(&self, window: &Window) -> Scenarios {
+        let expected = self.expected(window);
         let distance = |past: &Past| {
             let hours = past.expected.iter().zip(&expected);
             let apart: f32 = hours.map(|(a, b)| (a - b).abs()).sum();
-            apart / self.horizon as f32 + LIKENESS_SHARE * past.distance(&window)
+            apart / self.horizon as f32 + LIKENESS_SHARE * past.distance(window)
         };
         let mut paths = Vec::with_capacity(PATHS * self.horizon);
         for past in self.nearest(distance) {
@@ -160,15 +175,12 @@ impl Pool {
                 paths.push(to_load(window.value(rank, outside)));
             }
         }
-        Some(Scenarios::of_paths(paths, self.horizon))
+        Scenarios::of_paths(paths, self.horizon)
     }
 
-    /// Likewise by the shape of alike entities times the entity's own level.
-    #[must_use]
-    pub fn shape_times_level(&self, series: &Series) -> Option<Scenarios> {
-        let window = Window::new(series, self.origin, self.age, self.horizon, &self.shapes, None)?;
+    fn plain(&self, window: &Window) -> Scenarios {
         let mut paths = Vec::with_capacity(PATHS * self.horizon);
-        for past in self.nearest(|past| past.distance(&window)) {
+        for past in self.nearest(|past| past.distance(window)) {
             let stretch = (window.scale() / past.scale).min(1.0);
             let mut error = 0.0;
             for (lead, &made) in past.errors.iter().enumerate() {
@@ -176,7 +188,7 @@ impl Pool {
                 paths.push(to_load(window.shape(lead) + error));
             }
         }
-        Some(Scenarios::of_paths(paths, self.horizon))
+        Scenarios::of_paths(paths, self.horizon)
     }
 
     fn past(&self, window: &Window, followed: &[f32]) -> Past {

@@ -27,15 +27,15 @@ const QUANTILES: [f64; 7] = [0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975];
 const LIMIT_PERCENTILE: f64 = 0.95;
 
 pub(crate) fn run(options: &Backtest) -> Result<(), Failure> {
-    let table = Table::read(&options.load)?;
+    let table = Table::read(&options.judged.load)?;
     super::tell_broken(&table);
     let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
     let drawn = options.drawing.draw.as_deref().map(|entity| find(options, &table, entity)).transpose()?;
     let choices = if options.model.is_empty() { Choice::all() } else { options.model.clone() };
     let first = table.end - signed(options.judged.last);
     let last = table.end - signed(options.judged.horizon);
-    let mut given = Given::read(options.announced.events.as_deref(), &table, options.load.threads)?;
-    given.train(&choices, &table, (first, last), (options.drawn.training_steps, options.drawn.seed))?;
+    let mut given = Given::read(options.announced.events.as_deref(), &table, options.judged.load.threads)?;
+    given.train(&choices, &table, (first, last), (options.training.steps, options.judged.drawn.seed))?;
     let plan = recalibration::plan(first, last, options.judged.horizon);
     let (mut rows, mut picture) = (Vec::new(), None);
     for &choice in &choices {
@@ -43,14 +43,15 @@ pub(crate) fn run(options: &Backtest) -> Result<(), Failure> {
         let what = format!("backtest of {name}");
         let began = work::now();
         let walk = |index: usize, series: &Series| choice.walk(&given, index, series, plan);
-        let walks = work::map(&series, options.load.threads, &what, |&(index, series)| walk(index, series));
-        let millis = began.elapsed().as_secs_f64() * 1000.0 * options.load.threads.get() as f64;
+        let walks =
+            work::map(&series, options.judged.load.threads, &what, |&(index, series)| walk(index, series));
+        let millis = began.elapsed().as_secs_f64() * 1000.0 * options.judged.load.threads.get() as f64;
         let of = (first, last, options.judged.horizon);
         let recalibrations =
-            calibrated(&given, &series, &options.load, of, options.drawn.seed, |index, _| {
+            calibrated(&given, &series, &options.judged.load, of, options.judged.drawn.seed, |index, _| {
                 walks[index].clone()
             });
-        let measures = work::map(&series, options.load.threads, &what, |&(index, series)| {
+        let measures = work::map(&series, options.judged.load.threads, &what, |&(index, series)| {
             judge(options, &given, &walks[index], &recalibrations, (index, series), &table)
         });
         rows.push(row(name, &measures, millis / series.len() as f64));
@@ -60,13 +61,13 @@ pub(crate) fn run(options: &Backtest) -> Result<(), Failure> {
             let scenarios = scenarios.recalibrated(recalibrations.at(origin));
             let said = Said { entity, series, model: name, scenarios: &scenarios, origin };
             let marks = draw::marks(options.announced.events.as_deref(), entity, &table)?;
-            picture = Some(Picture::new(&said, &options.load.metric, &table, marks));
+            picture = Some(Picture::new(&said, &options.judged.load.metric, &table, marks));
         }
     }
     let events =
         given.effects().map(|effects| event_days::compare(options, &choices, &given, effects, &table));
     let mut stdout = std::io::stdout().lock();
-    let report = match (&events, options.json) {
+    let report = match (&events, options.judged.told.json) {
         (events, true) => report::json(options, series.len(), &rows, events.as_deref().unwrap_or_default()),
         (Some(events), false) => report::text(&rows) + &event_days::text(events),
         (None, false) => report::text(&rows),
@@ -86,7 +87,7 @@ fn find<'a>(
     let mut entities = table.entities.iter().enumerate();
     let found = entities.find(|(_, (entity, _))| *entity == wanted);
     let found = found.map(|(index, (entity, series))| (index, entity.as_str(), series));
-    found.ok_or_else(|| table::at(&options.load.input, &format!("has no entity {wanted:?} to draw")))
+    found.ok_or_else(|| table::at(&options.judged.load.input, &format!("has no entity {wanted:?} to draw")))
 }
 
 /// Sums over the hours of one series.
@@ -117,7 +118,7 @@ fn judge(
     let horizon = options.judged.horizon;
     let first = table.end - signed(options.judged.last);
     let last = table.end - signed(horizon);
-    let mut random = random(!options.drawn.seed, index);
+    let mut random = random(!options.judged.drawn.seed, index);
     let mut history: Vec<f64> =
         series.before(first).iter().filter(|v| !v.is_nan()).map(|&v| to_load(v)).collect();
     history.sort_unstable_by(f64::total_cmp);

@@ -37,14 +37,14 @@ struct Sums {
 }
 
 pub(crate) fn run(options: &Cold) -> Result<(), Failure> {
-    let table = Table::read(&options.load)?;
+    let table = Table::read(&options.judged.load)?;
     super::tell_broken(&table);
     let first = table.end - signed(options.judged.last);
     let (held_out, donors) = split(options, &table, first)?;
     let last = table.end - signed(options.judged.horizon);
     let recalibrations = recalibrations(options, &donors, first, last);
     let origins: Vec<i64> = (first..=last).step_by(DAY).collect();
-    let of_origins = work::map(&origins, options.load.threads, "origins", |&origin| {
+    let of_origins = work::map(&origins, options.judged.load.threads, "origins", |&origin| {
         judge(options, &recalibrations, &held_out, &donors, origin)
     });
     let mut sums = vec![Sums::default(); held_out.len()];
@@ -78,7 +78,7 @@ fn split<'a>(
             options.entities, options.history
         )));
     }
-    fastrand::Rng::with_seed(options.seed).shuffle(&mut old);
+    fastrand::Rng::with_seed(options.judged.drawn.seed).shuffle(&mut old);
     donors.extend(old.drain(options.entities..));
     Ok((old, donors))
 }
@@ -89,7 +89,7 @@ fn recalibrations(options: &Cold, donors: &[&Series], first: i64, last: i64) -> 
     let donors: Vec<(usize, &Series)> = donors.iter().copied().enumerate().collect();
     let plan = recalibration::plan(first, last, options.judged.horizon);
     let of = (first, last, options.judged.horizon);
-    calibrated(&given, &donors, &options.load, of, options.seed, |index, series| {
+    calibrated(&given, &donors, &options.judged.load, of, options.judged.drawn.seed, |index, series| {
         Choice::Auto.walk(&given, index, series, plan)
     })
 }
@@ -114,7 +114,7 @@ fn judge(
             let own = Scenarios::new(&young, &walk, origin).recalibrated(recalibrations.at(origin));
             let days = young::days(&young, origin, options.judged.horizon);
             let forecast = young::blend(options.history, Some(pooled.clone()), days, own.clone());
-            let seed = options.seed ^ (index as u64) << 32 ^ origin.unsigned_abs();
+            let seed = options.judged.drawn.seed ^ (index as u64) << 32 ^ origin.unsigned_abs();
             sum.judge(series, &[plain, pooled, own, forecast], origin, seed);
         }
         sums.push(sum);
@@ -202,10 +202,10 @@ fn rows(sums: &[Sums], scales: &[f64]) -> Vec<Row> {
 
 fn report(options: &Cold, rows: &[Row]) -> String {
     let (history, horizon) = (options.history, options.judged.horizon);
-    if options.json {
+    if options.judged.told.json {
         let value = json!({
-            "in": options.load.input,
-            "metric": options.load.metric,
+            "in": options.judged.load.input,
+            "metric": options.judged.load.metric,
             "horizon_hours": horizon,
             "last_hours": options.judged.last,
             "history_hours": history,

@@ -30,12 +30,7 @@ pub(crate) fn run(options: &Course) -> Result<(), Failure> {
     writeln!(out, "entity,time,mean{}", quantiles.concat()).map_err(wrong)?;
     let origin = table.end;
     let mut given = Given::read(options.announced.events.as_deref(), &table, load.threads)?;
-    given.train(
-        &[options.model],
-        &table,
-        (origin, origin),
-        (options.drawn.training_steps, options.drawn.seed),
-    )?;
+    given.train(&[options.model], &table, (origin, origin), (options.training.steps, options.drawn.seed))?;
     let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
     let long = recalibration::plan(origin, origin, options.horizon);
     let of = (origin, origin, options.horizon);

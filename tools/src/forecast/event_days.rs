@@ -19,8 +19,10 @@ use super::work;
 /// An entity's first event of a kind is forecast from others': with fewer of these, there is little to forecast it from.
 const OTHERS_MIN: usize = 3;
 
-/// Which hours are compared.
-const ROWS: [&str; 4] = ["event", "first of its kind", "a day after", "a week after"];
+/// Which hours are compared. Among an entity's first of a kind are those of which nobody could know; those learnt from
+/// others are apart.
+const ROWS: [&str; 5] =
+    ["event", "first, learnt from others", "first of its kind", "a day after", "a week after"];
 
 /// Hours, and absolute errors of the median with events and without, by [`ROWS`].
 #[derive(Clone, Copy, Default, Debug)]
@@ -51,7 +53,7 @@ pub(crate) fn compare(
         series.into_iter().filter(|&(index, _)| !effects.of(index).dates().is_empty()).collect();
     let of_choice = |&choice: &Choice| {
         let what = format!("events with {}", choice.name());
-        let errors = work::map(&series, options.load.threads, &what, |&(index, series)| {
+        let errors = work::map(&series, options.judged.load.threads, &what, |&(index, series)| {
             let first = table.end - signed(options.judged.last);
             let plan = auto::plan(first, table.end - signed(options.judged.horizon), options.judged.horizon);
             let walks = [&without, given].map(|given| choice.walk(given, index, series, plan));
@@ -74,13 +76,13 @@ pub(crate) fn compare(
 
 pub(crate) fn text(rows: &[Row]) -> String {
     let mut text = format!(
-        "\nmean absolute error of the median\n{:<16}{:<20}{:>8}{:>14}{:>14}{:>9}\n",
+        "\nmean absolute error of the median\n{:<16}{:<26}{:>8}{:>14}{:>14}{:>9}\n",
         "model", "hours", "count", "without", "with events", "change"
     );
     for &Row { model, hours, count, error_without_events: without, error_with_events: with } in rows {
         let change = 100.0 * (with / without - 1.0);
         let _infallible =
-            writeln!(text, "{model:<16}{hours:<20}{count:>8.0}{without:>14.3}{with:>14.3}{change:>8.1}%");
+            writeln!(text, "{model:<16}{hours:<26}{count:>8.0}{without:>14.3}{with:>14.3}{change:>8.1}%");
     }
     text
 }
@@ -93,7 +95,8 @@ impl Errors {
         let is_of = |row: usize, hour: i64| match row {
             0 => on(hour),
             1 => dates.is_first_on(hour, origin) && events.learnt_from(hour, origin) >= OTHERS_MIN,
-            2 => !on(hour) && on(hour - signed(DAY)),
+            2 => dates.is_first_on(hour, origin),
+            3 => !on(hour) && on(hour - signed(DAY)),
             _ => !on(hour) && on(hour - signed(WEEK)),
         };
         if !hours.iter().any(|&hour| (0..ROWS.len()).any(|row| is_of(row, hour))) {

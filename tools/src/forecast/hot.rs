@@ -18,13 +18,13 @@ use crate::shell::Failure;
 const STEP_MAX: usize = 6;
 
 pub(crate) fn run(options: &Hot) -> Result<(), Failure> {
-    let table = Table::read(&options.load)?;
+    let table = Table::read(&options.asking.load)?;
     super::tell_broken(&table);
     let first = table.end - signed(options.last);
     let origins: Vec<i64> = (first..=table.end).step_by(options.origins).collect();
     let question = question(&options.asking, &table, first)?;
-    let given = Given::read(options.announced.events.as_deref(), &table, options.load.threads)?;
-    let walks = walks(&table, &given, &options.load, &question, &origins)?;
+    let given = Given::read(options.announced.events.as_deref(), &table, options.asking.load.threads)?;
+    let walks = walks(&table, &given, &options.asking.load, &question, &origins)?;
     let asked = table.entities.values().zip(&walks).enumerate();
     let asked: Vec<Asked<'_>> =
         asked.map(|(index, (series, walk))| Asked { series, walk, events: given.events_of(index) }).collect();

@@ -114,6 +114,8 @@ pub(crate) struct Load {
 /// The question.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Asking {
+    #[command(flatten)]
+    pub(crate) load: Load,
     /// The load that is too much, or pNN.
     #[arg(long, value_parser = parse_limit)]
     pub(crate) limit: Limit,
@@ -133,23 +135,46 @@ pub(crate) struct Announced {
 /// What is drawn at random.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Drawn {
-    /// Of all that is drawn: to train, which entities are looked at, and to break ties where coverage is counted.
+    /// Of all that is drawn: to train, which entities are looked at or held out, and to break ties where coverage is counted.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+}
+
+/// How the network is trained.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Training {
     /// Steps of the training of lstm; fewer are worse, many more are hardly better.
-    #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) training_steps: u32,
+    #[arg(
+        long = "training-steps",
+        default_value_t = 1200,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
+    pub(crate) steps: u32,
+}
+
+/// How measures are told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Told {
+    /// The measures as one JSON object instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Which past forecasts are judged.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Judged {
+    #[command(flatten)]
+    pub(crate) load: Load,
     /// Hours ahead: 24, 24h or 1d.
     #[arg(long, value_parser = parse_horizon)]
     pub(crate) horizon: usize,
     /// The origins, one a day, are in the time so long before the end.
     #[arg(long, value_parser = parse_hours, default_value = "21d")]
     pub(crate) last: usize,
+    #[command(flatten)]
+    pub(crate) drawn: Drawn,
+    #[command(flatten)]
+    pub(crate) told: Told,
 }
 
 /// The options of `forecast` without a command.
@@ -170,6 +195,8 @@ pub(crate) struct Course {
     pub(crate) announced: Announced,
     #[command(flatten)]
     pub(crate) drawn: Drawn,
+    #[command(flatten)]
+    pub(crate) training: Training,
     /// Where to write entity,time,mean,q...
     #[arg(long)]
     pub(crate) out: PathBuf,
@@ -179,8 +206,6 @@ pub(crate) struct Course {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Backtest {
     #[command(flatten)]
-    pub(crate) load: Load,
-    #[command(flatten)]
     pub(crate) judged: Judged,
     /// The methods to compare, such as auto,week-median; all unless some are named.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = models::parse)]
@@ -188,10 +213,7 @@ pub(crate) struct Backtest {
     #[command(flatten)]
     pub(crate) announced: Announced,
     #[command(flatten)]
-    pub(crate) drawn: Drawn,
-    /// The measures as one JSON object instead of tables.
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) training: Training,
     #[command(flatten)]
     pub(crate) drawing: Drawing,
 }
@@ -200,8 +222,6 @@ pub(crate) struct Backtest {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Sums {
     #[command(flatten)]
-    pub(crate) load: Load,
-    #[command(flatten)]
     pub(crate) judged: Judged,
     /// Groups of entities drawn at random.
     #[arg(long, default_value_t = 50)]
@@ -209,21 +229,19 @@ pub(crate) struct Sums {
     /// Entities of a group.
     #[arg(long, default_value_t = 20)]
     pub(crate) size: usize,
+    /// Draws of as many groups, by seeds that follow one another: how far chance alone moves the shares.
+    #[arg(long, default_value = "1")]
+    pub(crate) draws: NonZeroUsize,
     /// The method.
     #[arg(long, default_value = AUTO, value_parser = models::parse)]
     pub(crate) model: Choice,
     #[command(flatten)]
-    pub(crate) drawn: Drawn,
-    /// The measures as one JSON object instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) training: Training,
 }
 
 /// The options of `forecast cold`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Cold {
-    #[command(flatten)]
-    pub(crate) load: Load,
     #[command(flatten)]
     pub(crate) judged: Judged,
     /// What is known of the entities that are held out.
@@ -232,12 +250,6 @@ pub(crate) struct Cold {
     /// How many are held out.
     #[arg(long, default_value_t = 100)]
     pub(crate) entities: usize,
-    /// Of the choice of entities, and of the draws that break ties where coverage is counted.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// The measures as one JSON object instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// What `forecast backtest` draws.
@@ -254,8 +266,6 @@ pub(crate) struct Drawing {
 /// The options of `forecast hot`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Hot {
-    #[command(flatten)]
-    pub(crate) load: Load,
     #[command(flatten)]
     pub(crate) asking: Asking,
     /// Between origins.
@@ -275,15 +285,12 @@ pub(crate) struct Hot {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Score {
     #[command(flatten)]
-    pub(crate) load: Load,
-    #[command(flatten)]
     pub(crate) asking: Asking,
     /// What `forecast hot` wrote.
     #[arg(long)]
     pub(crate) forecast: PathBuf,
-    /// The measures as one JSON object instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) told: Told,
 }
 
 /// What is too much.

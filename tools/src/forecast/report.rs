@@ -54,8 +54,8 @@ pub(crate) fn text(rows: &[Row]) -> String {
 /// A measure that does not exist, as the scaled error of series that never changed, is null.
 pub(crate) fn json(options: &Backtest, series: usize, rows: &[Row], events: &[event_days::Row]) -> String {
     let value = json!({
-        "in": options.load.input,
-        "metric": options.load.metric,
+        "in": options.judged.load.input,
+        "metric": options.judged.load.metric,
         "horizon_hours": options.judged.horizon,
         "last_hours": options.judged.last,
         "series": series,

@@ -23,13 +23,13 @@ const BIN_CASES_MIN: usize = 100;
 
 /// `forecast score`.
 pub(crate) fn run(options: &Score) -> Result<(), Failure> {
-    let table = Table::read(&options.load)?;
+    let table = Table::read(&options.asking.load)?;
     super::tell_broken(&table);
     let answers = read_answers(options)?;
     let origins: Vec<i64> = answers.keys().copied().collect();
     let first = *origins.first().ok_or_else(|| table::at(&options.forecast, "has no rows"))?;
     let question = question(&options.asking, &table, first)?;
-    let walks = walks(&table, &Given::default(), &options.load, &question, &origins)?;
+    let walks = walks(&table, &Given::default(), &options.asking.load, &question, &origins)?;
     let mut cases = Vec::new();
     for ((entity, series), walk) in table.entities.iter().zip(&walks) {
         for (&origin, answers) in &answers {
@@ -112,11 +112,11 @@ fn report(options: &Score, cases: &[Case]) -> String {
     let hot = cases.iter().filter(|case| case.hot).count();
     let bins: Vec<Bin> =
         reliability(&judged(cases, ROWS.len() - 1, false)).into_iter().filter(|bin| bin.count > 0).collect();
-    if options.json {
+    if options.told.json {
         let bins = bins.iter().map(|bin| json!({"cases": bin.count, "said": bin.said, "was": bin.came_true}));
         let value = json!({
-            "in": options.load.input,
-            "metric": options.load.metric,
+            "in": options.asking.load.input,
+            "metric": options.asking.load.metric,
             "cases": cases.len(),
             "hot": hot,
             "rankings": rows,

@@ -1,7 +1,7 @@
 //! `forecast sums`: how well intervals of a group's sum hold, from whole paths and from the same quantiles alone.
 //!
-//! A group's load is summed twice: over its entities, hour by hour, and over its entities and all hours of the horizon. The
-//! first is what an hour's capacity is held against, the second what the group brings while a decision lasts. Quantiles
+//! A group's load is summed twice: over its entities and all hours of the horizon, and over its entities, hour by hour. The
+//! first is what the group brings while a decision lasts, the second what an hour's capacity is held against. Quantiles
 //! tell what each entity does in each hour and nothing of what goes together, so that they can be added up only as if all were
 //! independent, entities and hours alike. Both ways have the same marginals, to the bit.
 //!
@@ -28,12 +28,12 @@ use crate::shell::Failure;
 /// How the paths of a group are put together, as the report names it.
 const WAYS: [&str; 2] = ["paths", "independent quantiles"];
 /// What is summed over entities.
-const SUMS: [&str; 2] = ["an hour", "the horizon"];
+const SUMS: [&str; 2] = ["the horizon", "an hour"];
 /// With fewer of its hours known, the sum over a horizon is none of that horizon.
 const KNOWN_SHARE_MIN: f64 = 0.5;
 
 pub(crate) fn run(options: &Sums) -> Result<(), Failure> {
-    let table = Table::read(&options.load)?;
+    let table = Table::read(&options.judged.load)?;
     super::tell_broken(&table);
     let series: Vec<(usize, &Series)> = table.entities.values().enumerate().collect();
     if series.len() < options.size {
@@ -46,19 +46,22 @@ pub(crate) fn run(options: &Sums) -> Result<(), Failure> {
         &[options.model],
         &table,
         (first, last),
-        (options.drawn.training_steps, options.drawn.seed),
+        (options.training.steps, options.judged.drawn.seed),
     )?;
     let plan = recalibration::plan(first, last, options.judged.horizon);
-    let walks = work::map(&series, options.load.threads, "walking entities", |&(index, series)| {
+    let walks = work::map(&series, options.judged.load.threads, "walking entities", |&(index, series)| {
         options.model.walk(&given, index, series, plan)
     });
     let of = (first, last, options.judged.horizon);
     let recalibrations =
-        calibrated(&given, &series, &options.load, of, options.drawn.seed, |index, _| walks[index].clone());
-    let groups = groups(options, series.len());
+        calibrated(&given, &series, &options.judged.load, of, options.judged.drawn.seed, |index, _| {
+            walks[index].clone()
+        });
+    let draws: Vec<Vec<Vec<usize>>> =
+        (0..).take(options.draws.get()).map(|draw| groups(options, draw, series.len())).collect();
     let origins: Vec<i64> = (first..=last).step_by(DAY).collect();
-    let held = work::map(&origins, options.load.threads, "adding paths up", |&origin| {
-        at_origin(options, &series, &walks, &recalibrations, &groups, origin)
+    let held = work::map(&origins, options.judged.load.threads, "adding paths up", |&origin| {
+        at_origin(options, &series, &walks, &recalibrations, &draws, origin)
     });
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(report(options, &rows(&held)).as_bytes())?;
@@ -77,8 +80,8 @@ struct Held {
 type AllHeld = [[Held; SUMS.len()]; WAYS.len()];
 
 /// Different entities each.
-fn groups(options: &Sums, entities: usize) -> Vec<Vec<usize>> {
-    let mut random = fastrand::Rng::with_seed(options.drawn.seed);
+fn groups(options: &Sums, draw: u64, entities: usize) -> Vec<Vec<usize>> {
+    let mut random = fastrand::Rng::with_seed(options.judged.drawn.seed.wrapping_add(draw));
     let draw = |_| random.choose_multiple(0..entities, options.size);
     (0..options.groups).map(draw).collect()
 }
@@ -88,24 +91,27 @@ fn at_origin(
     series: &[(usize, &Series)],
     walks: &[Walk],
     recalibrations: &Rolling,
-    groups: &[Vec<usize>],
+    draws: &[Vec<Vec<usize>>],
     origin: i64,
-) -> AllHeld {
+) -> Vec<AllHeld> {
     let of = |&(index, series): &(usize, &Series)| {
         Scenarios::new(series, &walks[index], origin).recalibrated(recalibrations.at(origin))
     };
     let scenarios: Vec<Scenarios> = series.iter().map(of).collect();
-    let mut random = random(options.drawn.seed, usize::try_from(origin).unwrap_or(0));
-    let mut held = AllHeld::default();
-    for group in groups {
-        // A sum is known where all of it is.
-        let was = |hour: i64| group.iter().map(|&entity| series[entity].1.load(hour)).sum::<Option<f64>>();
-        let was: Vec<Option<f64>> = (origin..).take(options.judged.horizon).map(was).collect();
-        let linked: Vec<Scenarios> = group.iter().map(|&entity| scenarios[entity].clone()).collect();
-        let unlinked: Vec<Scenarios> = linked.iter().map(|paths| paths.shuffled(&mut random)).collect();
-        for (held, paths) in held.iter_mut().zip([linked, unlinked]) {
-            if let Some(sum) = Scenarios::sum(&paths) {
-                judge(held, &sum, &was, &mut random);
+    let mut random = random(options.judged.drawn.seed, usize::try_from(origin).unwrap_or(0));
+    let mut held = vec![AllHeld::default(); draws.len()];
+    for (held, groups) in held.iter_mut().zip(draws) {
+        for group in groups {
+            // A sum is known where all of it is.
+            let was =
+                |hour: i64| group.iter().map(|&entity| series[entity].1.load(hour)).sum::<Option<f64>>();
+            let was: Vec<Option<f64>> = (origin..).take(options.judged.horizon).map(was).collect();
+            let linked: Vec<Scenarios> = group.iter().map(|&entity| scenarios[entity].clone()).collect();
+            let unlinked: Vec<Scenarios> = linked.iter().map(|paths| paths.shuffled(&mut random)).collect();
+            for (held, paths) in held.iter_mut().zip([linked, unlinked]) {
+                if let Some(sum) = Scenarios::sum(&paths) {
+                    judge(held, &sum, &was, &mut random);
+                }
             }
         }
     }
@@ -116,14 +122,14 @@ fn at_origin(
 fn judge(held: &mut [Held; SUMS.len()], sum: &Scenarios, was: &[Option<f64>], random: &mut fastrand::Rng) {
     for (hour, was) in was.iter().enumerate() {
         if let Some(was) = was {
-            held[0].take(sum.place(hour, *was, random.f64()));
+            held[1].take(sum.place(hour, *was, random.f64()));
         }
     }
     let known: Vec<bool> = was.iter().map(Option::is_some).collect();
     let count = known.iter().filter(|known| **known).count();
     if count as f64 >= KNOWN_SHARE_MIN * was.len() as f64 {
         let was = was.iter().flatten().sum();
-        held[1].take(sum.total(&known).place(0, was, random.f64()));
+        held[0].take(sum.total(&known).place(0, was, random.f64()));
     }
 }
 
@@ -133,54 +139,93 @@ impl Held {
         self.within_80 += f64::from(u8::from((0.1..=0.9).contains(&place)));
         self.within_95 += f64::from(u8::from((0.025..=0.975).contains(&place)));
     }
+
+    fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.within_80 += other.within_80;
+        self.within_95 += other.within_95;
+    }
 }
 
-/// How the intervals of one way held.
+/// How the intervals of one way held: the share of sums in the interval, ties broken by seeded draws.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Row {
     way: &'static str,
     sum: &'static str,
-    /// The share of sums in the interval, ties broken by seeded draws.
+    /// Of the first draw of groups, and of all.
     coverage_80: f64,
+    coverage_80_all: f64,
+    /// Of the draw in which fewest were inside, and of that in which most were.
+    coverage_80_lowest: f64,
+    coverage_80_highest: f64,
     coverage_95: f64,
+    /// Over all draws.
     count: f64,
 }
 
-fn rows(held: &[AllHeld]) -> Vec<Row> {
+/// From what held at each origin, draw by draw.
+fn rows(held: &[Vec<AllHeld>]) -> Vec<Row> {
+    let draws = held.first().map_or(0, Vec::len);
     let mut rows = Vec::with_capacity(WAYS.len() * SUMS.len());
     for (sum_index, sum) in SUMS.into_iter().enumerate() {
         for (way_index, way) in WAYS.into_iter().enumerate() {
-            let all = |f: fn(&Held) -> f64| held.iter().map(|of| f(&of[way_index][sum_index])).sum::<f64>();
-            let count = all(|held| held.count);
-            let [coverage_80, coverage_95] =
-                [all(|held| held.within_80), all(|held| held.within_95)].map(|within| within / count);
-            rows.push(Row { way, sum, coverage_80, coverage_95, count });
+            let (mut first, mut all) = (f64::NAN, Held::default());
+            let (mut lowest, mut highest) = (f64::INFINITY, f64::NEG_INFINITY);
+            for draw in 0..draws {
+                let mut of_draw = Held::default();
+                held.iter().for_each(|origin| of_draw.add(&origin[draw][way_index][sum_index]));
+                let coverage = of_draw.within_80 / of_draw.count;
+                first = if draw == 0 { coverage } else { first };
+                (lowest, highest) = (lowest.min(coverage), highest.max(coverage));
+                all.add(&of_draw);
+            }
+            rows.push(Row {
+                way,
+                sum,
+                coverage_80: first,
+                coverage_80_all: all.within_80 / all.count,
+                coverage_80_lowest: lowest,
+                coverage_80_highest: highest,
+                coverage_95: all.within_95 / all.count,
+                count: all.count,
+            });
         }
     }
     rows
 }
 
 fn report(options: &Sums, rows: &[Row]) -> String {
-    if options.json {
+    if options.judged.told.json {
         let value = json!({
-            "in": options.load.input,
-            "metric": options.load.metric,
+            "in": options.judged.load.input,
+            "metric": options.judged.load.metric,
             "horizon_hours": options.judged.horizon,
             "last_hours": options.judged.last,
             "groups": options.groups,
             "size": options.size,
+            "draws": options.draws,
             "ways": rows,
         });
         return format!("{value}\n");
     }
-    let mut text = format!("sums of {} groups of {}\n", options.groups, options.size);
-    let _infallible =
-        writeln!(text, "{:<14}{:<24}{:>8}{:>8}{:>10}", "sum over", "from", "80%", "95%", "count");
+    let mut text = format!("sums of {} groups of {}, drawn anew each time\n", options.groups, options.size);
+    let _infallible = writeln!(
+        text,
+        "{:<14}{:<24}{:>8}{:>8}{:>9}{:>8}{:>8}{:>10}",
+        "sum over", "from", "80%", "lowest", "highest", "of all", "95%", "count"
+    );
     for row in rows {
-        let (within_80, within_95) = (100.0 * row.coverage_80, 100.0 * row.coverage_95);
+        let shares = [
+            row.coverage_80,
+            row.coverage_80_lowest,
+            row.coverage_80_highest,
+            row.coverage_80_all,
+            row.coverage_95,
+        ];
+        let [first, lowest, highest, all, within_95] = shares.map(|share| 100.0 * share);
         let _infallible = writeln!(
             text,
-            "{:<14}{:<24}{within_80:>7.1}%{within_95:>7.1}%{:>10}",
+            "{:<14}{:<24}{first:>7.1}%{lowest:>7.1}%{highest:>8.1}%{all:>7.1}%{within_95:>7.1}%{:>10}",
             row.sum, row.way, row.count
         );
     }
