@@ -6,15 +6,15 @@ use foreshard_compare::Result;
 use foreshard_compare::measured::Bound;
 use serde_json::Value;
 
-use crate::said::{COMMAND_MAX, cargo, finite_rows, number, row, rows, run, table};
+use crate::said::{COMMAND_MAX, cargo, finite_rows, number, row, rows, run, table, text};
 use crate::{Forecasts, Part};
 
 /// Bins of fewer cases tell nothing of reliability.
 const BIN_CASES_MIN: f64 = 100.0;
 /// Of entities, in one draw.
 const GROUPS: &str = "50";
-/// A few entities carry most of the load, so that fifty groups' coverage differs by some points from draw to draw: the first is
-/// judged, and how far the others lie from it is told.
+/// A few entities carry most of the load, so that fifty groups' coverage differs by some points from draw to draw: so many are
+/// judged together, and how far they lie from each other is told.
 const DRAWS: &str = "4";
 
 /// What forecast/MODELS.md has of each method.
@@ -225,7 +225,7 @@ impl Forecasts {
         Ok(said["models"].take())
     }
 
-    /// A group's load over the horizon is judged; what is said of it hour by hour is told beside it.
+    /// What groups bring over the horizon, and in single hours.
     pub(crate) fn sums(&mut self) -> Result<()> {
         for (name, file, _) in self.tenants.clone() {
             for horizon in ["24h", "48h"] {
@@ -238,20 +238,15 @@ impl Forecasts {
                 } else {
                     sums.arguments(["--groups", GROUPS]);
                 }
-                let mut said: Value = serde_json::from_str(&run(&mut sums)?)?;
+                let said: Value = serde_json::from_str(&run(&mut sums)?)?;
                 table(&format!("{name}, {horizon}: sums over groups"), &said["ways"], "way", &OF_SUMS)?;
-                let ways = said["ways"].as_array_mut().ok_or("sums are no list")?;
-                ways.retain(|way| way["sum"] == "the horizon");
-                let of = |way| number(row(&said["ways"], "way", way)?, "coverage_80");
-                let (paths, independent) = (of("paths")?, of("independent quantiles")?);
-                let title = format!("{name}, {horizon}: 80 % of sums over the horizon hold");
-                self.add(Part::Sums, format!("{title}, from paths"), paths, Bound::Within(0.75, 0.85));
-                self.add(
-                    Part::Sums,
-                    format!("{title}, from independent quantiles"),
-                    independent,
-                    Bound::Outside(0.75, 0.85),
-                );
+                for row in rows(&said["ways"])? {
+                    let (sum, way) = (text(row, "sum")?, text(row, "way")?);
+                    let title = format!("{name}, {horizon}: 80 % of sums over {sum} hold, from {way}");
+                    let bound =
+                        if way == "paths" { Bound::Within(0.75, 0.85) } else { Bound::Outside(0.75, 0.85) };
+                    self.add(Part::Sums, title, number(row, "coverage_80_all")?, bound);
+                }
             }
         }
         Ok(())

@@ -47,6 +47,11 @@ pub(crate) fn number(row: &Value, key: &str) -> Result<f64> {
     row[key].as_f64().ok_or_else(|| format!("no number {key:?}: {row}").into())
 }
 
+/// A word of a row.
+pub(crate) fn text<'a>(row: &'a Value, key: &str) -> Result<&'a str> {
+    row[key].as_str().ok_or_else(|| format!("no word {key:?}: {row}").into())
+}
+
 /// How many rows of a course there are, all of whose numbers are finite; an error if one is not.
 pub(crate) fn finite_rows(path: &Path) -> Result<f64> {
     let mut rows = 0.0;
