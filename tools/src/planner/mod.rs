@@ -1,15 +1,19 @@
 //! The planner of a node: counts become hours, hours forecasts, forecasts a plan, and a plan moves.
 //!
 //! It is a thread that asks shards as a client does, and writes nothing but the table, by moving entities, and rows of the
-//! node's own. `mind` is what it knows and its turns, `orders` what it has done, `growth` which partitions
+//! node's own. `mind` is what it knows and its turns, `capacity` what partitions
+//! can do, `burst` how loads vary within the hour, `made` how a plan is made, `orders` what it has done, `growth` which partitions
 //! it has split and merged, `pages` what it tells, `memory` what it was
 //! told, `keep` what of all that survives a restart, `hours` its clock.
 //!
 //! Invariant: a store is served alike without it.
 
+mod burst;
+mod capacity;
 mod growth;
 mod hours;
 mod keep;
+mod made;
 mod memory;
 mod mind;
 mod orders;
@@ -26,7 +30,8 @@ use foreshard_engine::{Error, Store};
 use foreshard_net::{Gauges, Pages, Question};
 
 use self::hours::instant;
-use self::mind::{Basis, Mind};
+use self::made::Basis;
+use self::mind::Mind;
 pub(crate) use self::settings::PlannerSettings;
 use crate::forecast::table;
 use crate::shell::Failure;

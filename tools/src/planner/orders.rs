@@ -11,7 +11,8 @@ use foreshard_placement::ledger::{Ended, Entry, Ledger, Why};
 
 use super::hours::instant;
 use super::keep::KeptMove;
-use super::mind::{Basis, Mind, entity_of};
+use super::made::Basis;
+use super::mind::{Mind, entity_of};
 
 /// Requests a second that are not worth being remembered.
 const SMOOTHED_MIN: f64 = 1e-3;

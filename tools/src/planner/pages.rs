@@ -17,8 +17,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::growth::Change;
+use super::made::{Basis, Made};
 use super::memory::{Held, Named};
-use super::mind::{Basis, Made, Mind, entity_of};
+use super::mind::{Mind, entity_of};
 use super::orders::why_text;
 
 /// All pages.
