@@ -146,23 +146,34 @@ pub fn outlook(snapshot: &Snapshot) -> Vec<Vec<Band>> {
         .collect()
 }
 
+/// Whether a partition has room for an entity of another one in every hour ahead, and the part `besides` of its capacity.
+#[must_use]
+pub fn has_room(
+    snapshot: &Snapshot,
+    outlook: &[Vec<Band>],
+    entity: usize,
+    partition: usize,
+    besides: f64,
+) -> bool {
+    let room = snapshot.partitions[partition].capacity[0] * (1.0 - besides);
+    let load = |hour| snapshot.entities[entity].loads.0[0].quantile(hour, 0.9, snapshot.shape);
+    (0..snapshot.shape.hours).all(|hour| outlook[partition][hour].q90 + load(hour) <= room)
+}
+
 /// Guests whose home has room for them again in every hour ahead, the lightest first; at most one for each home. Who is among
 /// those that it is named together with stays.
 #[must_use]
 pub fn homeward(snapshot: &Snapshot, outlook: &[Vec<Band>]) -> Vec<usize> {
     let shape = snapshot.shape;
     let load = |entity: &Entity, hour| entity.loads.0[0].quantile(hour, 0.9, shape);
-    let fits = |entity: &Entity| {
-        let room = snapshot.partitions[entity.home].capacity[0] * (1.0 - HOME_ROOM);
-        (0..shape.hours).all(|hour| outlook[entity.home][hour].q90 + load(entity, hour) <= room)
-    };
+    let fits = |index: usize| has_room(snapshot, outlook, index, snapshot.entities[index].home, HOME_ROOM);
     let stays = gather::among_their_own(snapshot);
     let mut guests: Vec<(f64, usize)> = snapshot
         .entities
         .iter()
         .enumerate()
-        .filter(|(_, entity)| entity.at != entity.home && entity.hold.is_none() && fits(entity))
-        .filter(|(index, _)| !stays[*index])
+        .filter(|(_, entity)| entity.at != entity.home && entity.hold.is_none())
+        .filter(|(index, _)| !stays[*index] && fits(*index))
         .map(|(index, entity)| ((0..shape.hours).map(|hour| load(entity, hour)).fold(0.0, f64::max), index))
         .collect();
     guests.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));

@@ -1,10 +1,16 @@
-//! What partitions can do: as it is set, or as it is learnt.
+//! What partitions can do: as it is set, or as it is learnt, and less while their shard answers more slowly than it used to.
 
-use foreshard_engine::Error;
-use foreshard_engine::ids::PartitionId;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use foreshard_engine::ids::{PartitionId, ShardId};
 use foreshard_engine::shard::capacity::Capacities;
+use foreshard_engine::wal::Flushes;
+use foreshard_engine::{Error, block_on};
+use foreshard_placement::delay::Delay;
 use foreshard_placement::history::Counted;
 
+use super::hours::instant;
 use super::mind::{FADING, Mind};
 
 /// Part of a core that is planned to be used, where capacity is learnt.
@@ -14,6 +20,10 @@ const REQUESTS_MIN: f64 = 1000.0;
 /// What a request is taken to cost before any was timed.
 const REQUEST_NANOS: f64 = 20_000.0;
 
+/// How shards answer is looked at no more often, however short the hours of a replay are: a stall of the device is shorter than
+/// most of a window. Hours of a second or two are too short to tell what is usual.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// What is known of it.
 #[derive(Debug)]
 pub(super) struct Capacity {
@@ -22,17 +32,85 @@ pub(super) struct Capacity {
     /// What partitions may do, where that is set, and what a request costs of it, thousandths of a unit.
     set: Capacities,
     request_cost: f64,
+    /// How shards answer.
+    shards: BTreeMap<ShardId, Answers>,
+}
+
+/// How a shard answers.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// From a question to the moment it is begun with: what is before it on that core.
+    pub(super) queue: Delay,
+    /// What a flush of the log takes, by the mean of a tick.
+    pub(super) log: Delay,
+    /// Flushes that were seen so far.
+    flushes: Flushes,
+    looked: Option<Instant>,
+}
+
+impl Answers {
+    fn take(&mut self, waited: Duration, flushes: Flushes) {
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        self.looked = Some(instant());
+        self.queue.take(waited.as_secs_f64());
+        let (count, nanos) = (flushes.count - self.flushes.count, flushes.nanos - self.flushes.nanos);
+        if count > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "a tick's flushes")]
+            self.log.take(nanos as f64 / 1e9 / count as f64);
+        }
+        self.flushes = flushes;
+    }
+
+    /// Part of its capacity that the shard has.
+    pub(super) fn share(&self) -> f64 {
+        self.queue.share().min(self.log.share())
+    }
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { request_nanos: REQUEST_NANOS, set: Capacities::default(), request_cost: REQUEST_NANOS }
+        Self {
+            request_nanos: REQUEST_NANOS,
+            set: Capacities::default(),
+            request_cost: REQUEST_NANOS,
+            shards: BTreeMap::new(),
+        }
     }
 }
 
 impl Mind {
-    /// What a partition can do, requests a second.
+    /// What a partition can do as its shard is, requests a second.
     pub(super) fn capacity(&self, id: PartitionId) -> f64 {
+        self.whole_capacity(id) * self.share(id)
+    }
+
+    /// Of what a partition could do, the part that its shard leaves of it: 1, but where that answers more slowly than it used to.
+    pub(super) fn share(&self, id: PartitionId) -> f64 {
+        self.answers_of(id).map_or(1.0, |(_, answers)| answers.share())
+    }
+
+    /// How a partition's shard answers.
+    pub(super) fn answers_of(&self, id: PartitionId) -> Option<(ShardId, &Answers)> {
+        let shard = self.image.place_of(id)?.shard;
+        Some((shard, self.capacity.shards.get(&shard)?))
+    }
+
+    /// How shards answer.
+    pub(super) fn answers(&self) -> impl Iterator<Item = (ShardId, &Answers)> {
+        self.capacity.shards.iter().map(|(shard, answers)| (*shard, answers))
+    }
+
+    /// An hour is over.
+    pub(super) fn end_hour_of_answers(&mut self) {
+        for answers in self.capacity.shards.values_mut() {
+            answers.queue.end_hour();
+            answers.log.end_hour();
+        }
+    }
+
+    fn whole_capacity(&self, id: PartitionId) -> f64 {
         if self.settings.capacity > 0.0 {
             return self.settings.capacity;
         }
@@ -50,12 +128,18 @@ impl Mind {
         self.settings.capacity > 0.0 || self.capacity.set.of_partition(id).is_some()
     }
 
-    /// What is set, and what a request costs of that.
+    /// What is set, what a request costs of that, and how shards answer.
     #[expect(clippy::cast_precision_loss, reason = "counts")]
     pub(super) fn learn_capacities(&mut self) -> Result<(), Error> {
-        let asked = self.of_all_shards(|shard| vec![(shard.capacities(), shard.capacity_totals())])?;
         let (mut rows, mut spent) = (0.0, 0.0);
-        for (set, totals) in asked {
+        for id in self.client.shards() {
+            let asked = instant();
+            let told = self.client.on(id, move |shard| async move {
+                let waited = asked.elapsed();
+                Ok((waited, shard.log_flushes(), shard.capacities(), shard.capacity_totals()))
+            });
+            let (waited, flushes, set, totals) = block_on(told)?;
+            self.capacity.shards.entry(id).or_default().take(waited, flushes);
             (rows, spent) =
                 (rows + (totals.work.reads + totals.work.writes) as f64, spent + totals.spent_on_rows as f64);
             self.capacity.set = set;

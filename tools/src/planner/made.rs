@@ -82,6 +82,7 @@ impl Mind {
             id: id.0,
             host: 0,
             capacity: [self.capacity(id), f64::INFINITY, f64::INFINITY],
+            share: self.share(id),
             burst: self.spread(Subject::Rest(id.0)),
             state: State::Serving,
             distance: 0.0,
@@ -139,7 +140,8 @@ impl Mind {
 
     /// Until which hour an entity rests, that has moved.
     pub(super) fn rests_until(&self, entity: EntityId) -> Option<i64> {
-        Some(self.moved.get(&entity)? + self.settings.rest_hours.max(1))
+        let returned = self.returned.get(&entity).map(|hour| hour + self.settings.back_rest_hours.max(1));
+        self.moved.get(&entity).map(|hour| hour + self.settings.rest_hours.max(1)).max(returned)
     }
 
     /// Whether a guest has been away long enough to go home.

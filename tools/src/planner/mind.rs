@@ -16,7 +16,7 @@ use foreshard_forecast::store::EntityId;
 use foreshard_placement::Reactive;
 use foreshard_placement::forecasts::{Forecasts, Subject};
 use foreshard_placement::history::{Counted, History};
-use foreshard_placement::ledger::{Entry, Judged, LEAD, Ledger, Said};
+use foreshard_placement::ledger::{Entry, Judged, LEAD, Ledger, Said, Why};
 
 use super::burst::{BURST_FIRST, Burst};
 use super::capacity::Capacity;
@@ -56,6 +56,8 @@ pub(super) struct Mind {
     pub(super) penalties: BTreeMap<u32, f64>,
     /// In which hour an entity moved last.
     pub(super) moved: BTreeMap<EntityId, i64>,
+    /// Of those that were taken back, when.
+    pub(super) returned: BTreeMap<EntityId, i64>,
     /// Changes of partitions that were begun, and in which hour a partition changed last.
     pub(super) changes: Vec<Change>,
     pub(super) changed: BTreeMap<u32, i64>,
@@ -105,6 +107,7 @@ impl Mind {
             refused: BTreeSet::new(),
             penalties: BTreeMap::new(),
             moved: BTreeMap::new(),
+            returned: BTreeMap::new(),
             changes: Vec::new(),
             changed: BTreeMap::new(),
             sizes: BTreeMap::new(),
@@ -142,7 +145,11 @@ impl Mind {
         for kept in &kept.moves {
             let entry = orders::entry(kept);
             #[expect(clippy::cast_possible_truncation, reason = "hours since 1970")]
-            self.moved.insert(entry.entity, entry.began.floor() as i64);
+            let hour = entry.began.floor() as i64;
+            self.moved.insert(entry.entity, hour);
+            if matches!(entry.why, Why::Back { .. }) {
+                self.returned.insert(entry.entity, hour);
+            }
             self.ledger.begin(entry);
         }
     }
@@ -245,9 +252,12 @@ impl Mind {
         let named = |(entity, load)| Some((self.history.name(entity)?.to_vec(), load));
         let entities: Vec<(Vec<u8>, Counted)> = self.history.hour_so_far(seconds).filter_map(named).collect();
         self.refused.clear();
-        let forgotten = next - self.settings.home_hours.max(self.settings.rest_hours);
+        let settings = &self.settings;
+        let forgotten = next - settings.home_hours.max(settings.rest_hours).max(settings.back_rest_hours);
         self.moved.retain(|_, moved| *moved >= forgotten);
+        self.returned.retain(|_, returned| *returned >= forgotten);
         self.learn_cost();
+        self.end_hour_of_answers();
         let ticks = std::mem::take(&mut self.ticks);
         self.bursts.values_mut().for_each(|burst| burst.end_hour(ticks));
         self.bursts.retain(|subject, _| self.forecasts.follows(*subject));

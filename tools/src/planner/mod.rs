@@ -173,6 +173,11 @@ const GAUGES: &[(&str, &str)] = &[
         "Error of forecasts six hours ahead, of the day before's; 0 before it is known.",
     ),
     (
+        "planner_capacity_share_min",
+        "What the shard that is slowed most has left of its capacity: 1 where none answers more slowly than it used to.",
+    ),
+    ("planner_moves_worse", "Of the moves that are remembered, those after which the entity fared worse."),
+    (
         "planner_moves_wasted_share",
         "Of the planned moves that were judged, the part that turned out to be needless.",
     ),
@@ -186,6 +191,10 @@ fn measure(mind: &Mind, gauges: &Gauges) {
     gauges.set("planner_open_moves", float(mind.ledger.open().count()));
     gauges.set("planner_forecast_error_ratio", mind.ledger.all().ratio().unwrap_or(0.0));
     gauges.set("planner_moves_wasted_share", mind.ledger.wasted());
+    let least = mind.answers().map(|(_, answers)| answers.share()).fold(1.0, f64::min);
+    gauges.set("planner_capacity_share_min", least);
+    gauges
+        .set("planner_moves_worse", float(mind.ledger.moves().filter(|entry| entry.worse.is_some()).count()));
     if let Some(made) = &mind.made {
         let sum = |hours: &[f64]| hours.iter().sum::<f64>();
         gauges.set("planner_plan_seconds", made.took.as_secs_f64());
@@ -202,3 +211,6 @@ fn replan(mind: &mut Mind) {
         Err(why) => tracing::warn!("no plan for hour {}: {why}", mind.history.hour()),
     }
 }
+
+#[cfg(test)]
+mod back_tests;
