@@ -19,6 +19,9 @@ use serde_json::{Value, json};
 /// More requests a second than any of these tests makes: nothing moves because of its load.
 const CAPACITY: f64 = 1e6;
 
+/// Between two transactions of a group, whether they need one partition or two: a load that does not change with what is moved.
+const PACE: Duration = Duration::from_millis(80);
+
 /// A connection, and the answers that come over it, a line each.
 struct Client {
     stream: TcpStream,
@@ -88,11 +91,13 @@ fn transact(node: &Node, group: &[String; 3], is_over: &AtomicBool) -> u64 {
     let one: String = group.iter().map(|name| format!("INCR {{{name}}}:n\r\n")).collect();
     let request = format!("MULTI\r\n{one}EXEC\r\n");
     while !is_over.load(Ordering::Relaxed) {
+        let due = Instant::now() + PACE;
         let said = client.lines(&request, 8);
         done += 1;
         let count = format!(":{done}");
         assert_eq!(said[..5], ["+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3"], "{said:?}");
         assert!(said[5..].iter().all(|one| *one == count), "{done}: {said:?}");
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     done
 }
@@ -183,7 +188,7 @@ fn a_shard_whose_disk_becomes_slow_loses_capacity_in_the_next_plan_and_gets_it_b
     let node = start(dir.path(), 3.0, "paused = true\n");
     let partitions = node.ctl(&["table"])["partitions"].clone();
     let shard = partitions[0]["shard"].as_u64().unwrap();
-    let here = partitions[0]["id"].as_u64().unwrap();
+    let here = partitions[0]["partition"].as_u64().unwrap();
     let at_home = |name: &String| node.ctl(&["entity", name])["home"].as_u64() == Some(here);
     let names: Vec<String> = (0..200).map(|n| format!("shop:{n}")).filter(at_home).take(4).collect();
     // As the last plan has it.
