@@ -97,18 +97,20 @@ pub fn see(snapshot: &mut Snapshot, seen: impl Fn(&Entity) -> f64) {
     }
 }
 
-/// Pairs of entities that are named together more often than by chance.
+/// Named together fewer times, lately, is chance.
+const COUNT_MIN: f64 = 10.0;
+
+/// Pairs of entities that are named together more often than by chance, by the share of the requests of the one that has
+/// fewer: both counts fade alike, so that who has more to do since it joined the other is not taken for a stranger.
 fn co_access(history: &History, index: &BTreeMap<EntityId, usize>) -> Vec<CoAccess> {
-    // Counts of pairs fade over a day: so many hours of requests.
-    const MEMORY_HOURS: f64 = 34.0;
-    let hour = history.hour() - 1;
-    let recent = |entity: EntityId| history.requests(entity)?.load(hour);
+    let mut requests: BTreeMap<EntityId, Option<f64>> = BTreeMap::new();
+    let mut requests_of = |entity| *requests.entry(entity).or_insert_with(|| history.faded_requests(entity));
     let mut pairs = Vec::new();
     for (a, b, count) in history.pairs() {
         let (Some(&at_a), Some(&at_b)) = (index.get(&a), index.get(&b)) else { continue };
-        let (Some(load_a), Some(load_b)) = (recent(a), recent(b)) else { continue };
-        let share = count / MEMORY_HOURS / (load_a.min(load_b) * history.hour_seconds()).max(1.0);
-        if share >= SHARE_MIN {
+        let (Some(of_a), Some(of_b)) = (requests_of(a), requests_of(b)) else { continue };
+        let share = count / of_a.min(of_b).max(1.0);
+        if share >= SHARE_MIN && count >= COUNT_MIN {
             pairs.push(CoAccess { a: at_a, b: at_b, share: share.min(1.0) });
         }
     }

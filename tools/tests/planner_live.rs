@@ -204,7 +204,7 @@ fn a_shard_whose_disk_becomes_slow_loses_capacity_in_the_next_plan_and_gets_it_b
             let usual = |planner: &Value| planner["hour"].as_i64().unwrap() >= planning::START + 3;
             node.until(&["planner"], usual);
             let before = node.until(&explain, |one| one["plan"].is_object() && share(one) > 0.9);
-            assert_eq!(slow("1500"), json!({"shard": shard, "log_delay_ms": 1500}));
+            assert_eq!(slow("300"), json!({"shard": shard, "log_delay_ms": 300}));
             let during = node.until(&explain, |one| share(one) < 0.6);
             assert!(planned(&during) < planned(&before).map(|capacity| 0.75 * capacity), "{before} {during}");
             let told = node.told(&explain);
