@@ -160,6 +160,7 @@ fn planned(history: &History, forecasts: &Forecasts, size: Size) -> Result<(usiz
         state: State::Serving,
         distance: 0.0,
         penalty: 0.0,
+        share: 1.0,
     };
     let partitions = (0..size.partitions).map(partition).collect();
     let snapshot = situation::snapshot((partitions, &placed), forecasts, history, (0.0, Settings::default()));

@@ -41,6 +41,7 @@ pub fn gather(snapshot: &Snapshot, plan: &Plan) -> Vec<Joining> {
     plan.moves.iter().flat_map(|one| &one.entities).for_each(|&entity| is_free[entity] = false);
     let mut bytes: f64 = plan.moves.iter().map(|one| one.bytes).sum();
     let mut found: Vec<Joining> = Vec::new();
+    let mut ties = Ties::new(snapshot, &at);
     while plan.moves.len() + found.len() < snapshot.settings.moves_max {
         let fits = |one: &Joining| {
             let entity = &snapshot.entities[one.entity];
@@ -48,10 +49,11 @@ pub fn gather(snapshot: &Snapshot, plan: &Plan) -> Vec<Joining> {
                 && has_room(snapshot, &carried[one.to], one)
                 && copies_unnoticed(snapshot, &carried, [at[one.entity], one.to])
         };
-        let Some(joining) = candidates(snapshot, &at, &is_free).into_iter().find(fits) else { break };
+        let Some(joining) = candidates(snapshot, &ties, &at, &is_free).into_iter().find(fits) else { break };
         let entity = &snapshot.entities[joining.entity];
         carried[at[joining.entity]].add(&entity.loads, entity.burst, -1.0);
         carried[joining.to].add(&entity.loads, entity.burst, 1.0);
+        ties.moved(joining.entity, at[joining.entity], joining.to);
         at[joining.entity] = joining.to;
         is_free[joining.entity] = false;
         bytes += entity.bytes;
@@ -64,23 +66,23 @@ pub fn gather(snapshot: &Snapshot, plan: &Plan) -> Vec<Joining> {
 #[must_use]
 pub fn among_their_own(snapshot: &Snapshot) -> Vec<bool> {
     let at: Vec<usize> = snapshot.entities.iter().map(|entity| entity.at).collect();
-    let is_tied = |(entity, ties): (&Entity, BTreeMap<usize, f64>)| {
-        let tie = |partition: usize| ties.get(&partition).copied().unwrap_or(0.0);
-        tie(entity.at) >= tie(entity.home) + GAIN_MIN
+    let ties = Ties::new(snapshot, &at);
+    let is_tied = |(index, entity): (usize, &Entity)| {
+        ties.tie(index, entity.at) >= ties.tie(index, entity.home) + GAIN_MIN
     };
-    snapshot.entities.iter().zip(ties(snapshot, &at)).map(is_tied).collect()
+    snapshot.entities.iter().enumerate().map(is_tied).collect()
 }
 
 /// Who would join others, the strongest gain first.
-fn candidates(snapshot: &Snapshot, at: &[usize], is_free: &[bool]) -> Vec<Joining> {
+fn candidates(snapshot: &Snapshot, ties: &Ties, at: &[usize], is_free: &[bool]) -> Vec<Joining> {
     let takes = |partition: usize| {
         let facts = &snapshot.partitions[partition];
         facts.state == State::Serving && facts.penalty < 1.0
     };
     let mut all: Vec<Joining> = Vec::new();
-    for (entity, ties) in ties(snapshot, at).into_iter().enumerate().filter(|(entity, _)| is_free[*entity]) {
-        let here = ties.get(&at[entity]).copied().unwrap_or(0.0);
-        let others = ties.into_iter().filter(|(partition, _)| *partition != at[entity] && takes(*partition));
+    for entity in (0..at.len()).filter(|entity| is_free[*entity]) {
+        let here = ties.tie(entity, at[entity]);
+        let others = ties.of(entity).filter(|(partition, _)| *partition != at[entity] && takes(*partition));
         if let Some((to, tie)) =
             others.max_by(|x, y| x.1.total_cmp(&y.1).then(Reverse(x.0).cmp(&Reverse(y.0))))
             && tie - here >= GAIN_MIN
@@ -96,15 +98,43 @@ fn candidates(snapshot: &Snapshot, at: &[usize], is_free: &[bool]) -> Vec<Joinin
     all
 }
 
-/// Of each entity, its tie to each partition that has one of those it is named together with.
-fn ties(snapshot: &Snapshot, at: &[usize]) -> Vec<BTreeMap<usize, f64>> {
-    let mut ties = vec![BTreeMap::new(); at.len()];
-    for pair in &snapshot.co_access {
-        for (one, other) in [(pair.a, pair.b), (pair.b, pair.a)] {
-            *ties[one].entry(at[other]).or_insert(0.0) += pair.share;
+/// How strongly entities are tied to partitions.
+struct Ties {
+    /// Of each entity, those that it is named together with, and its shares with them.
+    others: Vec<Vec<(usize, f64)>>,
+    /// Of each entity, its tie to each partition that has, or had, one of those.
+    partitions: Vec<BTreeMap<usize, f64>>,
+}
+
+impl Ties {
+    fn new(snapshot: &Snapshot, at: &[usize]) -> Self {
+        let mut ties =
+            Self { others: vec![Vec::new(); at.len()], partitions: vec![BTreeMap::new(); at.len()] };
+        for pair in &snapshot.co_access {
+            for (one, other) in [(pair.a, pair.b), (pair.b, pair.a)] {
+                ties.others[one].push((other, pair.share));
+                *ties.partitions[one].entry(at[other]).or_insert(0.0) += pair.share;
+            }
+        }
+        ties
+    }
+
+    fn of(&self, entity: usize) -> impl Iterator<Item = (usize, f64)> {
+        self.partitions[entity].iter().map(|(partition, tie)| (*partition, *tie))
+    }
+
+    fn tie(&self, entity: usize, partition: usize) -> f64 {
+        self.partitions[entity].get(&partition).copied().unwrap_or(0.0)
+    }
+
+    /// An entity is somewhere else now.
+    fn moved(&mut self, entity: usize, from: usize, to: usize) {
+        for (other, share) in &self.others[entity] {
+            let ties = &mut self.partitions[*other];
+            *ties.entry(from).or_insert(0.0) -= share;
+            *ties.entry(to).or_insert(0.0) += share;
         }
     }
-    ties
 }
 
 fn has_room(snapshot: &Snapshot, carried: &Carried, joining: &Joining) -> bool {
@@ -162,6 +192,24 @@ mod tests {
         assert_eq!(among_their_own(&snapshot), [false, true]);
         snapshot.co_access[0].share = 0.2;
         assert_eq!(among_their_own(&snapshot), [false, false]);
+    }
+
+    #[test]
+    fn ties_are_the_same_after_a_joining_as_looked_up_anew() {
+        let snapshot = planted(6, 4);
+        let mut at: Vec<usize> = snapshot.entities.iter().map(|entity| entity.at).collect();
+        let mut ties = Ties::new(&snapshot, &at);
+        for (entity, to) in [(0, 3), (5, 1), (0, 2), (23, 0)] {
+            ties.moved(entity, at[entity], to);
+            at[entity] = to;
+            let anew = Ties::new(&snapshot, &at);
+            for one in 0..at.len() {
+                for partition in 0..4 {
+                    let (known, found) = (ties.tie(one, partition), anew.tie(one, partition));
+                    assert!((known - found).abs() < 1e-12, "{one} to {partition}: {known} {found}");
+                }
+            }
+        }
     }
 
     #[test]

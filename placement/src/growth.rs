@@ -145,22 +145,13 @@ fn coldest<'a>(
     pairs: impl Iterator<Item = &'a (usize, usize)>,
     policy: &Policy,
 ) -> Option<Growth> {
+    let carried = Carried::by_partition(snapshot, at);
     let together = |&(into, from): &(usize, usize)| {
-        let mut carried = Carried::nothing(snapshot.shape);
-        for partition in [into, from] {
-            if let Some(rest) = snapshot.rest.get(partition) {
-                carried.add(rest, snapshot.partitions[partition].burst, 1.0);
-            }
-        }
-        for (entity, at) in snapshot.entities.iter().zip(at) {
-            if *at == into || *at == from {
-                carried.add(&entity.loads, entity.burst, 1.0);
-            }
-        }
+        let both = carried[into].clone().with(&carried[from]);
         let facts = &snapshot.partitions[into];
         let mut hours = vec![0.0; snapshot.shape.hours];
-        carried.by_hour(facts, 0.0, &mut hours);
-        let busiest = (0..hours.len()).map(|hour| carried.used(facts, hour)).fold(0.0, f64::max);
+        both.by_hour(facts, 0.0, &mut hours);
+        let busiest = (0..hours.len()).map(|hour| both.used(facts, hour)).fold(0.0, f64::max);
         let is_cold = busiest <= policy.merge_below && hours.iter().sum::<f64>() < OVERLOAD_MIN;
         is_cold.then_some(Growth::Merge { into, from, busiest })
     };

@@ -318,6 +318,18 @@ impl History {
         Some(sum)
     }
 
+    /// Requests of an entity in the hours that are over, which count less the longer ago they were, as counts of
+    /// [`History::pairs`] do.
+    #[must_use]
+    pub fn faded_requests(&self, entity: EntityId) -> Option<f64> {
+        let load = self.requests(entity)?;
+        let mut requests = 0.0;
+        for hour in load.start()..load.end() {
+            requests = (requests + load.load(hour).unwrap_or(0.0) * self.hour_seconds) * PAIR_MEMORY;
+        }
+        Some(requests)
+    }
+
     /// A metric of an entity's hours.
     #[must_use]
     pub fn series(&self, entity: EntityId, metric: Metric) -> Option<Series> {
@@ -478,6 +490,23 @@ mod tests {
         history.end_hour(1.0, 101, |_| None);
         let kept: Vec<u64> = history.entities().map(|entity| entity.0).collect();
         assert_eq!(kept, (0..10).map(|n| 100 * n + 7).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn requests_fade_as_counts_of_pairs_do_whatever_the_load_of_the_last_hour() {
+        let mut history = History::new(LIMITS, 0);
+        let (a, b) = (EntityId(1), EntityId(2));
+        for hour in 0..60 {
+            let times = if hour < 50 { 100.0 } else { 1000.0 };
+            history.count(a, None, &requests(times, 0.0), 0.0);
+            history.count(b, None, &requests(0.0, times), 0.0);
+            history.count_pair(a, b, times / 2.0);
+            history.end_hour(10.0, hour + 1, |_| None);
+        }
+        let pairs: Vec<_> = history.pairs().collect();
+        let share = pairs[0].2 / history.faded_requests(a).unwrap();
+        assert!((share - 0.5).abs() < 0.02, "{share}");
+        assert_eq!(history.faded_requests(EntityId(3)), None);
     }
 
     #[test]

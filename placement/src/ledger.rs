@@ -28,6 +28,9 @@ const HOURS_MIN: f64 = 12.0;
 /// Worse than the day before by so much is worse.
 const WORSE: f64 = 1.1;
 
+/// How a move ends that was not stopped.
+const DONE: &str = "done";
+
 /// What was said of an hour.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Said {
@@ -79,6 +82,11 @@ pub enum Why {
         /// By how much its tie is stronger there, in shares of its commands.
         gain: f64,
     },
+    /// It fared worse where it had gone, and goes back.
+    Back {
+        /// The move that is taken back.
+        of: u64,
+    },
 }
 
 /// A move that was begun.
@@ -102,6 +110,8 @@ pub struct Entry {
     pub ended: Option<Ended>,
     /// What then happened.
     pub judged: Option<Judged>,
+    /// What became worse for it, if anything did, as the shard that it went to saw it.
+    pub worse: Option<String>,
 }
 
 /// How a move ended.
@@ -164,7 +174,15 @@ impl Record {
 impl Entry {
     fn is_judged_by(&self, hour: i64) -> bool {
         let is_its = matches!(self.why, Why::Planned { needed, .. } if (needed..needed + JUDGED_HOURS).contains(&hour));
-        is_its && self.ended.as_ref().is_some_and(|ended| ended.how == "done")
+        is_its && self.ended.as_ref().is_some_and(Ended::is_done)
+    }
+}
+
+impl Ended {
+    /// Whether it came to its end, and was not stopped.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.how == DONE
     }
 }
 
@@ -245,6 +263,32 @@ impl Ledger {
         if let Some(entry) = self.moves.iter_mut().find(|entry| entry.id == id) {
             entry.ended = Some(ended);
         }
+    }
+
+    /// Moves that were done since, in hours: how their entities fare may still be seen.
+    pub fn watched(&self, since: f64) -> impl Iterator<Item = &Entry> {
+        let is_recent = move |ended: &Ended| ended.is_done() && ended.at >= since;
+        self.moves.iter().filter(move |entry| entry.ended.as_ref().is_some_and(is_recent))
+    }
+
+    /// An entity fares worse since its move. Says whether that is news.
+    pub fn worsened(&mut self, id: u64, what: &str) -> bool {
+        let entry = self.moves.iter_mut().find(|entry| entry.id == id && entry.worse.is_none());
+        entry.map(|entry| entry.worse = Some(what.to_owned())).is_some()
+    }
+
+    /// Moves after which their entities fared worse, and nothing was done about that: each is taken back once, however that
+    /// ends, and what was taken back is not.
+    pub fn to_take_back(&self) -> impl Iterator<Item = &Entry> {
+        let is_done = |entry: &Entry| entry.ended.as_ref().is_some_and(Ended::is_done);
+        let mut last: BTreeMap<EntityId, &Entry> = BTreeMap::new();
+        for entry in &self.moves {
+            last.insert(entry.entity, entry);
+        }
+        let is_wanted = move |entry: &&Entry| {
+            entry.worse.is_some() && is_done(entry) && !matches!(entry.why, Why::Back { .. })
+        };
+        last.into_values().filter(is_wanted)
     }
 
     /// Moves that are judged by an hour: planned, done, and for it or one of the few hours before it.
@@ -331,6 +375,7 @@ mod tests {
                 began: 8.0,
                 ended: None,
                 judged: None,
+                worse: None,
             });
             ledger.end(id, Ended { at: 8.5, how: "done".to_owned(), bytes: 1, pause: 0.001 });
         }
@@ -342,5 +387,49 @@ mod tests {
         assert_eq!(ledger.wasted(), 0.5, "the worst hour of the first one counts");
         assert_eq!((ledger.judged_by(15).count(), ledger.judged_by(16).count()), (2, 1));
         assert_eq!(ledger.moves().filter(|entry| entry.judged.is_some()).count(), 2);
+    }
+
+    #[test]
+    fn a_move_that_made_it_worse_is_taken_back_once_and_what_was_taken_back_stays() {
+        let mut ledger = Ledger::default();
+        let mut moves = 0;
+        let mut done = |ledger: &mut Ledger, entity, (from, to), why, how: &str| {
+            moves += 1;
+            let (id, began, ended) = (moves, 0.0, None);
+            let entity = EntityId(entity);
+            ledger.begin(Entry {
+                id,
+                entity,
+                name: Vec::new(),
+                from,
+                to,
+                why,
+                began,
+                ended,
+                judged: None,
+                worse: None,
+            });
+            ledger.end(id, Ended { at: 1.0, how: how.to_owned(), bytes: 0, pause: 0.0 });
+            id
+        };
+        let back = |ledger: &Ledger| ledger.to_take_back().map(|entry| entry.id).collect::<Vec<u64>>();
+        let well = done(&mut ledger, 1, (0, 1), Why::Reactive, "done");
+        let worse = done(&mut ledger, 2, (0, 1), Why::Reactive, "done");
+        let failed = done(&mut ledger, 3, (0, 1), Why::Reactive, "failed");
+        assert!(ledger.worsened(worse, "p99 9 ms, before 1 ms") && ledger.worsened(failed, "x"));
+        assert!(!ledger.worsened(worse, "again") && !ledger.worsened(99, "of a move that is not known"));
+        assert_eq!(back(&ledger), [worse]);
+        assert_eq!(ledger.watched(1.0).map(|entry| entry.id).collect::<Vec<u64>>(), [well, worse]);
+        assert_eq!(ledger.watched(1.5).count(), 0);
+
+        let returned = done(&mut ledger, 2, (1, 0), Why::Back { of: worse }, "done");
+        assert_eq!(back(&ledger), [] as [u64; 0], "it is done");
+        ledger.worsened(returned, "p99 9 ms, before 1 ms");
+        assert_eq!(back(&ledger), [] as [u64; 0], "it does not go to and fro");
+
+        ledger.worsened(well, "p99 9 ms, before 1 ms");
+        assert_eq!(back(&ledger), [well]);
+        done(&mut ledger, 1, (1, 0), Why::Back { of: well }, "cancelled");
+        assert_eq!(back(&ledger), [] as [u64; 0], "it is tried once");
     }
 }

@@ -7,9 +7,10 @@
 //! is avoided, [`score`] how it is weighed against the cost, [`target`] where an entity may go, [`schedule`] when a move
 //! begins, [`growth`] which partitions split or merge, [`gather`] who joins those it is named together with. [`Reactive`] is the rule for what nobody saw coming: it looks at the last seconds and at nothing else.
 //!
-//! What a node keeps between its plans: [`history`] of what was counted, [`forecasts`] that follow it, the [`ledger`] of what
+//! What a node keeps between its plans: [`history`] of what was counted, [`forecasts`] that follow it, the [`delay`] of shards, the [`ledger`] of what
 //! was said and done. [`situation`] makes a snapshot of these; [`foresight`] makes paths of what a model was walked over.
 
+pub mod delay;
 pub mod forecasts;
 pub mod foresight;
 pub mod gather;

@@ -51,6 +51,17 @@ impl Carried {
         carried
     }
 
+    /// What both carry.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        let add = |mine: &mut [f32], theirs: &[f32]| {
+            mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
+        };
+        add(&mut self.sums, &other.sums);
+        add(&mut self.variances, &other.variances);
+        self
+    }
+
     /// Adds a load, `times` over: -1 takes it away. `burst` is the standard deviation of its seconds, as a part of the hour's
     /// mean.
     pub fn add(&mut self, loads: &crate::Loads, burst: f64, times: f32) {
@@ -120,7 +131,16 @@ mod tests {
 
     fn partition(capacity: f64) -> Partition {
         let capacity = [capacity, f64::INFINITY, f64::INFINITY];
-        Partition { id: 0, host: 0, capacity, burst: 0.0, state: State::Serving, distance: 0.0, penalty: 0.0 }
+        Partition {
+            id: 0,
+            host: 0,
+            capacity,
+            share: 1.0,
+            burst: 0.0,
+            state: State::Serving,
+            distance: 0.0,
+            penalty: 0.0,
+        }
     }
 
     #[test]

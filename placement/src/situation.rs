@@ -97,18 +97,20 @@ pub fn see(snapshot: &mut Snapshot, seen: impl Fn(&Entity) -> f64) {
     }
 }
 
-/// Pairs of entities that are named together more often than by chance.
+/// Named together fewer times, lately, is chance.
+const COUNT_MIN: f64 = 10.0;
+
+/// Pairs of entities that are named together more often than by chance, by the share of the requests of the one that has
+/// fewer: both counts fade alike, so that who has more to do since it joined the other is not taken for a stranger.
 fn co_access(history: &History, index: &BTreeMap<EntityId, usize>) -> Vec<CoAccess> {
-    // Counts of pairs fade over a day: so many hours of requests.
-    const MEMORY_HOURS: f64 = 34.0;
-    let hour = history.hour() - 1;
-    let recent = |entity: EntityId| history.requests(entity)?.load(hour);
+    let mut requests: BTreeMap<EntityId, Option<f64>> = BTreeMap::new();
+    let mut requests_of = |entity| *requests.entry(entity).or_insert_with(|| history.faded_requests(entity));
     let mut pairs = Vec::new();
     for (a, b, count) in history.pairs() {
         let (Some(&at_a), Some(&at_b)) = (index.get(&a), index.get(&b)) else { continue };
-        let (Some(load_a), Some(load_b)) = (recent(a), recent(b)) else { continue };
-        let share = count / MEMORY_HOURS / (load_a.min(load_b) * history.hour_seconds()).max(1.0);
-        if share >= SHARE_MIN {
+        let (Some(of_a), Some(of_b)) = (requests_of(a), requests_of(b)) else { continue };
+        let share = count / of_a.min(of_b).max(1.0);
+        if share >= SHARE_MIN && count >= COUNT_MIN {
             pairs.push(CoAccess { a: at_a, b: at_b, share: share.min(1.0) });
         }
     }
@@ -146,23 +148,34 @@ pub fn outlook(snapshot: &Snapshot) -> Vec<Vec<Band>> {
         .collect()
 }
 
+/// Whether a partition has room for an entity of another one in every hour ahead, and the part `besides` of its capacity.
+#[must_use]
+pub fn has_room(
+    snapshot: &Snapshot,
+    outlook: &[Vec<Band>],
+    entity: usize,
+    partition: usize,
+    besides: f64,
+) -> bool {
+    let room = snapshot.partitions[partition].capacity[0] * (1.0 - besides);
+    let load = |hour| snapshot.entities[entity].loads.0[0].quantile(hour, 0.9, snapshot.shape);
+    (0..snapshot.shape.hours).all(|hour| outlook[partition][hour].q90 + load(hour) <= room)
+}
+
 /// Guests whose home has room for them again in every hour ahead, the lightest first; at most one for each home. Who is among
 /// those that it is named together with stays.
 #[must_use]
 pub fn homeward(snapshot: &Snapshot, outlook: &[Vec<Band>]) -> Vec<usize> {
     let shape = snapshot.shape;
     let load = |entity: &Entity, hour| entity.loads.0[0].quantile(hour, 0.9, shape);
-    let fits = |entity: &Entity| {
-        let room = snapshot.partitions[entity.home].capacity[0] * (1.0 - HOME_ROOM);
-        (0..shape.hours).all(|hour| outlook[entity.home][hour].q90 + load(entity, hour) <= room)
-    };
+    let fits = |index: usize| has_room(snapshot, outlook, index, snapshot.entities[index].home, HOME_ROOM);
     let stays = gather::among_their_own(snapshot);
     let mut guests: Vec<(f64, usize)> = snapshot
         .entities
         .iter()
         .enumerate()
-        .filter(|(_, entity)| entity.at != entity.home && entity.hold.is_none() && fits(entity))
-        .filter(|(index, _)| !stays[*index])
+        .filter(|(_, entity)| entity.at != entity.home && entity.hold.is_none())
+        .filter(|(index, _)| !stays[*index] && fits(*index))
         .map(|(index, entity)| ((0..shape.hours).map(|hour| load(entity, hour)).fold(0.0, f64::max), index))
         .collect();
     guests.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));

@@ -43,8 +43,11 @@ pub struct Partition {
     pub id: u32,
     /// Which host it is on.
     pub host: u32,
-    /// What it can do, in each dimension.
+    /// What it can do, in each dimension, as its shard is.
     pub capacity: [f64; Dimension::ALL.len()],
+    /// Of what it could do in the first one, the part that is left of it in `capacity`, above 0 and up to 1: less than 1 while its
+    /// shard answers more slowly than it used to.
+    pub share: f64,
     /// Spread within an hour of what no entity stands for, as a part of the hour's mean: the standard deviation of seconds.
     pub burst: f64,
     /// Whether it takes entities.
@@ -221,6 +224,9 @@ impl Snapshot {
             if !partition.capacity.iter().all(|c| *c > 0.0 && !c.is_nan()) {
                 return wrong("the capacity");
             }
+            if !(partition.share > 0.0 && partition.share <= 1.0) {
+                return wrong("the share");
+            }
             if !sound(partition.burst) || !sound(partition.distance) || !sound(partition.penalty) {
                 return wrong("the burst, distance or penalty");
             }
@@ -272,6 +278,7 @@ impl Snapshot {
             id,
             host: 0,
             capacity: [100.0, f64::INFINITY, f64::INFINITY],
+            share: 1.0,
             burst: 0.1,
             state: State::Serving,
             distance: 0.0,

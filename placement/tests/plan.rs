@@ -10,7 +10,16 @@ const SHAPE: Shape = Shape { paths: 4, hours: HOURS };
 
 fn partition(id: u32, capacity: f64) -> Partition {
     let capacity = [capacity, f64::INFINITY, f64::INFINITY];
-    Partition { id, host: id, capacity, burst: 0.05, state: State::Serving, distance: 0.0, penalty: 0.0 }
+    Partition {
+        id,
+        host: id,
+        capacity,
+        share: 1.0,
+        burst: 0.05,
+        state: State::Serving,
+        distance: 0.0,
+        penalty: 0.0,
+    }
 }
 
 /// An entity in partition `at` whose load is `usual`, and `peak` in hours `hours`.

@@ -3,69 +3,27 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by its panic")]
 #![expect(clippy::disallowed_methods, reason = "a test in real time, with files of its own")]
 
+#[path = "process/planning.rs"]
+mod planning;
 mod process;
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use planning::{START, write_config};
 use process::{Node, PROGRAM, ask};
 use serde_json::Value;
 
-/// A Monday at midnight, in Unix hours.
-const START: i64 = 491_664;
-/// Something that is to happen in a few hours of a replay; a machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// What a partition is planned to do, requests a second.
+const CAPACITY: f64 = 260.0;
 
 fn start(data: &Path, config: &Path) -> Node {
     Node::start(data, 2, &["--config", config.to_str().unwrap()])
 }
 
 impl Node {
-    /// What `foreshard ctl` says, as JSON.
-    fn ctl(&self, words: &[&str]) -> Value {
-        let out = Command::new(PROGRAM)
-            .args(["ctl", "--json", "--admin", &self.admin])
-            .args(words)
-            .output()
-            .unwrap();
-        let (said, told) =
-            (String::from_utf8(out.stdout).unwrap(), String::from_utf8_lossy(&out.stderr).into_owned());
-        assert!(out.status.success(), "{words:?}: {told}");
-        serde_json::from_str(&said).unwrap_or_else(|e| panic!("{words:?}: {e}: {said}"))
-    }
-
-    /// What it says to people.
-    fn told(&self, words: &[&str]) -> String {
-        let out = Command::new(PROGRAM).args(["ctl", "--admin", &self.admin]).args(words).output().unwrap();
-        assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8(out.stdout).unwrap()
-    }
-
-    fn metrics(&self) -> String {
-        let mut stream = TcpStream::connect(&self.admin).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
-    }
-
-    /// Asks until it is so.
-    fn until(&self, words: &[&str], is_so: impl Fn(&Value) -> bool) -> Value {
-        let begin = Instant::now();
-        loop {
-            let answer = self.ctl(words);
-            if is_so(&answer) {
-                return answer;
-            }
-            assert!(begin.elapsed() < PATIENCE, "{words:?}: {answer}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
     fn kill(self) {
         assert!(!self.end("KILL").success());
     }
@@ -89,14 +47,6 @@ fn at_home(node: &Node, partition: u64, count: usize) -> Vec<String> {
     names.filter(|name| node.ctl(&["entity", name])["home"].as_u64() == Some(partition)).take(count).collect()
 }
 
-fn write_config(path: &Path, known: &Path, hour_seconds: f64, more: &str) {
-    let text = format!(
-        "[planner]\nhour_seconds = {hour_seconds:.1}\nstart_hour = {START}\ncapacity = 260.0\nreactive = false\nimport = {:?}\n{more}",
-        known.display().to_string()
-    );
-    std::fs::write(path, text).unwrap();
-}
-
 fn set(node: &Node, key: &str) {
     ask(&node.redis, &format!("SET {key} 1\r\n"), "+OK\r\n");
 }
@@ -106,7 +56,7 @@ fn stage() -> (tempfile::TempDir, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
     std::fs::write(&rows, "time,entity,reads,writes\n").unwrap();
-    write_config(&config, &rows, 1.0, "");
+    write_config(&config, &rows, (1.0, CAPACITY), "");
     let node = start(&dir.path().join("data"), &config);
     // Six shops at 50 requests a second: 300 of the 260 that a partition can do.
     let names = at_home(&node, 0, 6);
@@ -122,7 +72,7 @@ fn what_is_forecast_to_be_too_much_moves_before_it_comes_unless_it_is_held_or_pa
     let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
     // Paused: it plans, and moves nothing.
     // Six hours to an overload: time enough on a busy machine too.
-    write_config(&config, &rows, 3.0, "paused = true\n");
+    write_config(&config, &rows, (3.0, CAPACITY), "paused = true\n");
     let node = start(&dir.path().join("data"), &config);
     assert_eq!(node.ctl(&["pin", &names[0]])["hold"], "pinned");
     let plan = node.ctl(&["plan"]);
@@ -160,7 +110,7 @@ fn what_is_forecast_to_be_too_much_moves_before_it_comes_unless_it_is_held_or_pa
 fn a_planner_that_is_killed_knows_every_hour_that_was_over_and_all_that_it_was_told() {
     let (dir, names) = stage();
     let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
-    write_config(&config, &rows, 1.0, "");
+    write_config(&config, &rows, (1.0, CAPACITY), "");
     let data = dir.path().join("data");
     let node = start(&data, &config);
     let seconds = |hour: i64| (hour * 3600).to_string();
@@ -206,7 +156,7 @@ fn hours_that_are_imported_and_whatever_was_told_outlive_an_emptied_store_and_a_
     let (dir, _) = stage();
     let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
     std::fs::write(&rows, "time,entity,reads,writes\n").unwrap();
-    write_config(&config, &rows, 1.0, "");
+    write_config(&config, &rows, (1.0, CAPACITY), "");
     let data = dir.path().join("data");
     let node = start(&data, &config);
     let more = dir.path().join("more.csv");
@@ -235,7 +185,7 @@ fn hours_that_are_imported_and_whatever_was_told_outlive_an_emptied_store_and_a_
 fn what_makes_no_sense_is_refused_and_says_what_to_do() {
     let (dir, names) = stage();
     let (config, rows) = (dir.path().join("node.toml"), dir.path().join("known.csv"));
-    write_config(&config, &rows, 1.0, "");
+    write_config(&config, &rows, (1.0, CAPACITY), "");
     let node = start(&dir.path().join("data"), &config);
     let refused = |words: &[&str]| {
         let out = Command::new(PROGRAM).args(["ctl", "--admin", &node.admin]).args(words).output().unwrap();
@@ -279,7 +229,7 @@ fn a_partition_splits_ahead_of_a_growth_that_is_foretold_and_merges_when_it_is_g
     write_config(
         &config,
         &rows,
-        1.0,
+        (1.0, CAPACITY),
         "paused = true\npartitions_min = 1\npartitions_max = 8\nrest_hours = 1\nmerge_below = 0.5\n",
     );
     let node = Node::start(&dir.path().join("data"), 1, &["--config", config.to_str().unwrap()]);

@@ -20,6 +20,7 @@ pub mod multi;
 pub mod node;
 pub mod operator;
 pub mod probe;
+pub mod replayed;
 pub mod report;
 pub mod server;
 pub mod site;

@@ -48,6 +48,19 @@ pub struct Phase {
     pub kinds: BTreeMap<String, Kind>,
     /// The load generator itself.
     pub client: Client,
+    /// Second by second.
+    pub per_second: Vec<Second>,
+}
+
+/// A second of it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Second {
+    /// Which, counted from the begin.
+    pub second: u64,
+    /// Refused, or without an answer.
+    pub failed: u64,
+    /// One in a hundred of those that were answered in it took longer, since they were due, microseconds.
+    pub latency_us_p99: f64,
 }
 
 /// Percentiles in microseconds.

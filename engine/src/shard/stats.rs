@@ -1,6 +1,7 @@
 //! What a shard says of itself.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use super::Shard;
 use super::capacity::CapacityTotals;
@@ -10,14 +11,17 @@ use crate::cache::CacheStats;
 use crate::io::long_turns::LongTurn;
 use crate::io::turns::TurnStats;
 use crate::row_cache::RowCacheStats;
+use crate::wal::Flushes;
 
-/// Bytes that background work has moved.
+/// Bytes that background work has moved, and transactions over more than one place.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     flushes: Cell<u64>,
     flushed: Cell<u64>,
     read: Cell<u64>,
     written: Cell<u64>,
+    together: Cell<u64>,
+    over: Cell<u64>,
 }
 
 /// A shard at one moment.
@@ -51,6 +55,12 @@ pub struct ShardStats {
     pub compaction_read_bytes: u64,
     /// Bytes written by compaction.
     pub compaction_written_bytes: u64,
+    /// Transactions that came to here and named more than one entity.
+    pub transactions_together: u64,
+    /// Those that were committed here over more than one partition, in two phases.
+    pub transactions_over: u64,
+    /// Flushes of the log.
+    pub log_flushes: Flushes,
     /// Bytes of log files in use.
     pub wal_bytes: u64,
     /// How hard writers are held back: 0 not at all, 1 stopped.
@@ -75,6 +85,14 @@ impl Traffic {
         self.flushed.set(self.flushed.get() + bytes);
     }
 
+    pub(super) fn named_together(&self) {
+        self.together.set(self.together.get() + 1);
+    }
+
+    pub(super) fn committed_over(&self) {
+        self.over.set(self.over.get() + 1);
+    }
+
     pub(super) fn compacted(&self, read: u64, written: u64) {
         self.read.set(self.read.get() + read);
         self.written.set(self.written.get() + written);
@@ -82,6 +100,18 @@ impl Traffic {
 }
 
 impl Shard {
+    /// Flushes of its log so far.
+    #[must_use]
+    pub fn log_flushes(&self) -> Flushes {
+        self.common.wal().flushes()
+    }
+
+    /// From here on its log's flushes take so much longer, ten seconds at most: a rehearsal of a device that fails slowly. Until
+    /// the next start, or until it is set to zero.
+    pub fn delay_log(&self, delay: Duration) {
+        self.common.wal().delay(delay);
+    }
+
     /// How the shard is doing.
     #[must_use]
     pub fn stats(&self) -> ShardStats {
@@ -103,6 +133,9 @@ impl Shard {
             flushed_bytes: self.traffic.flushed.get(),
             compaction_read_bytes: self.traffic.read.get(),
             compaction_written_bytes: self.traffic.written.get(),
+            transactions_together: self.traffic.together.get(),
+            transactions_over: self.traffic.over.get(),
+            log_flushes: self.log_flushes(),
             wal_bytes: self.common.wal().used_bytes(),
             pressure: self.pacing.pressure(),
             is_full: self.space.is_full(),

@@ -105,6 +105,7 @@ impl Shard {
         if names.len() > 1 {
             let together: Vec<(RoutingKey, &[u8])> = names.iter().map(|(r, n)| (*r, n.as_slice())).collect();
             self.counters.borrow_mut().record_together(&together);
+            self.traffic.named_together();
         }
     }
 
@@ -222,6 +223,7 @@ impl Shard {
             }
             return Err(e);
         }
+        self.traffic.committed_over();
         let here = Rc::clone(self);
         let resolution = self.runtime().spawn(async move {
             if here.resolve_all(tx, &homes, Outcome::Commit(version)).await {

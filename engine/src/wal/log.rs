@@ -7,8 +7,10 @@ use std::cell::RefCell;
 use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::config::WalConfig;
+use super::flusher::{Flushes, LOG_DELAY_MAX};
 use super::record::{Intent, RecordHeader};
 use super::row::RowWriter;
 use super::shared::{Phase, Shared};
@@ -146,6 +148,18 @@ impl Wal {
     #[must_use]
     pub fn cap_bytes(&self) -> u64 {
         self.shared.config.cap_bytes
+    }
+
+    /// What its flushes came to so far.
+    #[must_use]
+    pub fn flushes(&self) -> Flushes {
+        self.shared.flushes.get()
+    }
+
+    /// From here on each flush takes so much longer, [`LOG_DELAY_MAX`] at most: a device that fails slowly, on purpose. Nothing
+    /// is acknowledged sooner or otherwise for it.
+    pub fn delay(&self, delay: Duration) {
+        self.shared.delay.set(delay.min(LOG_DELAY_MAX));
     }
 
     /// Why the log stopped, if it has: final (R3).

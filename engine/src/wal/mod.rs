@@ -37,6 +37,7 @@ mod tests;
 
 pub use self::batch::Batch;
 pub use self::config::{Durability, WalConfig};
+pub use self::flusher::{Flushes, LOG_DELAY_MAX};
 pub use self::format::{Invalid, LogId};
 pub use self::log::{Ticket, Wal};
 pub use self::record::{Body, Intent, Outcome, Record, RecordHeader, TxId};

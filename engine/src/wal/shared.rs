@@ -9,8 +9,10 @@ use std::future::poll_fn;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use super::config::WalConfig;
+use super::flusher::Flushes;
 use super::format::Link;
 use super::latch::Latch;
 use super::progress::Progress;
@@ -74,6 +76,9 @@ pub(super) struct Shared {
     pub(super) dirty: RefCell<Vec<FileNumber>>,
     /// Bytes kept free for what transactions under way still have to append.
     pub(super) promised: Cell<u64>,
+    /// What flushes came to, and how much longer each is to take.
+    pub(super) flushes: Cell<Flushes>,
+    pub(super) delay: Cell<Duration>,
     pub(super) phase: Cell<Phase>,
     pub(super) failure: OnceCell<Error>,
     /// Why no caller's rows are admitted any more.
@@ -108,6 +113,8 @@ impl Shared {
             config,
             current: Cell::default(),
             link: Cell::default(),
+            flushes: Cell::default(),
+            delay: Cell::default(),
             written: Progress::default(),
             untold: Cell::default(),
             durable: Progress::default(),

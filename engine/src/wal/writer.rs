@@ -143,7 +143,11 @@ impl Shared {
         let (bytes, link) = self.seal(batch, sequence, start);
         self.told_start.set(start);
         self.told_durable.set(self.durable_end.get());
+        let began = self.runtime.now();
         let bytes = self.write_out(bytes, offset, mode).await?;
+        if mode == Write::Synced {
+            self.flushed(began).await;
+        }
         self.tail.borrow_mut().recycle(bytes);
         self.link.set(link);
         self.written_end.set(end);

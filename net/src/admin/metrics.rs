@@ -151,6 +151,16 @@ const METRICS: &[Metric] = &[
     ("compaction_written_bytes_total", "counter", "Bytes written by compaction.", |r| {
         float(r.engine.compaction_written_bytes)
     }),
+    ("log_flushes_total", "counter", "Flushes of the log.", |r| float(r.engine.log_flushes.count)),
+    ("log_flush_seconds_total", "counter", "How long they took, together.", |r| {
+        nanos(r.engine.log_flushes.nanos)
+    }),
+    ("transactions_together_total", "counter", "Transactions that named more than one entity.", |r| {
+        float(r.engine.transactions_together)
+    }),
+    ("transactions_over_partitions_total", "counter", "Transactions over more than one partition.", |r| {
+        float(r.engine.transactions_over)
+    }),
     ("wal_bytes", "gauge", "Bytes of log files in use.", |r| float(r.engine.wal_bytes)),
     ("write_pressure", "gauge", "How hard writers are held back: 0 not at all, 1 stopped.", |r| {
         r.engine.pressure

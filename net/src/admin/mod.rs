@@ -5,6 +5,7 @@
 
 mod backups;
 mod capacity;
+mod drill;
 mod gauges;
 mod metrics;
 mod moves;
@@ -202,7 +203,7 @@ async fn answer(desk: &Desk, request: Request<Incoming>) -> Answer {
         return pages.answer(request).await.map(Either::Left);
     }
     let is_post = request.method() == Method::POST;
-    let is_move = matches!(path, "/move" | "/cancel") || (path == "/capacity" && is_post);
+    let is_move = matches!(path, "/move" | "/cancel" | "/drill") || (path == "/capacity" && is_post);
     let is_change = matches!(path, "/split" | "/merge" | "/hand-over" | "/cancel-change");
     if path != "/backup" && !is_move && !is_change {
         return look(desk, &request).await.map(Either::Left);

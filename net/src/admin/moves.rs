@@ -1,5 +1,5 @@
 //! What is where, what moves, and orders to move it: `GET /table`, `/entity`, `/partition`, `/moves`, `/capacity`, `POST
-//! /move`, `/cancel`, `/capacity`.
+//! /move`, `/cancel`, `/capacity`, `/drill`.
 //!
 //! Orders are JSON objects; the same that protects `/backup` from web pages protects them.
 
@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{ANSWER_TIME_MAX, JSON, argument, capacity, is_from_a_page};
+use super::{ANSWER_TIME_MAX, JSON, argument, capacity, drill, is_from_a_page};
 
 /// An order is a line of text.
 const ORDER_BYTES_MAX: usize = 16 << 10;
@@ -64,6 +64,9 @@ pub(super) async fn order(client: &Client, request: Request<Incoming>) -> Result
     let body = body_of(request).await?;
     if path == "/capacity" {
         return capacity::set(client, &*image(client).await?, &body).await;
+    }
+    if path == "/drill" {
+        return drill::order(client, &body).await;
     }
     if path == "/move" {
         let order: MoveOrder = read(&body)?;

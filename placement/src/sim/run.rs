@@ -191,6 +191,7 @@ impl<'a> Sim<'a> {
             state: State::Serving,
             distance: 0.0,
             penalty: 0.0,
+            share: 1.0,
         };
         let now = hour as i64;
         let entity = |index: usize| {

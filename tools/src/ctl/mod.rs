@@ -106,6 +106,20 @@ enum What {
         #[arg(long)]
         units: Option<f64>,
     },
+    /// Have a shard's disk be slow on purpose, to see beforehand what that does.
+    #[command(
+        after_help = "Writes take so much longer, and nothing else changes; reading what is not committed waits with them. \
+        It ends with 0, or with the node.\n\
+        Example: foreshard ctl drill --shard 1 --log-delay-ms 50"
+    )]
+    Drill {
+        /// Which shard.
+        #[arg(long)]
+        shard: u16,
+        /// Milliseconds that each flush of its log takes longer; 0: none.
+        #[arg(long)]
+        log_delay_ms: u64,
+    },
     /// What the shadow of a move showed: source and target side by side, and the verdict.
     #[command(after_help = "Example: foreshard ctl shadow 42")]
     Shadow {
@@ -141,6 +155,10 @@ pub(crate) fn run(ctl: &Ctl) -> Result<Verdict, Failure> {
         What::Capacity { partition, shard, units } => {
             let order = json!({ "partition": partition, "shard": shard, "units": units });
             tell(ctl, &http::post(&ctl.admin, "/capacity", &order)?, show::capacity)
+        }
+        What::Drill { shard, log_delay_ms } => {
+            let order = json!({ "shard": shard, "log_delay_ms": log_delay_ms });
+            tell(ctl, &http::post(&ctl.admin, "/drill", &order)?, show::fields)
         }
         What::Shadow { id } => {
             let moves = get("/moves")?;

@@ -237,6 +237,74 @@ fn forecast(answer: &Value) -> String {
     text + "\n"
 }
 
+/// Why a partition counts as less than it was.
+fn slowed(answer: &Value) -> String {
+    let (plan, shard) = (&answer["plan"], &answer["shard"]);
+    let ms = |value: &Value| value.as_f64().map_or("-".to_owned(), |ms| format!("{ms:.1} ms"));
+    let delay = |what: &str, name: &str| {
+        format!("{what} {}, usually {}", ms(&shard[name]["now_ms"]), ms(&shard[name]["usual_ms"]))
+    };
+    format!(
+        "its partition counts as {:.0} % of what it was, {:.0} requests/s: shard {} is slow ({}; {})\n",
+        100.0 * plan["capacity_share"].as_f64().unwrap_or_default(),
+        plan["capacity"].as_f64().unwrap_or_default(),
+        shard["shard"],
+        delay("a flush of its log takes", "log"),
+        delay("a question waits", "queue"),
+    )
+}
+
+/// Whom an entity is named together with.
+fn named_together(plan: &Value) -> String {
+    let together = plan["together"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if together.is_empty() {
+        return String::new();
+    }
+    let one = |one: &Value| {
+        let share = 100.0 * one["share"].as_f64().unwrap_or_default();
+        let name = one["entity"].as_str().unwrap_or_default();
+        format!("{name} ({share:.0} %, in partition {})", one["partition"])
+    };
+    let all: Vec<String> = together.iter().map(one).collect();
+    format!("named together with {}\n", all.join(", "))
+}
+
+/// Where it goes and why, or why it stays.
+fn verdict(verdict: &Value) -> String {
+    let mut text = String::new();
+    if verdict["kind"] == "joining" {
+        let with = verdict["with"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let with: Vec<&str> = with.iter().filter_map(Value::as_str).collect();
+        let _infallible = writeln!(
+            text,
+            "moves to partition {}: it joins {}, by {:.2} shares of its commands more than it has here",
+            verdict["to"],
+            with.join(", "),
+            verdict["gain"].as_f64().unwrap_or_default(),
+        );
+    } else if verdict["kind"] == "homeward" {
+        let _infallible =
+            writeln!(text, "moves to partition {}: its home has room for it again", verdict["to"]);
+    } else if verdict["moves"] == true {
+        let part = |name: &str| verdict[name].as_f64().unwrap_or_default();
+        let _infallible = writeln!(
+            text,
+            "moves to partition {}: score {:.3} (avoids {:.3} overloaded hours, costs {:.3}; target scores {:.2}), \
+             from hour {} on, before hour {}",
+            verdict["to"],
+            part("score"),
+            part("avoided"),
+            part("cost"),
+            part("target_score"),
+            verdict["begin_hour"],
+            verdict["peak_hour"],
+        );
+    } else if let Some(why) = verdict["why"].as_str() {
+        let _infallible = writeln!(text, "stays: {why}");
+    }
+    text
+}
+
 fn explain(answer: &Value) -> String {
     let number = |value: &Value| value.as_f64().map_or("-".to_owned(), |number| format!("{number:.1}"));
     let mut text = format!(
@@ -265,27 +333,18 @@ fn explain(answer: &Value) -> String {
             plan["threshold"].as_f64().map_or("-".to_owned(), |score| format!("{score:.3}")),
         );
     }
-    let verdict = &answer["verdict"];
-    if verdict["moves"] == true {
-        let part = |name: &str| verdict[name].as_f64().unwrap_or_default();
-        let _infallible = writeln!(
-            text,
-            "moves to partition {}: score {:.3} (avoids {:.3} overloaded hours, costs {:.3}; target scores {:.2}), \
-             from hour {} on, before hour {}",
-            verdict["to"],
-            part("score"),
-            part("avoided"),
-            part("cost"),
-            part("target_score"),
-            verdict["begin_hour"],
-            verdict["peak_hour"],
-        );
-    } else if let Some(why) = verdict["why"].as_str() {
-        let _infallible = writeln!(text, "stays: {why}");
+    if plan["capacity_share"].as_f64().is_some_and(|share| share < 1.0) {
+        text += &slowed(answer);
     }
+    text += &named_together(plan);
+    text += &verdict(&answer["verdict"]);
     if answer["moves"].as_array().is_some_and(|moves| !moves.is_empty()) {
         text += "its last moves\n";
         text += &show::ledger_moves(&answer["moves"]);
+        for one in answer["moves"].as_array().into_iter().flatten() {
+            let _infallible =
+                writeln!(text, "move {}: {}", one["move"], one["reason"].as_str().unwrap_or_default());
+        }
     }
     text
 }

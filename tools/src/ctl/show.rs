@@ -240,7 +240,8 @@ pub(super) fn outlook(answer: &Value) -> String {
         let busiest = busiest.unwrap_or(&Value::Null);
         let most = ahead.iter().map(|band| number(&band["p_over"])).fold(0.0, f64::max);
         serde_json::json!({
-            "partition": one["id"], "shard": one["shard"], "capacity": one["capacity"], "load": one["load"],
+            "partition": one["id"], "shard": one["shard"], "capacity": one["capacity"],
+            "left_of_it": one["capacity_share"], "load": one["load"],
             "busiest_hour": busiest["hour"], "median": busiest["q50"], "one_in_ten_above": busiest["q90"],
             "overloaded": most,
         })
@@ -249,6 +250,7 @@ pub(super) fn outlook(answer: &Value) -> String {
         ("partition", plain),
         ("shard", plain),
         ("capacity", whole),
+        ("left_of_it", percent),
         ("load", whole),
         ("busiest_hour", plain),
         ("median", whole),
@@ -366,6 +368,7 @@ pub(super) fn ledger_moves(moves: &Value) -> String {
         ("bytes", size),
         ("pause_ms", plain),
         ("was_needed", plain),
+        ("worse", plain),
     ];
     let mut rows = moves.clone();
     for row in rows.as_array_mut().into_iter().flatten() {

@@ -38,12 +38,17 @@ pub(super) struct KeptMove {
     pub(super) name: Vec<u8>,
     pub(super) from: u32,
     pub(super) to: u32,
-    /// Planned, reactive, homeward or joining; and of a planned one score, avoided, cost, needed.
+    /// Planned, reactive, homeward, joining or back; and of a planned one score, avoided, cost, needed.
     pub(super) why: Option<(f64, f64, f64, i64)>,
     pub(super) is_reactive: bool,
     /// How much stronger its tie is there, of an entity that joins others; older stores know of none.
     #[serde(default)]
     pub(super) joining: Option<f64>,
+    /// Which move it takes back, and what became worse for it afterwards, if so; older stores know of none.
+    #[serde(default)]
+    pub(super) back: Option<u64>,
+    #[serde(default)]
+    pub(super) worse: Option<String>,
     pub(super) began: f64,
     pub(super) ended: Option<(f64, String, u64, f64)>,
 }

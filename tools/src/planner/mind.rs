@@ -1,76 +1,39 @@
-//! What a planner knows, and its turns: a tick's counts, an hour's end, a plan.
+//! What a planner knows, and its turns: a tick's counts, an hour's end.
 //!
 //! It asks shards as any client does. What is decided is decided in `foreshard_placement`, from what is here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use foreshard_engine::counters::{Load, Tick};
 use foreshard_engine::ids::{PartitionId, ShardId};
 use foreshard_engine::key::{self, RoutingKey};
 use foreshard_engine::shard::Shard;
-use foreshard_engine::shard::capacity::Capacities;
 use foreshard_engine::table::Image;
 use foreshard_engine::{Client, Error, block_on};
 use foreshard_forecast::store::EntityId;
+use foreshard_placement::Reactive;
 use foreshard_placement::forecasts::{Forecasts, Subject};
-use foreshard_placement::gather::{self, Joining};
-use foreshard_placement::growth::Growth;
 use foreshard_placement::history::{Counted, History};
-use foreshard_placement::ledger::{Entry, Judged, LEAD, Ledger, Said};
-use foreshard_placement::situation::{self, Band, Placed};
-use foreshard_placement::{Hold, Partition, Plan, Reactive, Snapshot, State};
+use foreshard_placement::ledger::{Entry, Judged, LEAD, Ledger, Said, Why};
 
+use super::burst::{BURST_FIRST, Burst};
+use super::capacity::Capacity;
 use super::growth::Change;
 use super::hours::{Hours, instant};
 use super::keep::{self, Kept};
+use super::made::Made;
 use super::memory::Memory;
 use super::orders;
 use super::settings::PlannerSettings;
 
-/// Entities whose size is asked for before a plan, the busiest ones; others have the size they were last said to have.
-const SIZES_MAX: usize = 1000;
-/// Part of a core that is planned to be used, where capacity is learnt.
-const CORE_SHARE: f64 = 0.8;
-/// What fewer requests cost says little.
-const REQUESTS_MIN: f64 = 1000.0;
-/// What a request is taken to cost before any was timed.
-const REQUEST_NANOS: f64 = 20_000.0;
 /// How fast what was measured of bursts and of requests' cost is forgotten, by hour.
-const FADING: f64 = 0.9;
+pub(super) const FADING: f64 = 0.9;
 /// How much less a target is preferred after a rejection there: twice in a row, and it is the last that is tried.
 const REJECTED_PENALTY: f64 = 0.5;
 /// A smaller penalty changes no plan.
 const FORGIVEN: f64 = 0.05;
-/// Spread of a load within the hour before it was measured, as a part of its mean.
-const BURST_FIRST: f64 = 0.1;
-/// An hour with fewer ticks says nothing of it.
-const TICKS_MIN: f64 = 4.0;
-
-/// A plan that was made.
-#[derive(Debug)]
-pub(super) struct Made {
-    pub(super) hour: i64,
-    pub(super) from: Basis,
-    pub(super) snapshot: Snapshot,
-    pub(super) placed: Vec<Placed>,
-    pub(super) plan: Plan,
-    pub(super) outlook: Vec<Vec<Band>>,
-    pub(super) homeward: Vec<usize>,
-    pub(super) joining: Vec<Joining>,
-    pub(super) growth: Vec<Growth>,
-    pub(super) took: Duration,
-}
-
-/// What a plan is made from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Basis {
-    /// What was foretold.
-    Foretold,
-    /// That, and what is seen of the hour under way.
-    Seen,
-}
 
 /// A planner.
 #[derive(Debug)]
@@ -93,21 +56,20 @@ pub(super) struct Mind {
     pub(super) penalties: BTreeMap<u32, f64>,
     /// In which hour an entity moved last.
     pub(super) moved: BTreeMap<EntityId, i64>,
+    /// Of those that were taken back, when.
+    pub(super) returned: BTreeMap<EntityId, i64>,
     /// Changes of partitions that were begun, and in which hour a partition changed last.
     pub(super) changes: Vec<Change>,
     pub(super) changed: BTreeMap<u32, i64>,
-    sizes: BTreeMap<EntityId, f64>,
+    pub(super) sizes: BTreeMap<EntityId, f64>,
     /// How loads vary within the hour: of entities that are followed, and of partitions with all that they have.
     bursts: BTreeMap<Subject, Burst>,
     /// Ticks of the hour under way.
     ticks: f64,
     /// When the hour under way was begun to be counted.
     pub(super) counted_since: Instant,
-    /// Nanoseconds of a core for a request.
-    request_nanos: f64,
-    /// What partitions may do, where that is set, and what a request costs of it, thousandths of a unit.
-    set: Capacities,
-    request_cost: f64,
+    /// What partitions can do.
+    pub(super) capacity: Capacity,
 }
 
 /// The reactive rule, and what it is shown of the second under way.
@@ -119,14 +81,6 @@ pub(super) struct Rule {
     pub(super) entities: BTreeMap<EntityId, f64>,
     /// Requests a second of entities, smoothed.
     pub(super) smoothed: BTreeMap<EntityId, f64>,
-}
-
-/// How a load varies within the hour, tick by tick.
-#[derive(Clone, Copy, Debug)]
-struct Burst {
-    sum: f64,
-    squares: f64,
-    spread: f64,
 }
 
 impl Mind {
@@ -153,15 +107,14 @@ impl Mind {
             refused: BTreeSet::new(),
             penalties: BTreeMap::new(),
             moved: BTreeMap::new(),
+            returned: BTreeMap::new(),
             changes: Vec::new(),
             changed: BTreeMap::new(),
             sizes: BTreeMap::new(),
             bursts: BTreeMap::new(),
             ticks: 0.0,
             counted_since: instant(),
-            request_nanos: REQUEST_NANOS,
-            set: Capacities::default(),
-            request_cost: REQUEST_NANOS,
+            capacity: Capacity::default(),
             client,
             settings,
             hours,
@@ -192,7 +145,11 @@ impl Mind {
         for kept in &kept.moves {
             let entry = orders::entry(kept);
             #[expect(clippy::cast_possible_truncation, reason = "hours since 1970")]
-            self.moved.insert(entry.entity, entry.began.floor() as i64);
+            let hour = entry.began.floor() as i64;
+            self.moved.insert(entry.entity, hour);
+            if matches!(entry.why, Why::Back { .. }) {
+                self.returned.insert(entry.entity, hour);
+            }
             self.ledger.begin(entry);
         }
     }
@@ -283,7 +240,7 @@ impl Mind {
     }
 
     /// Spread of a load's seconds within an hour, as a part of its mean.
-    fn spread(&self, subject: Subject) -> f64 {
+    pub(super) fn spread(&self, subject: Subject) -> f64 {
         self.bursts.get(&subject).map_or(BURST_FIRST, |burst| burst.spread)
     }
 
@@ -295,9 +252,12 @@ impl Mind {
         let named = |(entity, load)| Some((self.history.name(entity)?.to_vec(), load));
         let entities: Vec<(Vec<u8>, Counted)> = self.history.hour_so_far(seconds).filter_map(named).collect();
         self.refused.clear();
-        let forgotten = next - self.settings.home_hours.max(self.settings.rest_hours);
+        let settings = &self.settings;
+        let forgotten = next - settings.home_hours.max(settings.rest_hours).max(settings.back_rest_hours);
         self.moved.retain(|_, moved| *moved >= forgotten);
+        self.returned.retain(|_, returned| *returned >= forgotten);
         self.learn_cost();
+        self.end_hour_of_answers();
         let ticks = std::mem::take(&mut self.ticks);
         self.bursts.values_mut().for_each(|burst| burst.end_hour(ticks));
         self.bursts.retain(|subject, _| self.forecasts.follows(*subject));
@@ -325,7 +285,7 @@ impl Mind {
         *penalty = (*penalty + REJECTED_PENALTY).min(1.0);
     }
 
-    fn penalty(&self, id: PartitionId) -> f64 {
+    pub(super) fn penalty(&self, id: PartitionId) -> f64 {
         self.penalties.get(&id.0).copied().unwrap_or(0.0)
     }
 
@@ -366,58 +326,6 @@ impl Mind {
         }
     }
 
-    /// Plans, from what is known; within an hour also from what is seen of it.
-    ///
-    /// # Errors
-    /// What the store says.
-    pub(super) fn plan(&mut self, from: Basis) -> Result<Made, String> {
-        let begin = instant();
-        self.image = image(&self.client).map_err(|e| e.to_string())?;
-        let placed = self.placed().map_err(|e| e.to_string())?;
-        let mut snapshot = situation::snapshot(
-            (self.partitions(), &placed),
-            &self.forecasts,
-            &self.history,
-            (self.ledger.wasted(), self.settings.placement()),
-        );
-        snapshot.left = self.hours.left_of(self.history.hour());
-        if from == Basis::Seen {
-            let seen = |entity: &foreshard_placement::Entity| {
-                self.rule.smoothed.get(&EntityId(entity.id)).copied().unwrap_or(0.0)
-            };
-            situation::see(&mut snapshot, seen);
-        }
-        let outlook = situation::outlook(&snapshot);
-        let plan = foreshard_placement::plan(&snapshot).map_err(|e| e.to_string())?;
-        let mut homeward = situation::homeward(&snapshot, &outlook);
-        homeward.retain(|index| self.may_go_home(placed[*index].entity));
-        // Who is helped by joining others can wait for the hour's end.
-        let joining = if from == Basis::Foretold { gather::gather(&snapshot, &plan) } else { Vec::new() };
-        homeward.retain(|index| joining.iter().all(|one| one.entity != *index));
-        let growth = self.growth(&snapshot, &plan);
-        let (hour, took) = (self.history.hour(), begin.elapsed());
-        Ok(Made { hour, from, snapshot, placed, plan, outlook, homeward, joining, growth, took })
-    }
-
-    /// What a partition can do, requests a second.
-    pub(super) fn capacity(&self, id: PartitionId) -> f64 {
-        if self.settings.capacity > 0.0 {
-            return self.settings.capacity;
-        }
-        if let Some(units) = self.set.of_partition(id) {
-            return units * 1000.0 / self.request_cost;
-        }
-        let shard = self.image.place_of(id).map(|home| home.shard);
-        let homes = self.image.state().partitions.values();
-        let together = homes.filter(|entry| Some(entry.placed.shard) == shard).count().max(1);
-        CORE_SHARE * 1e9 / self.request_nanos / together as f64
-    }
-
-    /// Whether what a partition can do is its own, and no part of what its core can.
-    pub(super) fn has_own_capacity(&self, id: PartitionId) -> bool {
-        self.settings.capacity > 0.0 || self.set.of_partition(id).is_some()
-    }
-
     /// Where an entity is.
     pub(super) fn partition_of(&self, entity: EntityId) -> Option<PartitionId> {
         let mut prefix = Vec::new();
@@ -428,19 +336,6 @@ impl Mind {
     /// Partitions, in the order in which a plan counts them.
     pub(super) fn partition_ids(&self) -> Vec<PartitionId> {
         self.image.state().partitions.keys().copied().collect()
-    }
-
-    fn partitions(&self) -> Vec<Partition> {
-        let one = |id: PartitionId| Partition {
-            id: id.0,
-            host: 0,
-            capacity: [self.capacity(id), f64::INFINITY, f64::INFINITY],
-            burst: self.spread(Subject::Rest(id.0)),
-            state: State::Serving,
-            distance: 0.0,
-            penalty: self.penalty(id),
-        };
-        self.partition_ids().into_iter().map(one).collect()
     }
 
     /// All that is followed, with names and hours.
@@ -454,63 +349,6 @@ impl Mind {
             .into_iter()
             .filter_map(|id| Some((Subject::Rest(id.0), String::new(), self.history.rest(id.0)?.clone())));
         entities.chain(rests).collect()
-    }
-
-    /// The entities that a plan is about.
-    fn placed(&mut self) -> Result<Vec<Placed>, Error> {
-        let index: BTreeMap<PartitionId, usize> =
-            self.partition_ids().into_iter().enumerate().map(|(n, id)| (id, n)).collect();
-        let mut busiest: Vec<(f64, EntityId)> = Vec::new();
-        for entity in self.history.entities() {
-            let paths = self.forecasts.paths(Subject::Entity(entity));
-            let load = paths.map_or(0.0, |paths| f64::from(paths.mean(0, Forecasts::shape())));
-            busiest.push((load, entity));
-        }
-        busiest.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let known: BTreeSet<EntityId> = busiest.iter().map(|one| one.1).collect();
-        self.sizes.retain(|entity, _| known.contains(entity));
-        let open: BTreeMap<EntityId, PartitionId> =
-            self.ledger.open().map(|entry| (entry.entity, PartitionId(entry.to))).collect();
-        let mut placed = Vec::with_capacity(busiest.len());
-        for (rank, (_, entity)) in busiest.into_iter().enumerate() {
-            let Some(name) = self.history.name(entity).map(<[u8]>::to_vec) else { continue };
-            // Who is under way is where it will be.
-            let at = open.get(&entity).copied().or_else(|| self.partition_of(entity));
-            let at = at.and_then(|id| index.get(&id));
-            let home = index.get(&self.image.home_by_range(RoutingKey(entity.0)).partition);
-            let (Some(&at), Some(&home)) = (at, home) else { continue };
-            if rank < SIZES_MAX {
-                #[expect(clippy::cast_precision_loss, reason = "bytes that are weighed")]
-                let bytes = block_on(self.client.stored_bytes(&name))? as f64;
-                self.sizes.insert(entity, bytes);
-            }
-            let bytes = self.sizes.get(&entity).copied().unwrap_or(0.0);
-            let hold = self.hold(entity, &name, open.contains_key(&entity));
-            let burst = self.spread(Subject::Entity(entity));
-            placed.push(Placed { entity, at, home, bytes, burst, hold });
-        }
-        Ok(placed)
-    }
-
-    fn hold(&self, entity: EntityId, name: &[u8], is_open: bool) -> Option<Hold> {
-        if let Some(held) = std::str::from_utf8(name).ok().and_then(|name| self.memory.held.get(name)) {
-            return Some((*held).into());
-        }
-        if is_open {
-            return Some(Hold::Moving);
-        }
-        let until = self.rests_until(entity)?;
-        (until > self.history.hour()).then_some(Hold::Resting { until })
-    }
-
-    /// Until which hour an entity rests, that has moved.
-    pub(super) fn rests_until(&self, entity: EntityId) -> Option<i64> {
-        Some(self.moved.get(&entity)? + self.settings.rest_hours.max(1))
-    }
-
-    /// Whether a guest has been away long enough to go home.
-    fn may_go_home(&self, entity: EntityId) -> bool {
-        self.moved.get(&entity).is_none_or(|moved| self.history.hour() >= moved + self.settings.home_hours)
     }
 
     /// Judges the moves that were for this hour.
@@ -542,56 +380,6 @@ impl Mind {
             all.extend(block_on(self.client.on(shard, move |shard| async move { Ok(say(&shard)) }))?);
         }
         Ok(all)
-    }
-
-    /// What is set, and what a request costs of that.
-    #[expect(clippy::cast_precision_loss, reason = "counts")]
-    fn learn_capacities(&mut self) -> Result<(), Error> {
-        let asked = self.of_all_shards(|shard| vec![(shard.capacities(), shard.capacity_totals())])?;
-        let (mut rows, mut spent) = (0.0, 0.0);
-        for (set, totals) in asked {
-            (rows, spent) =
-                (rows + (totals.work.reads + totals.work.writes) as f64, spent + totals.spent_on_rows as f64);
-            self.set = set;
-        }
-        if rows > REQUESTS_MIN {
-            self.request_cost = spent / rows;
-        }
-        Ok(())
-    }
-
-    /// What a request costs, by the hour that ends.
-    fn learn_cost(&mut self) {
-        let all = self.partition_ids().into_iter().map(|id| self.history.counted_of_partition(id.0));
-        let sum = all.fold(Counted::default(), |mut sum, counted| {
-            sum.add(&counted);
-            sum
-        });
-        if sum.requests() > REQUESTS_MIN && sum.service_nanos > 0.0 {
-            let nanos = sum.service_nanos / sum.requests();
-            self.request_nanos = FADING * self.request_nanos + (1.0 - FADING) * nanos;
-        }
-    }
-}
-
-impl Burst {
-    const fn new() -> Self {
-        Self { sum: 0.0, squares: 0.0, spread: BURST_FIRST }
-    }
-
-    fn take(&mut self, requests: f64) {
-        self.sum += requests;
-        self.squares += requests * requests;
-    }
-
-    /// The spread of the hour's ticks, less what independent requests would have anyway.
-    fn end_hour(&mut self, ticks: f64) {
-        let mean = self.sum / ticks.max(1.0);
-        if ticks >= TICKS_MIN && mean > 0.0 {
-            let variance = (self.squares / ticks - mean * mean - mean).max(0.0);
-            self.spread = FADING * self.spread + (1.0 - FADING) * (variance.sqrt() / mean).min(1.0);
-        }
-        *self = Self { spread: self.spread, ..Self::new() };
     }
 }
 

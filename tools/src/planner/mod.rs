@@ -1,15 +1,19 @@
 //! The planner of a node: counts become hours, hours forecasts, forecasts a plan, and a plan moves.
 //!
 //! It is a thread that asks shards as a client does, and writes nothing but the table, by moving entities, and rows of the
-//! node's own. `mind` is what it knows and its turns, `orders` what it has done, `growth` which partitions
+//! node's own. `mind` is what it knows and its turns, `capacity` what partitions
+//! can do, `burst` how loads vary within the hour, `made` how a plan is made, `orders` what it has done, `growth` which partitions
 //! it has split and merged, `pages` what it tells, `memory` what it was
 //! told, `keep` what of all that survives a restart, `hours` its clock.
 //!
 //! Invariant: a store is served alike without it.
 
+mod burst;
+mod capacity;
 mod growth;
 mod hours;
 mod keep;
+mod made;
 mod memory;
 mod mind;
 mod orders;
@@ -26,7 +30,8 @@ use foreshard_engine::{Error, Store};
 use foreshard_net::{Gauges, Pages, Question};
 
 use self::hours::instant;
-use self::mind::{Basis, Mind};
+use self::made::Basis;
+use self::mind::Mind;
 pub(crate) use self::settings::PlannerSettings;
 use crate::forecast::table;
 use crate::shell::Failure;
@@ -168,6 +173,11 @@ const GAUGES: &[(&str, &str)] = &[
         "Error of forecasts six hours ahead, of the day before's; 0 before it is known.",
     ),
     (
+        "planner_capacity_share_min",
+        "What the shard that is slowed most has left of its capacity: 1 where none answers more slowly than it used to.",
+    ),
+    ("planner_moves_worse", "Of the moves that are remembered, those after which the entity fared worse."),
+    (
         "planner_moves_wasted_share",
         "Of the planned moves that were judged, the part that turned out to be needless.",
     ),
@@ -181,6 +191,10 @@ fn measure(mind: &Mind, gauges: &Gauges) {
     gauges.set("planner_open_moves", float(mind.ledger.open().count()));
     gauges.set("planner_forecast_error_ratio", mind.ledger.all().ratio().unwrap_or(0.0));
     gauges.set("planner_moves_wasted_share", mind.ledger.wasted());
+    let least = mind.answers().map(|(_, answers)| answers.share()).fold(1.0, f64::min);
+    gauges.set("planner_capacity_share_min", least);
+    gauges
+        .set("planner_moves_worse", float(mind.ledger.moves().filter(|entry| entry.worse.is_some()).count()));
     if let Some(made) = &mind.made {
         let sum = |hours: &[f64]| hours.iter().sum::<f64>();
         gauges.set("planner_plan_seconds", made.took.as_secs_f64());
@@ -197,3 +211,6 @@ fn replan(mind: &mut Mind) {
         Err(why) => tracing::warn!("no plan for hour {}: {why}", mind.history.hour()),
     }
 }
+
+#[cfg(test)]
+mod back_tests;

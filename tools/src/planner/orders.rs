@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use foreshard_engine::ids::{PartitionId, ShardId};
 use foreshard_engine::shard::moves::progress::{MoveStatus, Phase};
-use foreshard_engine::{Error, Result, block_on};
+use foreshard_engine::shard::moves::watch::AFTER;
+use foreshard_engine::{Error, Result, Shard, block_on};
 use foreshard_forecast::store::EntityId;
-use foreshard_placement::Seen;
 use foreshard_placement::ledger::{Ended, Entry, Ledger, Why};
+use foreshard_placement::{Seen, situation};
 
 use super::hours::instant;
 use super::keep::KeptMove;
-use super::mind::{Basis, Mind, entity_of};
+use super::made::Basis;
+use super::mind::{Mind, entity_of};
 
 /// Requests a second that are not worth being remembered.
 const SMOOTHED_MIN: f64 = 1e-3;
@@ -24,7 +26,9 @@ impl Mind {
         if self.memory.paused {
             return Ok(());
         }
-        let mut orders = self.due();
+        self.look_after()?;
+        let mut orders = self.backs();
+        orders.extend(self.due());
         // The rule for seconds is for what the plan, told of what is seen, has no answer to.
         if let Some((busy, reaction)) = reaction
             && !orders.iter().any(|order| self.partition_of(order.entity).is_some_and(|at| at.0 == busy))
@@ -38,6 +42,45 @@ impl Mind {
             self.begin(order)?;
         }
         Ok(())
+    }
+
+    /// Asks which of those that have moved fare worse since, as their shards see it.
+    fn look_after(&mut self) -> Result<()> {
+        let hours = AFTER.as_secs_f64() / self.settings.hour_seconds;
+        let since = self.hours.now() - hours;
+        if !self.ledger.watched(since).any(|entry| entry.worse.is_none()) {
+            return Ok(());
+        }
+        let worse = self.of_all_shards(Shard::regressions)?;
+        let mut is_known = true;
+        for (id, what) in worse {
+            is_known &= !self.ledger.worsened(id.0, &what);
+        }
+        if !is_known {
+            self.keep_moves();
+        }
+        Ok(())
+    }
+
+    /// Those that go back to where they came from, because they fare worse where they are; once each, and where there is room for
+    /// them in every hour ahead.
+    fn backs(&self) -> Vec<Order> {
+        let Some(made) = &self.made else { return Vec::new() };
+        let may_go = |entry: &Entry| {
+            let name = std::str::from_utf8(&entry.name).ok();
+            let is_held = name.is_some_and(|name| self.memory.held.contains_key(name));
+            let is_there = self.partition_of(entry.entity).is_some_and(|at| at.0 == entry.to);
+            let Some(to) = made.snapshot.partitions.iter().position(|one| one.id == entry.from) else {
+                return false;
+            };
+            let index = made.placed.iter().position(|placed| placed.entity == entry.entity);
+            let fits =
+                index.is_none_or(|index| situation::has_room(&made.snapshot, &made.outlook, index, to, 0.0));
+            !is_held && is_there && fits && !self.refused.contains(&entry.entity)
+        };
+        let all = self.ledger.to_take_back().filter(|entry| may_go(entry));
+        all.map(|entry| Order { entity: entry.entity, to: entry.from, why: Why::Back { of: entry.id } })
+            .collect()
     }
 
     /// What the last plan has begin at once, and was not begun yet.
@@ -115,7 +158,11 @@ impl Mind {
                     began,
                     ended: None,
                     judged: None,
+                    worse: None,
                 });
+                if matches!(why, Why::Back { .. }) {
+                    self.returned.insert(entity, self.history.hour());
+                }
             }
             // Its partition changes, or enough is under way: the next look may do.
             Err(e @ Error::TryAgain { .. }) => tracing::debug!("{} waits: {e}", name.escape_ascii()),
@@ -267,11 +314,16 @@ pub(super) fn kept(ledger: &Ledger) -> Vec<KeptMove> {
             to: entry.to,
             why: match entry.why {
                 Why::Planned { score, avoided, cost, needed } => Some((score, avoided, cost, needed)),
-                Why::Reactive | Why::Homeward | Why::Joining { .. } => None,
+                Why::Reactive | Why::Homeward | Why::Joining { .. } | Why::Back { .. } => None,
             },
+            back: match entry.why {
+                Why::Back { of } => Some(of),
+                Why::Planned { .. } | Why::Reactive | Why::Homeward | Why::Joining { .. } => None,
+            },
+            worse: entry.worse.clone(),
             joining: match entry.why {
                 Why::Joining { gain } => Some(gain),
-                Why::Planned { .. } | Why::Reactive | Why::Homeward => None,
+                Why::Planned { .. } | Why::Reactive | Why::Homeward | Why::Back { .. } => None,
             },
             is_reactive: entry.why == Why::Reactive,
             began: entry.began,
@@ -283,11 +335,12 @@ pub(super) fn kept(ledger: &Ledger) -> Vec<KeptMove> {
 /// Back from [`kept`].
 pub(super) fn entry(kept: &KeptMove) -> Entry {
     let name = kept.name.clone();
-    let why = match (kept.why, kept.is_reactive, kept.joining) {
+    let why = match (kept.why, kept.joining, kept.back) {
         (Some((score, avoided, cost, needed)), ..) => Why::Planned { score, avoided, cost, needed },
-        (None, true, _) => Why::Reactive,
-        (None, false, Some(gain)) => Why::Joining { gain },
-        (None, false, None) => Why::Homeward,
+        (None, Some(gain), _) => Why::Joining { gain },
+        (None, None, Some(of)) => Why::Back { of },
+        (None, None, None) if kept.is_reactive => Why::Reactive,
+        (None, None, None) => Why::Homeward,
     };
     let ended = kept.ended.clone().map(|(at, how, bytes, pause)| Ended { at, how, bytes, pause });
     Entry {
@@ -300,6 +353,7 @@ pub(super) fn entry(kept: &KeptMove) -> Entry {
         began: kept.began,
         ended,
         judged: None,
+        worse: kept.worse.clone(),
     }
 }
 
@@ -311,6 +365,7 @@ pub(super) fn why_text(why: &Why) -> String {
         ),
         Why::Reactive => "its partition is too busy, and nobody had seen that coming".to_owned(),
         Why::Homeward => "its home has room for it again".to_owned(),
+        Why::Back { of } => format!("it fares worse since move {of}, which is taken back"),
         Why::Joining { gain } => {
             format!("it joins those that it is named together with, by {gain:.2} shares of its commands")
         }

@@ -2,11 +2,12 @@
 //!
 //! Loads are requests a second, times Unix hours. Whoever asks waits for the planner's turn, which a plan may take.
 
-use foreshard_engine::ids::PartitionId;
+use foreshard_engine::ids::{PartitionId, ShardId};
 use foreshard_engine::key::RoutingKey;
 use foreshard_forecast::Series;
 use foreshard_forecast::store::{EntityId, Metric};
 use foreshard_net::{Question, Said};
+use foreshard_placement::delay::Delay;
 use foreshard_placement::forecasts::{Forecasts, HORIZON, Subject};
 use foreshard_placement::growth::Growth;
 use foreshard_placement::history::Counted;
@@ -16,9 +17,11 @@ use foreshard_placement::{Fate, Kept, Snapshot};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::capacity::Answers;
 use super::growth::Change;
+use super::made::{Basis, Made};
 use super::memory::{Held, Named};
-use super::mind::{Basis, Made, Mind, entity_of};
+use super::mind::{Mind, entity_of};
 use super::orders::why_text;
 
 /// All pages.
@@ -40,6 +43,8 @@ pub(super) const PATHS: &[&str] = &[
 const HOURS_TOLD: i64 = 48;
 /// Moves that the ledger tells.
 const MOVES_TOLD: usize = 100;
+/// Those named together with an entity that are told: the strongest ties.
+const TOGETHER_TOLD: usize = 5;
 /// Entities that stay whose reasons a plan tells; the others are asked for one by one.
 const KEPT_TOLD: usize = 200;
 
@@ -149,6 +154,7 @@ fn about(mind: &Mind) -> Value {
         "held": mind.memory.held.len(),
         "open_moves": mind.ledger.open().count(),
         "last_plan": last,
+        "slow_shards": mind.answers().filter(|(_, answers)| answers.share() < 1.0).map(answers_json).collect::<Vec<_>>(),
     })
 }
 
@@ -164,6 +170,7 @@ fn outlook(mind: &Mind) -> Result<Value, String> {
             "id": one.id,
             "shard": shard,
             "capacity": mind.capacity(id),
+            "capacity_share": mind.share(id),
             "load": mind.history.counted_of_partition(one.id).requests() / seconds,
             "history": past(mind, made, index, hour),
             "forecast": bands.iter().zip(made.hour..).map(|(band, hour)| band_json(band, hour)).collect::<Vec<_>>(),
@@ -188,6 +195,13 @@ fn past(mind: &Mind, made: &Made, index: usize, hour: i64) -> Vec<Value> {
         known.unwrap_or_else(|| here.iter().filter_map(|series| series.load(hour)).sum())
     };
     (hour - HOURS_TOLD..hour).map(|hour| json!({"hour": hour, "load": load(hour)})).collect()
+}
+
+/// How a shard answers, and what that leaves of its capacity.
+fn answers_json((shard, answers): (ShardId, &Answers)) -> Value {
+    let ms = |seconds: Option<f64>| seconds.map(|seconds| 1000.0 * seconds);
+    let delay = |delay: &Delay| json!({"now_ms": ms(delay.now()), "usual_ms": ms(delay.usual()), "share": delay.share()});
+    json!({"shard": shard.0, "share": answers.share(), "queue": delay(&answers.queue), "log": delay(&answers.log)})
 }
 
 fn band_json(band: &Band, hour: i64) -> Value {
@@ -329,16 +343,20 @@ fn explain(mind: &Mind, entity: EntityId) -> Result<Value, String> {
     let at = mind.partition_of(entity).ok_or_else(|| format!("{UNKNOWN} {who:?}"))?;
     let home = mind.image.home_by_range(RoutingKey(entity.0)).partition;
     let moves = mind.ledger.moves().rev().filter(|entry| entry.entity == entity).take(5).map(move_json);
-    let fate = mind.made.as_ref().map(|made| fate(made, entity));
+    let fate = mind.made.as_ref().map(|made| fate(mind, made, entity));
     let of_plan = |made: &Made| {
         let index = made.placed.iter().position(|placed| placed.entity == entity)?;
         Some(json!({"hour": made.hour, "threshold": made.plan.threshold, "bytes": made.placed[index].bytes,
-            "peak": peak(&made.snapshot, index), "dependencies": made.snapshot.entities[index].dependencies}))
+            "peak": peak(&made.snapshot, index), "dependencies": made.snapshot.entities[index].dependencies,
+            "capacity": made.snapshot.partitions[made.placed[index].at].capacity[0],
+            "capacity_share": made.snapshot.partitions[made.placed[index].at].share,
+            "together": together(mind, made, index)}))
     };
     Ok(json!({
         "entity": who, "partition": at.0, "home": home.0,
         "load": mind.history.counted(entity).requests() / seconds,
         "held": mind.memory.held.get(&who),
+        "shard": mind.answers_of(at).map(answers_json),
         "forecast": forecast(mind, entity).ok(),
         "plan": mind.made.as_ref().and_then(of_plan),
         "verdict": fate,
@@ -358,14 +376,43 @@ fn peak(snapshot: &Snapshot, index: usize) -> Value {
     )
 }
 
-fn fate(made: &Made, entity: EntityId) -> Value {
+/// Those that an entity is named together with, and where they are, the strongest tie first.
+fn together(mind: &Mind, made: &Made, index: usize) -> Vec<Value> {
+    let pairs = made.snapshot.co_access.iter();
+    let mut others: Vec<(f64, usize)> = pairs
+        .filter_map(|pair| match (pair.a == index, pair.b == index) {
+            (true, _) => Some((pair.share, pair.b)),
+            (_, true) => Some((pair.share, pair.a)),
+            _ => None,
+        })
+        .collect();
+    others.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let told = others.into_iter().take(TOGETHER_TOLD).map(|(share, other)| {
+        let placed = &made.placed[other];
+        let at = made.snapshot.partitions[placed.at].id;
+        json!({"entity": name(mind, placed.entity), "partition": at, "share": share})
+    });
+    told.collect()
+}
+
+fn fate(mind: &Mind, made: &Made, entity: EntityId) -> Value {
+    let id = |index: usize| made.snapshot.partitions[index].id;
+    if let Some(joining) = made.joining.iter().find(|one| made.placed[one.entity].entity == entity) {
+        let with = together(mind, made, joining.entity);
+        let with: Vec<&Value> =
+            with.iter().filter(|one| one["partition"] == id(joining.to)).map(|one| &one["entity"]).collect();
+        return json!({"moves": true, "kind": "joining", "to": id(joining.to), "gain": joining.gain, "with": with});
+    }
+    if let Some(index) = made.homeward.iter().find(|index| made.placed[**index].entity == entity) {
+        return json!({"moves": true, "kind": "homeward", "to": id(made.placed[*index].home)});
+    }
     let found = made.plan.fates.iter().find(|(index, _)| made.placed[*index].entity == entity);
     match found {
         None => json!({"moves": false, "why": "its partition is not expected to be overloaded"}),
         Some((_, Fate::Stays(kept))) => json!({"moves": false, "why": kept_text(kept)}),
         Some((_, Fate::Moves(index))) => {
             let one = &made.plan.moves[*index];
-            json!({"moves": true, "to": made.snapshot.partitions[one.to].id, "score": one.score, "avoided": one.avoided,
+            json!({"moves": true, "kind": "planned", "to": id(one.to), "score": one.score, "avoided": one.avoided,
                 "cost": one.cost, "target_score": one.target_score,
                 "begin_hour": made.hour + i64::try_from(one.begin).unwrap_or(0),
                 "peak_hour": made.hour + i64::try_from(one.needed).unwrap_or(0)})
@@ -390,6 +437,7 @@ fn move_json(entry: &Entry) -> Value {
         Why::Reactive => ("reactive", None, None),
         Why::Homeward => ("homeward", None, None),
         Why::Joining { gain } => ("joining", Some(gain), None),
+        Why::Back { .. } => ("back", None, None),
     };
     let ended = entry.ended.as_ref();
     json!({
@@ -397,7 +445,7 @@ fn move_json(entry: &Entry) -> Value {
         "kind": kind, "score": score, "reason": why_text(&entry.why), "began": entry.began, "peak_hour": peak,
         "ended": ended.map(|ended| ended.at), "outcome": ended.map_or("under way", |ended| ended.how.as_str()),
         "bytes": ended.map(|ended| ended.bytes), "pause_ms": ended.map(|ended| 1000.0 * ended.pause),
-        "judged": entry.judged.map(|judged| json!({
+        "worse": entry.worse, "judged": entry.judged.map(|judged| json!({
             "source": judged.source, "source_without": judged.source_without, "target": judged.target,
             "capacity": judged.capacity, "was_needed": judged.was_needed(),
         })),

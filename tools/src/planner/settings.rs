@@ -37,6 +37,8 @@ pub(crate) struct PlannerSettings {
     pub(crate) moves_at_once: usize,
     /// Hours that an entity rests after a move.
     pub(crate) rest_hours: i64,
+    /// Hours that it rests after it was taken back, because it fared worse where it had gone.
+    pub(crate) back_rest_hours: i64,
     /// Hours that a guest is away before it may go home: a day, so that nobody goes home for the night.
     pub(crate) home_hours: i64,
     /// A score below it moves nothing, in a cluster that is half full and well.
@@ -90,6 +92,7 @@ impl Default for PlannerSettings {
             hourly: 1_000,
             moves_at_once: 2,
             rest_hours: 2,
+            back_rest_hours: 24,
             home_hours: 24,
             threshold: settings.threshold,
             improvement_min: settings.improvement_min,

@@ -4,21 +4,17 @@
 //! these does not hold; 2 it could not be run.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use foreshard_compare::child::Program;
 use foreshard_compare::load::{self, Said};
-use foreshard_compare::server::{Server, empty, free_address, program};
-use foreshard_compare::trace::Trace;
+use foreshard_compare::replayed::{Cluster, Hours, Stage};
+use foreshard_compare::server::Server;
 use foreshard_compare::{Result, machine, metrics};
 use serde_json::Value;
 
-/// Rows of an entity.
-const FIELDS: &str = "40";
 /// Where in the replay the node is killed.
 const KILL_AT: f64 = 0.45;
 /// How often it is looked at its memory.
@@ -64,12 +60,7 @@ struct Arguments {
 
 struct Replay {
     arguments: Arguments,
-    foreshard: PathBuf,
-    store: PathBuf,
-    trace: PathBuf,
-    loads: Trace,
-    listen: SocketAddr,
-    admin: SocketAddr,
+    stage: Stage,
 }
 
 /// What came out.
@@ -88,9 +79,9 @@ fn main() -> ExitCode {
         let outcome = replay.run()?;
         let holds = replay.tell(&outcome);
         if holds {
-            std::fs::remove_dir_all(&replay.store)?;
+            std::fs::remove_dir_all(&replay.stage.store)?;
         } else {
-            println!("the store and what the node said are kept in {}", replay.store.display());
+            println!("the store and what the node said are kept in {}", replay.stage.store.display());
         }
         Ok(holds)
     };
@@ -109,42 +100,23 @@ impl Replay {
         if arguments.smoke {
             (arguments.hours, arguments.hour_seconds, arguments.rate) = (16, 1.0, 300.0);
         }
-        let foreshard = program(arguments.foreshard.take())?;
-        let store = arguments.dir.join("store");
-        empty(&store)?;
-        let trace = match &arguments.trace {
-            Some(trace) => trace.clone(),
-            None => {
-                let trace = store.join("town.csv");
-                let mut demo = Program::new(&foreshard, None);
-                demo.arguments(["demo", "--write-trace"]).argument(&trace);
-                demo.heard().run(Duration::from_secs(60))?;
-                trace
-            }
-        };
-        let loads = Trace::read(&trace)?;
-        let (listen, admin) = (free_address()?, free_address()?);
-        Ok(Self { arguments, foreshard, store, trace, loads, listen, admin })
-    }
-
-    fn scale(&self) -> f64 {
-        self.arguments.rate / self.loads.mean(self.arguments.hours)
+        let a = &arguments;
+        let hours = Hours { count: a.hours, seconds: a.hour_seconds, rate: a.rate };
+        let cluster = Cluster { shards: a.shards, partitions: a.partitions, durability: "always" };
+        let stage = Stage::new((a.foreshard.clone(), &a.dir), a.trace.as_deref(), hours, cluster)?;
+        Ok(Self { arguments, stage })
     }
 
     fn run(&self) -> Result<Outcome> {
         let a = &self.arguments;
         // Filled before the planner's clock begins.
-        let mut node = self.node(0, false)?;
-        let filled = load::run(self.load().arguments(["--fill", "--hours", "0"]), 0.0)?;
-        if filled.status != 0 {
-            return Err(format!("the rows could not be written: {:?}", filled.incomplete).into());
-        }
-        node.child().kill()?;
-        let start = self.loads.end - a.hours;
-        node = self.node(start, true)?;
+        self.stage.fill()?;
+        let start = self.stage.start();
+        let mut node = self.node(start)?;
         let hours = a.hours.to_string();
-        let mut load = self.load();
-        load.arguments(["--hours", &hours, "--verify", "--journal"]).argument(self.store.join("journal"));
+        let mut load = self.stage.load();
+        load.arguments(["--hours", &hours, "--verify", "--journal"])
+            .argument(self.stage.store.join("journal"));
         if a.kill {
             load.argument("--reconnect");
         }
@@ -160,7 +132,7 @@ impl Replay {
                 node.child().kill()?;
                 #[expect(clippy::cast_possible_truncation, reason = "hours of a replay")]
                 let hour = start + (begin.elapsed().as_secs_f64() / a.hour_seconds).floor() as i64;
-                node = self.node(hour, true)?;
+                node = self.node(hour)?;
                 let after = self.known(start)?;
                 // The hour that was over last may have been on its way to the store.
                 let older: Vec<_> = before.iter().filter(|row| row.0 < hour - 1).collect();
@@ -183,13 +155,13 @@ impl Replay {
             }
         }
         let said = load::parse(&load.finish(load::limit(seconds))?)?;
-        let ledger = serde_json::from_str(&metrics::get(self.admin, "/ledger")?)?;
+        let ledger = serde_json::from_str(&metrics::get(self.stage.admin, "/ledger")?)?;
         Ok(Outcome { said, ledger, resident: [early, late], hours_kept })
     }
 
     /// Entities' hours from `start` on that the node knows, as hour and name.
     fn known(&self, start: i64) -> Result<Vec<(i64, String)>> {
-        let text = metrics::get(self.admin, "/history")?;
+        let text = metrics::get(self.stage.admin, "/history")?;
         let mut rows = Vec::new();
         for row in csv::Reader::from_reader(text.as_bytes()).records() {
             let row = row?;
@@ -201,78 +173,9 @@ impl Replay {
         Ok(rows)
     }
 
-    fn node(&self, start: i64, plans: bool) -> Result<Server> {
-        let a = &self.arguments;
-        let capacity = self.scale() * self.loads.capacity(a.hours, a.partitions, a.overloaded / 100.0);
-        // What is known before is scaled as the load is, by whoever writes it.
-        let known = self.store.join("known.csv");
-        if plans && !known.exists() {
-            self.write_known(&known, start)?;
-        }
-        let config = self.store.join("node.toml");
-        let import = if known.exists() { known.display().to_string() } else { String::new() };
-        std::fs::write(
-            &config,
-            format!(
-                "[planner]\nenabled = {plans}\nhour_seconds = {}\nstart_hour = {start}\ncapacity = {capacity}\nimport = {import:?}\n",
-                a.hour_seconds
-            ),
-        )?;
-        let mut node = Program::new(&self.foreshard, None);
-        node.arguments([
-            "node",
-            "--shards",
-            &a.shards.to_string(),
-            "--partitions",
-            &a.partitions.to_string(),
-        ]);
-        node.arguments([
-            "--listen",
-            &self.listen.to_string(),
-            "--admin",
-            &self.admin.to_string(),
-            "--config",
-        ]);
-        node.argument(&config).argument("--data").argument(self.store.join("data"));
-        let server = Server::start_heard(&mut node, self.listen, &self.store.join("said"))?;
-        // Its clock has begun when it answers at its admin port.
-        let begin = Instant::now();
-        while plans && metrics::get(self.admin, "/planner").is_err() {
-            if begin.elapsed() > Duration::from_secs(60) {
-                return Err("the planner did not begin within a minute".into());
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(server)
-    }
-
-    /// The hours before the replay, scaled.
-    fn write_known(&self, path: &Path, start: i64) -> Result<()> {
-        let mut text = String::from("time,entity,reads,writes\n");
-        let scale = self.scale();
-        for (name, hour, load) in self.loads.before(start) {
-            text += &format!("{},{name},{:.4},0\n", hour * 3600, load * scale);
-        }
-        Ok(std::fs::write(path, text)?)
-    }
-
-    fn load(&self) -> Program {
-        let mut load = load::generator(&self.foreshard, None, self.listen);
-        load.arguments([
-            "--fields",
-            FIELDS,
-            "--prefix",
-            "",
-            "--pipeline",
-            "64",
-            "--connections",
-            "1000",
-            "--trace",
-        ]);
-        load.argument(&self.trace);
-        load.arguments(["--hour-seconds", &self.arguments.hour_seconds.to_string()]);
-        load.arguments(["--scale", &self.scale().to_string()]);
-        load
+    fn node(&self, start: i64) -> Result<Server> {
+        let capacity = self.stage.capacity(self.arguments.overloaded / 100.0);
+        self.stage.node(Some(start), &format!("capacity = {capacity:.3}\n"))
     }
 
     /// Tells what came out; whether it holds.
@@ -294,7 +197,7 @@ impl Replay {
         let violations = verify.map_or(u64::MAX, |verify| verify.violations);
         println!(
             "{} entities, {} hours of {} s, {} requests, {failed} failed, {violations} wrong answers",
-            self.loads.entities(),
+            self.stage.loads.entities(),
             self.arguments.hours,
             self.arguments.hour_seconds,
             operations

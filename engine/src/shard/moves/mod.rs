@@ -222,6 +222,12 @@ impl Shard {
         self.moves.watches.courses(self.runtime().now())
     }
 
+    /// Of entities that have moved here, what became worse since.
+    #[must_use]
+    pub fn regressions(&self) -> Vec<(MoveId, String)> {
+        self.moves.watches.regressions(self.runtime().now())
+    }
+
     /// What all of them came to.
     #[must_use]
     pub fn move_totals(&self) -> MoveTotals {

@@ -282,6 +282,16 @@ impl Watches {
         all
     }
 
+    /// What became worse, of those that are watched here or were.
+    pub(super) fn regressions(&self, now: Nanos) -> Vec<(MoveId, String)> {
+        self.expire(now);
+        let open: Vec<Rc<Watch>> = self.open.borrow().values().map(Rc::clone).collect();
+        open.iter().for_each(|watch| self.look(now, watch));
+        let seen = open.iter().filter_map(|watch| Some((watch.id, watch.regression.borrow().clone()?)));
+        let ended = self.ended.borrow();
+        seen.chain(ended.iter().filter_map(|course| Some((course.id, course.regression.clone()?)))).collect()
+    }
+
     /// Moves after which something became worse.
     pub(super) fn regressed(&self) -> u64 {
         self.regressed.get()

@@ -52,6 +52,12 @@ fn a_window_that_is_worse_is_told_once_and_a_good_one_before_it_does_not_hide_it
     (0..150).for_each(|_| target.note(at(201), b"a\0row", micros(9_000), false));
     let _second = target.courses(at(300));
     assert_eq!(target.regressed(), 1);
+    let told = |seconds| target.regressions(at(seconds)).into_iter().map(|one| one.0).collect::<Vec<_>>();
+    assert_eq!(
+        (told(300), told(90_000)),
+        (vec![MoveId(7)], vec![MoveId(7)]),
+        "also when nobody watches any more"
+    );
 }
 
 #[test]
