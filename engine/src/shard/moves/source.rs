@@ -172,6 +172,7 @@ impl Move {
         shard.runtime().sleep_until(self.progress.began.after(shard.common.options.watch_before)).await;
         shard.moves.turn(self.id).await;
         shard.moves.watches.copying(&self.start);
+        self.progress.copying.set(Some(shard.runtime().now()));
         loop {
             if let Some(stream) = self.copy(shard).await?
                 && let Some(stream) = self.proven(shard, stream).await?
@@ -519,6 +520,7 @@ impl Move {
             began_ms: progress.began_ms,
             elapsed,
             bytes_per_second: progress.bytes().saturating_mul(1_000_000) / micros,
+            copying_after: progress.copying.get().map(|copying| copying.since(progress.began)),
             fenced_after: progress.fenced.get().map(|fenced| fenced.since(progress.began)),
             pause: progress.pause.get(),
             failure: progress.failure.borrow().clone(),
