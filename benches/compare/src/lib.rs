@@ -25,6 +25,7 @@ pub mod report;
 pub mod server;
 pub mod site;
 pub mod tenants;
+pub mod timeline;
 pub mod trace;
 
 /// What may go wrong here is only told, never handled.

@@ -20,6 +20,9 @@ pub const NOTICED_TIMES: f64 = 3.0;
 /// Everybody else's p99 may be so many times what it is without.
 pub const OTHERS_TIMES: f64 = 2.0;
 
+/// The others' latencies are told of each so many milliseconds: short beside what is done to the node.
+const INTERVAL_MS: u32 = 20;
+
 /// The node, over a store of its own.
 #[derive(Debug)]
 pub struct Live {
@@ -81,6 +84,7 @@ impl Live {
         let mut generator = load::generator(foreshard, None, self.listen);
         generator.arguments(&self.load).arguments(["--verify", "--connections", "50"]);
         generator.arguments(["--rate", &rate.to_string(), "--seconds", &seconds.to_string()]);
+        generator.arguments(["--timeline", &INTERVAL_MS.to_string()]);
         generator.heard().start_read()
     }
 

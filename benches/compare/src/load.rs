@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::Result;
 use crate::child::Program;
+use crate::timeline::{Timeline, Window, Within};
 
 /// Beyond the time it was given to: connecting, what is still on its way, reading back.
 const MORE_MAX: Duration = Duration::from_secs(300);
@@ -44,6 +45,10 @@ pub struct Phase {
     pub reconnects: u64,
     /// Of all operations, in microseconds.
     pub latency_us: Latency,
+    /// When it began, seconds since 1970.
+    pub began_unix_seconds: f64,
+    /// Interval by interval, where that was asked for.
+    pub timeline: Option<Timeline>,
     /// By kind of operation.
     pub kinds: BTreeMap<String, Kind>,
     /// The load generator itself.
@@ -104,6 +109,13 @@ impl Said {
     #[must_use]
     pub fn phase(&self, name: &str) -> Option<&Phase> {
         self.phases.iter().find(|p| p.name == name)
+    }
+
+    /// What the run, asked for its timeline, saw within windows.
+    pub fn within(&self, windows: &[Window]) -> Result<Within> {
+        let run = self.phase("run").ok_or("a load that did not run")?;
+        let timeline = run.timeline.as_ref().ok_or("a load without a timeline")?;
+        Ok(timeline.within(run.began_unix_seconds, windows))
     }
 }
 

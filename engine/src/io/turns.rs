@@ -15,7 +15,7 @@ use super::runtime::{Core, Nanos};
 /// percentile of turns under 250 us, about two device reads.
 pub const SLICE_NANOS_MAX: u64 = 200_000;
 
-/// Lengths of turns, in nanoseconds, to two significant digits.
+/// Lengths of turns, or of whatever else takes from microseconds to seconds, in nanoseconds, to two significant digits.
 #[derive(Clone)]
 pub struct TurnStats {
     nanos: Histogram<u64>,

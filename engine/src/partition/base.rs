@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use super::Partition;
 use super::ingest::{Base as Segments, Linked};
-use super::pace::{Pace, Work};
+use super::pace::{ENTRIES_PER_LOOK, Pace, Work};
 use super::retention::{Retention, Verdict};
 use crate::entry::{Entry, Kind};
 use crate::error::Result;
@@ -22,9 +22,6 @@ use crate::merge::{Merge, Source, Step};
 use crate::segment::{KeyRange, ReadMode, RunCursor};
 use crate::tombstones::RangeTombstones;
 use crate::wal::{RowOp, RowSet};
-
-/// Entries between two looks at the clock: a few microseconds of work.
-const ENTRIES_PER_LOOK: u32 = 16;
 
 /// A range at one moment, read from its start to its end.
 #[derive(Debug)]

@@ -7,6 +7,7 @@
 
 use std::rc::Rc;
 
+use super::pace::{ENTRIES_PER_LOOK, Pace, Work};
 use super::{Partition, insert_into};
 use crate::batch::Op;
 use crate::entry::{Entry, Expiry, Kind, RangeTombstone};
@@ -76,7 +77,8 @@ impl Incoming {
     /// # Errors
     /// What writing says; when they are no rows.
     pub(crate) async fn push(&mut self, partition: &Partition, rows: Rows<'_>) -> Result<()> {
-        let mut slice = partition.common.runtime.slice();
+        let (pace, runtime) = (&partition.common.pace, &partition.common.runtime);
+        let (mut slice, mut entries) = (Pace::slice(runtime), 0_u32);
         for row in rows {
             match row.map_err(|what| partition.not_rows(&what))? {
                 RowOp::Put { key, value, expiry, version } => {
@@ -94,7 +96,11 @@ impl Incoming {
             if self.builder.is_due() {
                 self.builder.flush().await?;
             }
-            slice.pause().await;
+            entries = entries.wrapping_add(1);
+            if entries.is_multiple_of(ENTRIES_PER_LOOK) && slice.is_spent() {
+                pace.give_way(Work::Move, runtime).await;
+                slice.pause().await;
+            }
         }
         Ok(())
     }

@@ -9,16 +9,13 @@ use std::rc::Rc;
 
 use super::Partition;
 use super::open::open_segment;
-use super::pace::{Pace, Work};
+use super::pace::{ENTRIES_PER_LOOK, Pace, Work};
 use super::retention::{Retention, Verdict};
 use crate::entry::{Entry, Expiry, Kind, RangeTombstone};
 use crate::error::Result;
 use crate::merge::{Merge, Step};
 use crate::segment::{BuildOptions, Codec, Segment, SegmentBuilder, SegmentMeta};
 use crate::tombstones::RangeTombstones;
-
-/// Entries between two looks at the clock: a few microseconds of work.
-const ENTRIES_PER_LOOK: u32 = 16;
 
 /// What is merged, and where it goes.
 pub(crate) struct Plan {

@@ -1,4 +1,4 @@
-//! How flushes and compactions share the core with what clients wait for.
+//! How flushes, compactions and moves share the core with what clients wait for.
 //!
 //! While operations are served, each works in short slices and leaves the core alone between them, for its share of
 //! the time; where nobody is served, it takes what there is. Shares rise with what is left to do, up to all of it:
@@ -12,6 +12,10 @@ use crate::io::turns::Slice;
 
 /// A slice of background work: what it adds to the wait of an operation that comes meanwhile.
 const SLICE: Duration = Duration::from_micros(50);
+/// Entries between two looks at the clock: a few microseconds of work.
+pub(super) const ENTRIES_PER_LOOK: u32 = 16;
+/// The share of a busy core that moves have, at either end: nobody waits for a base, and a fence comes after it.
+const MOVE_SHARE: f64 = 0.2;
 /// The least share: what is left to do gets done, however busy the core is.
 const SHARE_MIN: f64 = 0.05;
 
@@ -27,13 +31,20 @@ pub(crate) enum Work {
 }
 
 /// The shares of a shard's background work.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pace {
     flush: Share,
     compaction: Share,
     moves: Share,
     /// Operations served; while it stands still nobody is in the way.
     operations: Cell<u64>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        let [flush, compaction, moves] = [1.0, 1.0, MOVE_SHARE].map(Share::of);
+        Self { flush, compaction, moves, operations: Cell::new(0) }
+    }
 }
 
 #[derive(Debug)]
@@ -43,9 +54,9 @@ struct Share {
     seen: Cell<u64>,
 }
 
-impl Default for Share {
-    fn default() -> Self {
-        Self { part: Cell::new(1.0), seen: Cell::new(0) }
+impl Share {
+    const fn of(part: f64) -> Self {
+        Self { part: Cell::new(part), seen: Cell::new(0) }
     }
 }
 

@@ -31,6 +31,8 @@ pub struct ShardStats {
     pub turns: TurnStats,
     /// Of these, the long ones by what was done in them.
     pub long_turns: Vec<(&'static str, LongTurn)>,
+    /// How long the device took for each batch of the log, until it was as durable as is asked for.
+    pub log_writes: TurnStats,
     /// The block cache.
     pub cache: CacheStats,
     /// The row cache.
@@ -121,6 +123,7 @@ impl Shard {
         ShardStats {
             turns: self.runtime().turns(),
             long_turns: self.runtime().long_turns(),
+            log_writes: self.common.wal().write_times(),
             cache: self.common.cache.stats(),
             rows: self.common.rows.stats(),
             memtable_bytes: self.partitions().map(|p| p.memtable_bytes()).sum(),

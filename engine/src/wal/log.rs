@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::ids::{EditNumber, Lsn, PartitionId};
 use crate::io::disk::{Disk, Write};
 use crate::io::runtime::{Runtime, Task};
+use crate::io::turns::TurnStats;
 
 /// A record's place in the log, for waiting and for pinning.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -136,6 +137,12 @@ impl Wal {
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.shared.space.borrow().used_bytes()
+    }
+
+    /// How long the device took for each batch so far.
+    #[must_use]
+    pub fn write_times(&self) -> TurnStats {
+        self.shared.writes.borrow().clone()
     }
 
     /// Bytes appended but not yet on the device.

@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::ids::Lsn;
 use crate::io::disk::{Disk, File};
 use crate::io::runtime::Runtime;
+use crate::io::turns::TurnStats;
 
 /// Whether records are taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +75,8 @@ pub(super) struct Shared {
     pub(super) start_durable: Cell<Lsn>,
     pub(super) in_doubt: RefCell<VecDeque<Written>>,
     pub(super) dirty: RefCell<Vec<FileNumber>>,
+    /// How long the device took for each batch, its flush included where batches are flushed one by one.
+    pub(super) writes: RefCell<TurnStats>,
     /// Bytes kept free for what transactions under way still have to append.
     pub(super) promised: Cell<u64>,
     /// What flushes came to, and how much longer each is to take.
@@ -127,6 +130,7 @@ impl Shared {
             start_durable: Cell::default(),
             in_doubt: RefCell::default(),
             dirty: RefCell::default(),
+            writes: RefCell::default(),
             promised: Cell::default(),
             phase: Cell::new(Phase::Open),
             failure: OnceCell::new(),

@@ -186,12 +186,14 @@ impl Shared {
         loop {
             // An opening and a closing say at once that there is no room.
             let may_wait = self.phase.get() == Phase::Open && self.written.reached() > 0;
+            let begin = self.runtime.now();
             let write = file.write_at(bytes, offset, mode);
             self.runtime.submit();
             self.tell();
             let (returned, result) = write.await;
             match result {
                 Ok(()) => {
+                    self.writes.borrow_mut().record(self.runtime.now().since(begin));
                     self.starved.set(false);
                     return Ok(returned);
                 }

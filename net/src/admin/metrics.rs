@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use foreshard_engine::io::long_turns::LongTurn;
+use foreshard_engine::io::turns::TurnStats;
 
 use crate::command::rows::COMMANDS;
 use crate::server::report::Report;
@@ -20,7 +21,7 @@ pub(super) fn show(reports: &[Report]) -> String {
             let _ = writeln!(text, "foreshard_{name}{{shard=\"{}\"}} {}", report.shard, value(report));
         }
     }
-    turns(&mut text, reports);
+    lengths(&mut text, reports);
     long_turns(&mut text, reports);
     commands(&mut text, reports);
     work(&mut text, reports);
@@ -31,19 +32,22 @@ fn head(text: &mut String, name: &str, kind: &str, help: &str) {
     let _ = write!(text, "# HELP foreshard_{name} {help}\n# TYPE foreshard_{name} {kind}\n");
 }
 
-/// How long turns took: what a client waits behind at most.
-fn turns(text: &mut String, reports: &[Report]) {
-    head(text, "turn_seconds", "summary", "Lengths of the turns of a shard's tasks.");
-    for report in reports {
-        for quantile in [0.5, 0.99, 0.999] {
-            let seconds = nanos(report.engine.turns.nanos_at(quantile));
-            let shard = report.shard;
-            let _ = writeln!(
-                text,
-                "foreshard_turn_seconds{{shard=\"{shard}\",quantile=\"{quantile}\"}} {seconds}"
-            );
+/// How long turns took, and the log's writes: what a client waits behind at most.
+fn lengths(text: &mut String, reports: &[Report]) {
+    let mut say = |name: &str, help: &str, of: fn(&Report) -> &TurnStats| {
+        head(text, name, "summary", help);
+        for report in reports {
+            for quantile in [0.5, 0.99, 0.999] {
+                let (shard, seconds) = (report.shard, nanos(of(report).nanos_at(quantile)));
+                let _ =
+                    writeln!(text, "foreshard_{name}{{shard=\"{shard}\",quantile=\"{quantile}\"}} {seconds}");
+            }
         }
-    }
+    };
+    say("turn_seconds", "Lengths of the turns of a shard's tasks.", |r| &r.engine.turns);
+    say("log_write_seconds", "How long the device took for a batch of the log, and its flush.", |r| {
+        &r.engine.log_writes
+    });
 }
 
 /// What costs follow from.

@@ -133,6 +133,11 @@ pub(super) async fn tell(client: &Client, path: &str, query: &str) -> Result<Val
             Ok(table_json(&image))
         }
         "/moves" => {
+            if !query.is_empty() {
+                let id = String::from_utf8(given(query, "move")?).ok().and_then(|id| id.parse().ok());
+                let id = MoveId(id.ok_or((StatusCode::BAD_REQUEST, "move: its number".to_owned()))?);
+                return Ok(json!({ "moves": one_move(client, id).await?.into_iter().collect::<Vec<_>>() }));
+            }
             let courses = courses(client).await?;
             let told = |status: &MoveStatus| move_json(status, courses.get(&status.id));
             let moves: Vec<Value> = moves(client).await?.iter().map(told).collect();
@@ -217,6 +222,17 @@ async fn moves(client: &Client) -> Result<Vec<MoveStatus>, Refused> {
     }
     all.sort_by_key(|status| status.id);
     Ok(all)
+}
+
+/// One move, as all of them are told: the last shard that has its course tells that.
+async fn one_move(client: &Client, id: MoveId) -> Result<Option<Value>, Refused> {
+    let (mut status, mut course) = (None, None);
+    for shard in client.shards() {
+        let (here, fared) =
+            ask(client, shard, move |shard| Ok((shard.move_status(id), shard.course(id)))).await?;
+        (status, course) = (status.or(here), fared.or(course));
+    }
+    Ok(status.map(|status| move_json(&status, course.as_ref())))
 }
 
 /// How entities fared: of each move, what the shard says that has watched it last.
@@ -324,6 +340,7 @@ fn move_json(status: &MoveStatus, course: Option<&Course>) -> Value {
         "restarts": status.restarts,
         "began_ms": status.began_ms,
         "elapsed_seconds": status.elapsed.as_secs_f64(),
+        "copying_after_seconds": status.copying_after.map(|after| after.as_secs_f64()),
         "fenced_after_seconds": status.fenced_after.map(|after| after.as_secs_f64()),
         "pause_seconds": status.pause.map(|pause| pause.as_secs_f64()),
         "failure": status.failure,

@@ -161,7 +161,7 @@ pub(crate) fn run(ctl: &Ctl) -> Result<Verdict, Failure> {
             tell(ctl, &http::post(&ctl.admin, "/drill", &order)?, show::fields)
         }
         What::Shadow { id } => {
-            let moves = get("/moves")?;
+            let moves = get(&format!("/moves?move={id}"))?;
             let mut all = moves["moves"].as_array().into_iter().flatten();
             match all.find(|one| one["move"] == *id) {
                 None => Err(Failure::told(format!("the node knows no move {id}: see foreshard ctl moves"))),
@@ -197,7 +197,7 @@ fn verdict(ended: &Value) -> Verdict {
 fn wait(ctl: &Ctl, kind: &str, id: &Value) -> Result<Value, Failure> {
     let all = format!("{kind}s");
     loop {
-        let told = http::get(&ctl.admin, &format!("/{all}"))?;
+        let told = http::get(&ctl.admin, &format!("/{all}?{kind}={id}"))?;
         let list = told[&all].as_array().map(Vec::as_slice).unwrap_or_default();
         match list.iter().find(|one| one[kind] == *id) {
             Some(one) if one["is_over"] == true => return Ok(one.clone()),

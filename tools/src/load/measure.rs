@@ -14,8 +14,8 @@ const LATENCY_MIN: Nanos = 128;
 /// Longer ones count as this.
 pub(crate) const LATENCY_MAX: Nanos = 3600 * SECOND;
 const DIGITS: u8 = 3;
-/// Of one second, which is shown and not kept.
-const SECOND_DIGITS: u8 = 2;
+/// Of one interval, of which there are many.
+const INTERVAL_DIGITS: u8 = 2;
 /// More texts than this are counted together: some servers put keys into them.
 const ERROR_TEXTS_MAX: usize = 64;
 const ERROR_BYTES_MAX: usize = 160;
@@ -28,7 +28,7 @@ pub(crate) fn histogram() -> Histogram<u64> {
 }
 
 fn coarse_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(LATENCY_MIN * 8, LATENCY_MAX, SECOND_DIGITS)
+    Histogram::new_with_bounds(LATENCY_MIN * 8, LATENCY_MAX, INTERVAL_DIGITS)
         .expect("bounds that are far apart")
 }
 
@@ -47,9 +47,9 @@ pub(crate) struct KindMeasure {
     pub(crate) service: Option<Histogram<u64>>,
 }
 
-/// Of one second.
+/// Of one interval.
 #[derive(Clone, Debug)]
-pub(crate) struct SecondMeasure {
+pub(crate) struct IntervalMeasure {
     pub(crate) operations: u64,
     pub(crate) failed: u64,
     pub(crate) latency: Histogram<u64>,
@@ -60,7 +60,7 @@ pub(crate) struct SecondMeasure {
 pub(crate) struct Measure {
     kinds: Vec<KindMeasure>,
     errors: BTreeMap<String, u64>,
-    second: SecondMeasure,
+    interval: IntervalMeasure,
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
     pub(crate) reconnects: u64,
@@ -91,7 +91,7 @@ impl Measure {
         Self {
             kinds: vec![kind; KINDS],
             errors: BTreeMap::new(),
-            second: SecondMeasure::new(),
+            interval: IntervalMeasure::new(),
             bytes_sent: 0,
             bytes_received: 0,
             reconnects: 0,
@@ -110,15 +110,15 @@ impl Measure {
         if let Some(service) = &mut measure.service {
             service.saturating_record(times.done.saturating_sub(times.sent));
         }
-        self.second.operations += 1;
-        self.second.latency.saturating_record(latency);
+        self.interval.operations += 1;
+        self.interval.latency.saturating_record(latency);
         self.last_done = times.done;
     }
 
     /// An operation was refused, or nobody knows.
     pub(crate) fn failed(&mut self, kind: Kind, text: &[u8]) {
         self.kinds[kind as usize].failed += 1;
-        self.second.failed += 1;
+        self.interval.failed += 1;
         self.count_error(text, 1);
     }
 
@@ -134,8 +134,8 @@ impl Measure {
     }
 
     /// What was counted since this was asked last.
-    pub(crate) fn take_second(&mut self) -> SecondMeasure {
-        std::mem::replace(&mut self.second, SecondMeasure::new())
+    pub(crate) fn take_interval(&mut self) -> IntervalMeasure {
+        std::mem::replace(&mut self.interval, IntervalMeasure::new())
     }
 
     /// Counts what another thread counted.
@@ -152,7 +152,7 @@ impl Measure {
         for (text, count) in &other.errors {
             self.count_error(text.as_bytes(), *count);
         }
-        self.second.add(&other.second);
+        self.interval.add(&other.interval);
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.reconnects += other.reconnects;
@@ -189,7 +189,7 @@ impl Measure {
     }
 }
 
-impl SecondMeasure {
+impl IntervalMeasure {
     pub(crate) fn new() -> Self {
         Self { operations: 0, failed: 0, latency: coarse_histogram() }
     }
@@ -231,8 +231,8 @@ mod tests {
         assert_eq!((all.operations(), all.failures()), (3, 3));
         assert_eq!(all.errors().get("ERR no"), Some(&3));
         assert_eq!(all.latency().len(), 3);
-        let second = all.take_second();
-        assert_eq!((second.operations, second.failed, all.take_second().operations), (3, 3, 0));
+        let interval = all.take_interval();
+        assert_eq!((interval.operations, interval.failed, all.take_interval().operations), (3, 3, 0));
     }
 
     #[test]

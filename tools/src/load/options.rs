@@ -154,9 +154,17 @@ pub(crate) struct Load {
     /// Write latency percentiles for HdrHistogram's plotter: of all operations, and of each kind in FILE.KIND.
     #[arg(long)]
     pub(crate) hgrm: Option<PathBuf>,
+    /// With --json: latencies of each so many milliseconds, as counts; 1000 are a multiple of it.
+    #[arg(long, requires = "json", value_name = "MILLISECONDS", value_parser = parse_interval)]
+    pub(crate) timeline: Option<u32>,
     /// Say nothing while it runs.
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+fn parse_interval(text: &str) -> Result<u32, String> {
+    let millis = text.parse::<u32>().ok().filter(|millis| (1..=1000).contains(millis) && 1000 % millis == 0);
+    millis.ok_or_else(|| format!("{text:?} divides no second into milliseconds"))
 }
 
 fn parse_hour(text: &str) -> Result<f64, String> {

@@ -12,7 +12,7 @@ use super::connection::{Connection, Greeting};
 use super::journal_file::JournalFile;
 use super::measure::Measure;
 use super::plan::{Plan, Work};
-use super::progress::{Progress, Second};
+use super::progress::{Progress, Second, Timeline};
 use super::schedule::{Schedule, Steps};
 use super::settings::{Purpose, Settings};
 use super::value::Filling;
@@ -41,6 +41,10 @@ pub(crate) struct Outcome {
     pub(crate) books: Vec<Books>,
     pub(crate) violations: Violations,
     pub(crate) seconds: Vec<Second>,
+    /// Interval by interval, where that was asked for.
+    pub(crate) timeline: Option<Timeline>,
+    /// When it began, since 1970.
+    pub(crate) began: Nanos,
     pub(crate) elapsed: Nanos,
     /// What each thread had of a processor.
     pub(crate) threads_cpu: Vec<Nanos>,
@@ -86,6 +90,7 @@ impl Run {
             reconnects: options.reconnect,
             give_up: options.give_up_seconds * SECOND,
             journals: journal.is_some(),
+            interval: options.timeline.map_or(SECOND, |millis| u64::from(millis) * (SECOND / 1000)),
         };
         let common = Arc::new(Common {
             layout: self.settings.layout.clone(),
@@ -96,6 +101,9 @@ impl Run {
             end: manner.end,
         });
         let mut progress = Progress::new(name, threads, options.quiet);
+        if options.timeline.is_some() {
+            progress.keep(manner.interval);
+        }
         let process_cpu = clock::process_cpu();
         let connections = self.connections(task, &common);
         let harvests = thread::scope(|scope| {
@@ -121,7 +129,10 @@ impl Run {
         })?;
         progress.end();
         let process_cpu = clock::process_cpu() - process_cpu;
-        Ok(gather(name, harvests, manner.scheduled, progress.seconds, process_cpu))
+        let origin = together.origin.get().copied().unwrap_or_else(clock::now);
+        let told = (progress.seconds, progress.timeline);
+        let began = clock::wall() - (clock::now() - origin);
+        Ok(Outcome { began, ..gather(name, harvests, manner.scheduled, told, process_cpu) })
     }
 
     fn connections(&self, task: Task, common: &Arc<Common>) -> Vec<Connection> {
@@ -199,7 +210,7 @@ fn listen(
 ) -> Result<(), String> {
     while let Ok(message) = receiver.recv() {
         match message {
-            Message::Second { second, is_whole, measure } => progress.add(second, is_whole, &measure),
+            Message::Interval { interval, is_whole, measure } => progress.add(interval, is_whole, &measure),
             Message::Acknowledged(records) => {
                 if let Some(journal) = &mut journal {
                     journal.append(&records)?;
@@ -214,7 +225,7 @@ fn gather(
     name: &'static str,
     harvests: Vec<Harvest>,
     scheduled: bool,
-    seconds: Vec<Second>,
+    (seconds, timeline): (Vec<Second>, Option<Timeline>),
     process_cpu: Nanos,
 ) -> Outcome {
     let mut outcome = Outcome {
@@ -223,6 +234,8 @@ fn gather(
         books: Vec::new(),
         violations: Violations::default(),
         seconds,
+        timeline,
+        began: 0,
         elapsed: 0,
         threads_cpu: Vec::new(),
         process_cpu,

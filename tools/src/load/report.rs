@@ -113,6 +113,8 @@ fn phase_json(phase: &Outcome) -> Value {
             "busy_fraction_max": busy_max,
         },
         "per_second": phase.seconds,
+        "began_unix_seconds": seconds(phase.began),
+        "timeline": phase.timeline,
     })
 }
 

@@ -23,7 +23,7 @@ use super::client::Books;
 use super::clock::{self, Nanos, SECOND};
 use super::connection::{Connection, State, Trouble};
 use super::journal::{FRAME_RECORDS_MAX, Record};
-use super::measure::{Measure, SecondMeasure};
+use super::measure::{IntervalMeasure, Measure};
 use super::violation::Violations;
 
 /// How often timeouts, lost connections and untold acknowledgements are looked after.
@@ -35,8 +35,8 @@ const EVENTS_MAX: usize = 1024;
 /// What a thread tells while it runs.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// Of one second, counted from the beginning.
-    Second { second: u64, is_whole: bool, measure: Box<SecondMeasure> },
+    /// Of one interval, counted from the beginning.
+    Interval { interval: u64, is_whole: bool, measure: Box<IntervalMeasure> },
     /// Writes that were acknowledged.
     Acknowledged(Vec<Record>),
 }
@@ -67,6 +67,8 @@ pub(crate) struct Manner {
     /// After so long without a working connection, or of refusals, it is no use.
     pub(crate) give_up: Nanos,
     pub(crate) journals: bool,
+    /// It tells what it did after each.
+    pub(crate) interval: Nanos,
 }
 
 /// What a thread leaves.
@@ -172,7 +174,8 @@ impl<'a> Worker<'a> {
             self.pump(index, 0)?;
         }
         let mut next_round = 0;
-        let mut next_second = SECOND;
+        let interval = self.manner.interval;
+        let mut next_interval = interval;
         loop {
             let now = self.now();
             if now >= next_round {
@@ -182,22 +185,23 @@ impl<'a> Worker<'a> {
                     break;
                 }
             }
-            while now >= next_second {
-                let second = next_second / SECOND - 1;
-                let measure = Box::new(self.measure.take_second());
-                self.tell(Message::Second { second, is_whole: true, measure });
-                next_second += SECOND;
+            while now >= next_interval {
+                self.tell_interval(next_interval / interval - 1, true);
+                next_interval += interval;
             }
             if self.is_failed() {
                 break;
             }
             let due = self.waiting.peek().map_or(Nanos::MAX, |Reverse((due, _))| *due);
-            self.turn(next_round.min(next_second).min(due))?;
+            self.turn(next_round.min(next_interval).min(due))?;
         }
-        let second = next_second / SECOND - 1;
-        let measure = Box::new(self.measure.take_second());
-        self.tell(Message::Second { second, is_whole: false, measure });
+        self.tell_interval(next_interval / interval - 1, false);
         Ok(())
+    }
+
+    fn tell_interval(&mut self, interval: u64, is_whole: bool) {
+        let measure = Box::new(self.measure.take_interval());
+        self.tell(Message::Interval { interval, is_whole, measure });
     }
 
     /// Waits for events, no longer than to the deadline, and handles them.

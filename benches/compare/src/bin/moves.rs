@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::Parser;
 use foreshard_compare::live::{
@@ -12,8 +12,10 @@ use foreshard_compare::live::{
 use foreshard_compare::multi::{Done, Transactions};
 use foreshard_compare::probe::{Probe, longest, wrong};
 use foreshard_compare::server::program;
+use foreshard_compare::timeline::Window;
 use foreshard_compare::{Result, admin, load, machine};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 /// Moves under load that verifies, and how long whom they had wait.
 ///
@@ -64,6 +66,9 @@ struct Arguments {
     /// A `foreshard` to run, node and load generator; built if not given.
     #[arg(long)]
     foreshard: Option<PathBuf>,
+    /// One JSON object on standard output instead of text.
+    #[arg(long)]
+    json: bool,
     /// A few small moves of each kind: to see that it works. The numbers mean nothing.
     #[arg(long)]
     smoke: bool,
@@ -104,6 +109,27 @@ struct Seen {
     without: Duration,
     restarts: u64,
     is_copied: bool,
+    /// When it copied and cut over, and a moment longer; and as long before it began, if that was long enough.
+    moving: Window,
+    before: Window,
+}
+
+/// Moves of one kind; milliseconds, p50 and p99 over the moves, unless said otherwise.
+#[derive(Serialize)]
+struct Row {
+    kind: &'static str,
+    moves: usize,
+    copied: usize,
+    restarts: u64,
+    took_ms: [f64; 2],
+    pause_ms: [f64; 2],
+    fence_to_release_ms: [f64; 2],
+    fence_to_release_ms_without: [f64; 2],
+    longest_delay_ms: [f64; 2],
+    longest_delay_ms_without: [f64; 2],
+    /// Everyone else's, of their requests while these moved, and in the windows before.
+    others_p99_us: f64,
+    others_p99_us_without: f64,
 }
 
 fn main() -> Result<()> {
@@ -204,11 +230,13 @@ fn one_move(node: &Live, entity: &mut Entity) -> Result<Seen> {
     let to = (from + 1) % PARTITIONS;
     let probe = Probe::start(node.listen, &format!("{{{name}}}:count"), entity.rate)?;
     std::thread::sleep(BETWEEN);
-    let begin = Instant::now();
+    let (begin, begin_at) = (Instant::now(), SystemTime::now());
     let begun = admin::ask(node.admin, "/move", Some(&json!({ "entity": name, "to": to })))?;
     let asked = begin.elapsed();
+    // Of this one alone: all of them, a hundred times a second, would cost the node more than the move does.
+    let asks = format!("/moves?move={}", begun["move"]);
     let ended = loop {
-        match admin::ask(node.admin, "/moves", None)?["moves"]
+        match admin::ask(node.admin, &asks, None)?["moves"]
             .as_array()
             .and_then(|all| all.iter().find(|m| m["move"] == begun["move"]))
         {
@@ -239,8 +267,13 @@ fn one_move(node: &Live, entity: &mut Entity) -> Result<Seen> {
     let (fence, release) = (begin + fenced_after, begin + asked + fenced_after + pause + AFTER);
     let most = |from: Instant, to: Instant| longest(&answers, from, to).unwrap_or_default();
     let before = |length: Duration| most(begin.checked_sub(length.min(BETWEEN)).unwrap_or(begin), begin);
+    let copying_after = span("copying_after_seconds")?;
+    let length = (end - begin).saturating_sub(copying_after);
+    let window = length.min(BETWEEN);
     Ok(Seen {
         kind: entity.kind,
+        moving: Window::since(begin_at + copying_after, length)?,
+        before: Window::since(begin_at - window, window)?,
         took: end - AFTER - begin,
         pause,
         fenced: most(fence, release),
@@ -252,6 +285,30 @@ fn one_move(node: &Live, entity: &mut Entity) -> Result<Seen> {
     })
 }
 
+/// One kind, or all of them.
+fn row(kind: &'static str, seen: &[Seen], said: &load::Said) -> Result<Row> {
+    let of: Vec<&Seen> = seen.iter().filter(|s| kind == "all" || s.kind == kind).collect();
+    let both = |f: fn(&Seen) -> Duration| [50, 99].map(|p| percentile(of.iter().map(|s| f(s)), p));
+    let others = |f: fn(&Seen) -> Window| -> Result<f64> {
+        let windows: Vec<Window> = of.iter().map(|s| f(s)).collect();
+        Ok(said.within(&windows)?.thousandths(990))
+    };
+    Ok(Row {
+        kind,
+        moves: of.len(),
+        copied: of.iter().filter(|s| s.is_copied).count(),
+        restarts: of.iter().map(|s| s.restarts).sum(),
+        took_ms: both(|s| s.took),
+        pause_ms: both(|s| s.pause),
+        fence_to_release_ms: both(|s| s.fenced),
+        fence_to_release_ms_without: both(|s| s.fenced_without),
+        longest_delay_ms: both(|s| s.during),
+        longest_delay_ms_without: both(|s| s.without),
+        others_p99_us: others(|s| s.moving)?,
+        others_p99_us_without: others(|s| s.before)?,
+    })
+}
+
 fn tell(
     arguments: &Arguments,
     rate: f64,
@@ -259,70 +316,79 @@ fn tell(
     done: &Done,
     (calm, said): (&load::Said, &load::Said),
 ) -> Result<()> {
-    println!(
-        "kind    moves  copied  took, ms p50     p99  pause p50     p99  fence to release + 100 ms p50     p99  without     p99  all of it p99  without"
-    );
-    let mut rows: Vec<Value> = Vec::new();
-    let mut noticed = Vec::new();
-    for kind in ["large", "hot", "copied", "sized", "all"] {
-        let of: Vec<&Seen> = seen.iter().filter(|s| kind == "all" || s.kind == kind).collect();
-        let both = |f: fn(&Seen) -> Duration| [50, 99].map(|p| percentile(of.iter().map(|s| f(s)), p));
-        let (took, pause) = (both(|s| s.took), both(|s| s.pause));
-        let (fenced, fenced_without) = (both(|s| s.fenced), both(|s| s.fenced_without));
-        let (during, without) = (both(|s| s.during), both(|s| s.without));
-        let copied = of.iter().filter(|s| s.is_copied).count();
-        println!(
-            "{kind:6}  {:5}  {copied:6}  {:12.1} {:7.1}  {:9.2} {:7.2}  {:29.2} {:7.2}  {:7.2} {:7.2}  {:13.2}  {:7.2}",
-            of.len(),
-            took[0],
-            took[1],
-            pause[0],
-            pause[1],
-            fenced[0],
-            fenced[1],
-            fenced_without[0],
-            fenced_without[1],
-            during[1],
-            without[1],
-        );
-        if is_noticed(fenced[1], fenced_without[1]) {
-            noticed.push(kind);
-        }
-        rows.push(json!({
-            "kind": kind, "moves": of.len(), "copied": copied, "took_ms": took, "pause_ms": pause,
-            "fence_to_release_ms": fenced, "fence_to_release_ms_without": fenced_without, "longest_delay_ms": during,
-            "longest_delay_ms_without": without, "restarts": of.iter().map(|s| s.restarts).sum::<u64>(),
-        }));
-    }
+    let kinds = ["large", "hot", "copied", "sized", "all"];
+    let rows = kinds.into_iter().map(|kind| row(kind, seen, said)).collect::<Result<Vec<_>>>()?;
     let (quiet, others) = (Others::of(calm)?, Others::of(said)?);
-    println!(
-        "from fence to release + 100 ms, p99 is to be under {UNNOTICED:?} or {NOTICED_TIMES} times that of equal windows without: {}",
-        if noticed.is_empty() { "it is".to_owned() } else { format!("it is not for {}", noticed.join(", ")) }
-    );
-    println!(
-        "everyone else: p99 {:.0} us ({:.0} without moves: {:.2} times, to be at most {OTHERS_TIMES}), p99.9 {:.0} us ({:.0})",
-        others.p99_us,
-        quiet.p99_us,
-        others.p99_us / quiet.p99_us,
-        others.p999_us,
-        quiet.p999_us
-    );
-    println!(
-        "{} transactions over several that moved, the longest pipeline {:.1?}; {} failed requests, {} violations, load average {:.2}",
-        done.count,
-        done.longest,
-        others.failed,
-        others.violations,
-        machine::load_average()?
-    );
     let report = json!({
         "rate": rate, "probe_rate": arguments.probe_rate, "hot_rate": arguments.hot_rate, "large_bytes": arguments.large_bytes,
         "shards": arguments.shards, "moves": rows, "transactions": done.count,
         "transactions_longest_ms": done.longest.as_secs_f64() * 1e3,
-        "others": {"p99_us": others.p99_us, "p99_us_without": quiet.p99_us, "failed": others.failed, "violations": others.violations},
+        "load_average": machine::load_average()?,
+        "others": {
+            "p99_us": others.p99_us, "p99_us_alone": quiet.p99_us, "p999_us": others.p999_us, "p999_us_alone": quiet.p999_us,
+            "failed": others.failed, "violations": others.violations,
+        },
     });
     std::fs::create_dir_all(&arguments.out)?;
     std::fs::write(arguments.out.join("moves.json"), serde_json::to_string_pretty(&report)?)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        show(&rows);
+        println!(
+            "over all of it, everyone else: p99 {:.0} us ({:.0} in five seconds with nobody beside them), p99.9 {:.0} us ({:.0})",
+            others.p99_us, quiet.p99_us, others.p999_us, quiet.p999_us
+        );
+        println!(
+            "{} transactions over several that moved, the longest pipeline {:.1?}; {} failed requests, {} violations, load average {:.2}",
+            done.count,
+            done.longest,
+            others.failed,
+            others.violations,
+            machine::load_average()?
+        );
+    }
     std::fs::remove_dir_all(arguments.dir.join("store"))?;
     others.check(said)
+}
+
+fn show(rows: &[Row]) {
+    println!(
+        "kind    moves  copied  took, ms p50     p99  pause p50     p99  fence to release + 100 ms p50     p99  without     p99  all of it p99  without  others' p99  without"
+    );
+    for row in rows {
+        println!(
+            "{:6}  {:5}  {:6}  {:12.1} {:7.1}  {:9.2} {:7.2}  {:29.2} {:7.2}  {:7.2} {:7.2}  {:13.2}  {:7.2}  {:11.2}  {:7.2}",
+            row.kind,
+            row.moves,
+            row.copied,
+            row.took_ms[0],
+            row.took_ms[1],
+            row.pause_ms[0],
+            row.pause_ms[1],
+            row.fence_to_release_ms[0],
+            row.fence_to_release_ms[1],
+            row.fence_to_release_ms_without[0],
+            row.fence_to_release_ms_without[1],
+            row.longest_delay_ms[1],
+            row.longest_delay_ms_without[1],
+            row.others_p99_us / 1e3,
+            row.others_p99_us_without / 1e3,
+        );
+    }
+    let noticed =
+        rows.iter().filter(|row| is_noticed(row.fence_to_release_ms[1], row.fence_to_release_ms_without[1]));
+    let noticed: Vec<&str> = noticed.map(|row| row.kind).collect();
+    println!(
+        "from fence to release + 100 ms, p99 is to be under {UNNOTICED:?} or {NOTICED_TIMES} times that of equal windows without: {}",
+        if noticed.is_empty() { "it is".to_owned() } else { format!("it is not for {}", noticed.join(", ")) }
+    );
+    for row in rows {
+        let times = row.others_p99_us / row.others_p99_us_without;
+        let is = if times <= OTHERS_TIMES { "at most" } else { "NOT at most" };
+        println!(
+            "everyone else's p99 while {} moved: {times:.2} times that of the time before, {is} {OTHERS_TIMES}",
+            row.kind
+        );
+    }
 }

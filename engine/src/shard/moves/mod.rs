@@ -216,6 +216,21 @@ impl Shard {
         all
     }
 
+    /// One of them: who waits for its end does not have all of them told each time.
+    #[must_use]
+    pub fn move_status(&self, id: MoveId) -> Option<MoveStatus> {
+        if let Some(moving) = self.moves.open.borrow().get(&id) {
+            return Some(moving.status(self.runtime().now()));
+        }
+        self.moves.ended.borrow().iter().rev().find(|status| status.id == id).cloned()
+    }
+
+    /// How the entity of one move fared, where it is watched or has been here.
+    #[must_use]
+    pub fn course(&self, id: MoveId) -> Option<Course> {
+        self.moves.watches.course(self.runtime().now(), id)
+    }
+
     /// How entities that move from here, or have moved here, fared before, during and after.
     #[must_use]
     pub fn courses(&self) -> Vec<Course> {

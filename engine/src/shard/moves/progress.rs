@@ -96,6 +96,8 @@ pub struct MoveStatus {
     pub elapsed: Duration,
     /// Copied a second, on average, bytes.
     pub bytes_per_second: u64,
+    /// How long it was under way when it began to copy; none: it has not.
+    pub copying_after: Option<Duration>,
     /// How long it was under way when requests began to wait; none: they have not had to.
     pub fenced_after: Option<Duration>,
     /// How long requests waited, at most; none: they have not had to.
@@ -120,6 +122,7 @@ pub(super) struct Progress {
     pub(super) began: Nanos,
     pub(super) began_ms: u64,
     pub(super) ended: Cell<Option<Nanos>>,
+    pub(super) copying: Cell<Option<Nanos>>,
     pub(super) fenced: Cell<Option<Nanos>>,
     pub(super) pause: Cell<Option<Duration>>,
     pub(super) failure: RefCell<Option<String>>,
@@ -174,6 +177,7 @@ impl Progress {
             began: now,
             began_ms,
             ended: Cell::new(None),
+            copying: Cell::new(None),
             fenced: Cell::new(None),
             pause: Cell::new(None),
             failure: RefCell::new(None),

@@ -292,6 +292,17 @@ impl Watches {
         seen.chain(ended.iter().filter_map(|course| Some((course.id, course.regression.clone()?)))).collect()
     }
 
+    /// Of one move.
+    pub(super) fn course(&self, now: Nanos, id: MoveId) -> Option<Course> {
+        self.expire(now);
+        let open = self.open.borrow().values().find(|watch| watch.id == id).map(Rc::clone);
+        let Some(watch) = open else {
+            return self.ended.borrow().iter().rev().find(|course| course.id == id).cloned();
+        };
+        self.look(now, &watch);
+        Some(watch.course(now, true))
+    }
+
     /// Moves after which something became worse.
     pub(super) fn regressed(&self) -> u64 {
         self.regressed.get()
