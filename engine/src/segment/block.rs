@@ -469,8 +469,9 @@ mod tests {
             builder.push(&entry, relation);
         }
         let len = builder.len();
-        assert_eq!(builder.finish().len(), len);
-        builder.bytes.clone()
+        let payload = builder.finish();
+        assert_eq!(payload.len(), len);
+        payload.to_vec()
     }
 
     #[test]

@@ -158,6 +158,7 @@ pub fn live_watched(
 }
 
 /// Writes what a life begins with below `to`, for `foreshard inspect`.
+#[allow(clippy::disallowed_methods, reason = "for whoever looks at it, outside of the simulation")]
 fn dump(disk: &MemoryDisk, to: &Path) {
     for path in disk.files() {
         let file = to.join(path.strip_prefix("/").unwrap());
