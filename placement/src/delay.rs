@@ -6,7 +6,7 @@
 //! usual one, capacity is less in proportion: whoever takes twice as long as may be, does half.
 //!
 //! Invariants: the share is within [`SHARE_MIN`]..=1, and 1 before anything is usual; it falls with the tick that shows it,
-//! and comes back by half of what is missing each hour; memory is bounded by [`WINDOW`] and [`HOUR_TICKS_MAX`].
+//! and comes back by half of what is missing each hour; memory is bounded by [`WINDOW`] and `HOUR_TICKS_MAX`.
 
 use std::collections::VecDeque;
 
