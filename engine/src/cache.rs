@@ -95,6 +95,12 @@ impl BlockCache {
         }
     }
 
+    /// What a block takes of it on average, if any is held.
+    pub(crate) fn block_bytes(&self) -> Option<u64> {
+        let entries = self.entries.borrow();
+        entries.bytes.checked_div((entries.held.len() - entries.free.len()) as u64)
+    }
+
     /// Counters and sizes.
     #[must_use]
     pub fn stats(&self) -> CacheStats {

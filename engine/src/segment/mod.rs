@@ -291,6 +291,11 @@ impl Segment {
         shared / Rc::strong_count(&self.body) + self.tombstones.bytes() + size_of::<Self>()
     }
 
+    /// How many blocks it has: of a file that has several views, its share.
+    pub(crate) fn blocks(&self) -> u64 {
+        u64::from(self.index().block_count()) / Rc::strong_count(&self.body) as u64
+    }
+
     pub(crate) fn index(&self) -> &Index {
         &self.body.index
     }
