@@ -5,15 +5,13 @@
 //!
 //! Invariant: rows are taken in in the order in which the other partition applied them.
 
-use std::rc::Rc;
-
 use super::pace::{ENTRIES_PER_LOOK, Pace, Work};
 use super::{Partition, insert_into};
 use crate::batch::Op;
 use crate::entry::{Entry, Expiry, Kind, RangeTombstone};
 use crate::error::{Error, Result};
 use crate::ids::Version;
-use crate::segment::{BuildOptions, Codec, SegmentBuilder, SegmentMeta};
+use crate::segment::{SegmentBuilder, SegmentMeta};
 use crate::wal::{Intent, RowOp, Rows, Ticket};
 
 /// The base of an arrival, on its way into a segment.
@@ -28,15 +26,7 @@ impl Partition {
     /// # Errors
     /// What making a file says.
     pub(crate) async fn begin_base(&self) -> Result<Incoming> {
-        let common = &self.common;
-        let options = BuildOptions {
-            level: 0,
-            codec: if common.options.compression { Codec::Lz4 } else { Codec::None },
-            block_bytes: common.options.block_bytes,
-            created_ms: self.time_ms(),
-        };
-        let id = self.next_segment();
-        let builder = SegmentBuilder::create(Rc::clone(&common.disk), &self.dir, id, options).await?;
+        let builder = self.begin_segment(0).await?;
         Ok(Incoming { builder })
     }
 

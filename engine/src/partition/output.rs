@@ -16,6 +16,11 @@ use crate::error::Result;
 use crate::merge::{Merge, Step};
 use crate::segment::{BuildOptions, Codec, Segment, SegmentBuilder, SegmentMeta};
 use crate::tombstones::RangeTombstones;
+use crate::wal::Durability;
+
+/// Where the log is not flushed, nobody empties the device's cache but segments when they are whole, and a device that is busy
+/// with all of one takes no writes of the log for as long: a tenth of a second or two for 64 MiB.
+const SYNC_BYTES: u64 = 8 << 20;
 
 /// What is merged, and where it goes.
 pub(crate) struct Plan {
@@ -63,6 +68,23 @@ impl Partition {
         }
     }
 
+    /// A segment's file, to be written.
+    pub(super) async fn begin_segment(&self, level: u8) -> Result<SegmentBuilder> {
+        let common = &self.common;
+        let options = BuildOptions {
+            level,
+            codec: if common.options.compression { Codec::Lz4 } else { Codec::None },
+            block_bytes: common.options.block_bytes,
+            created_ms: self.time_ms(),
+        };
+        let builder =
+            SegmentBuilder::create(Rc::clone(&common.disk), &self.dir, self.next_segment(), options).await?;
+        Ok(match common.options.durability {
+            Durability::None => builder.synced_each(SYNC_BYTES),
+            Durability::Always | Durability::Interval(_) => builder,
+        })
+    }
+
     /// Opens what was built.
     pub(crate) async fn open_segments(&self, metas: &[SegmentMeta]) -> Result<Vec<Rc<Segment>>> {
         let mut segments = Vec::with_capacity(metas.len());
@@ -91,7 +113,7 @@ impl Output<'_> {
                     self.close(Some(&end), &plan.tombstones, &plan.retention).await?;
                 }
                 if self.open.is_none() {
-                    self.open = Some(self.create().await?);
+                    self.open = Some(self.partition.begin_segment(self.plan_level).await?);
                 }
                 if let Some(builder) = &mut self.open {
                     builder.push(kept(entry, verdict));
@@ -132,7 +154,7 @@ impl Output<'_> {
             }
         }
         if self.open.is_none() && !kept.is_empty() {
-            self.open = Some(self.create().await?);
+            self.open = Some(self.partition.begin_segment(self.plan_level).await?);
         }
         if let Some(mut builder) = self.open.take() {
             for tombstone in &kept {
@@ -142,18 +164,6 @@ impl Output<'_> {
         }
         self.from = end.unwrap_or_default().to_vec();
         Ok(())
-    }
-
-    async fn create(&self) -> Result<SegmentBuilder> {
-        let common = &self.partition.common;
-        let options = BuildOptions {
-            level: self.plan_level,
-            codec: if common.options.compression { Codec::Lz4 } else { Codec::None },
-            block_bytes: common.options.block_bytes,
-            created_ms: self.partition.time_ms(),
-        };
-        let id = self.partition.next_segment();
-        SegmentBuilder::create(Rc::clone(&common.disk), &self.partition.dir, id, options).await
     }
 
     /// After a failure: what was written is nobody's. Files that cannot be removed are found and removed when the

@@ -131,6 +131,12 @@ impl SegmentBuilder {
         })
     }
 
+    /// Makes what was written durable each time that it is so many bytes more, and not all of it in the end.
+    pub(crate) fn synced_each(mut self, bytes: u64) -> Self {
+        self.output.sync_each(bytes);
+        self
+    }
+
     /// Adds the next entry in storage order, writing as buffers fill.
     ///
     /// # Errors

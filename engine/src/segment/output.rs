@@ -25,6 +25,9 @@ pub(crate) struct Output {
     len: u64,
     /// Bytes whose write was begun.
     written: u64,
+    /// Of these, bytes that were made durable, and after how many more that is done again.
+    synced: u64,
+    sync_each: u64,
 }
 
 impl std::fmt::Debug for Output {
@@ -44,7 +47,14 @@ impl Output {
             writing: None,
             len: 0,
             written: 0,
+            synced: 0,
+            sync_each: u64::MAX,
         }
+    }
+
+    /// From here on, what was written is made durable each time that it is so many bytes more.
+    pub(crate) fn sync_each(&mut self, bytes: u64) {
+        self.sync_each = bytes;
     }
 
     /// Bytes appended so far: the offset of what comes next.
@@ -75,7 +85,7 @@ impl Output {
         !self.full.is_empty()
     }
 
-    /// Begins the writes that are due; returns when no more than one is under way.
+    /// Begins the writes that are due; returns when no more than one is under way, and what is to be durable is.
     pub(crate) async fn flush(&mut self) -> Result<()> {
         while let Some(buf) = self.full.pop_front() {
             self.settle().await?;
@@ -88,6 +98,11 @@ impl Output {
                     result?;
                 }
                 None => self.writing = Some(writing),
+            }
+            if self.written - self.synced >= self.sync_each {
+                self.settle().await?;
+                self.file.sync().await?;
+                self.synced = self.written;
             }
         }
         Ok(())
