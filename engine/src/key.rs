@@ -17,6 +17,12 @@ static CRC16: crc::Crc<u16, crc::Table<16>> = crc::Crc::<u16, crc::Table<16>>::n
 const ESCAPED_ZERO: [u8; 2] = [0x00, 0xff];
 const TERMINATOR: [u8; 2] = [0x00, 0x01];
 
+/// The entity of what a node keeps of itself, in rows that begin with [`NODES_OWN_ROW`]: no client's row there does. They are
+/// served like all others, and no partition's pace pays for them.
+pub const NODES_OWN: &[u8] = b"\0foreshard";
+/// What rows that a node keeps of itself begin with.
+pub const NODES_OWN_ROW: u8 = 0xff;
+
 /// Where an entity is at home: its Redis slot, then six bytes of its hash; big-endian, so that numbers sort as bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RoutingKey(pub u64);
@@ -46,6 +52,11 @@ impl RoutingKey {
     pub const fn to_bytes(self) -> [u8; ROUTING_KEY_BYTES] {
         self.0.to_be_bytes()
     }
+}
+
+/// Whether a storage key of `entity` is of what the node keeps of itself.
+pub(crate) fn is_nodes_own(entity: &[u8], key: &[u8]) -> bool {
+    entity == NODES_OWN && decode(key).is_some_and(|(_, row)| row.first() == Some(&NODES_OWN_ROW))
 }
 
 /// Appends the prefix that all storage keys of `entity` share and no other entity's key has.

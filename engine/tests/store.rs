@@ -6,11 +6,14 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use foreshard_engine::io::disk::Disk;
+use foreshard_engine::io::disk::{Disk, DiskOp};
+use foreshard_engine::io::fault::{Fault, FaultDisk, Rule, When};
 use foreshard_engine::io::memory::{CrashMode, MemoryConfig, MemoryDisk};
 use foreshard_engine::io::virtual_time::VirtualRuntime;
+use foreshard_engine::key::{NODES_OWN, NODES_OWN_ROW, RoutingKey};
+use foreshard_engine::shard::capacity::Capacities;
 use foreshard_engine::{
-    Client, Error, Options, PageLimit, SimulatedStore, Store, Transaction, WriteBatch, block_on,
+    Client, Durability, Error, Options, PageLimit, SimulatedStore, Store, Transaction, WriteBatch, block_on,
 };
 
 const PAGE: PageLimit = PageLimit { rows: 100, bytes: 1 << 20 };
@@ -108,6 +111,66 @@ fn rows_are_found_while_they_are_flushed_and_compacted() {
         let compacted: u64 = (0..2).map(|n| store.shard(n).unwrap().stats().compaction_written_bytes).sum();
         assert!(compacted > 0, "and compacted");
     });
+}
+
+#[test]
+fn what_fits_into_memory_is_read_from_the_device_once() {
+    simulated(11, 1, async |store, client| {
+        // More than half of what the caches have, and less than all of it.
+        const ROWS: u32 = 9_000;
+        fill(client, ROWS).await;
+        let shard = store.shard(0).unwrap();
+        shard.flush().await.unwrap();
+        shard.settled().await.unwrap();
+        check(client, ROWS).await;
+        let caches = || (shard.stats().cache, shard.stats().rows);
+        let (before, _) = caches();
+        check(client, ROWS).await;
+        let (after, rows) = caches();
+        assert!(2 * after.bytes > after.bytes_max + rows.bytes_max, "{after:?} {rows:?}: too little to tell");
+        assert_eq!(after.misses, before.misses, "{after:?} {rows:?}");
+    });
+}
+
+#[test]
+fn segments_are_synced_in_parts_where_the_log_is_not() {
+    let syncs = |durability| {
+        let world = VirtualRuntime::new(12);
+        let runtime = world.runtime();
+        let faults =
+            FaultDisk::new(Rc::new(MemoryDisk::new(&runtime, 12, MemoryConfig::default())), &runtime, 12);
+        faults.add(Rule {
+            ops: vec![DiskOp::Sync],
+            path_contains: ".seg".to_owned(),
+            when: When::From(1),
+            fault: Fault::Slow(Duration::from_micros(1)),
+        });
+        world.block_on(async {
+            let options = Options {
+                memory_bytes: 128 << 20,
+                memtables_bytes: 80 << 20,
+                memtable_bytes: 40 << 20,
+                wal_file_bytes: 8 << 20,
+                wal_cap_bytes: 128 << 20,
+                durability,
+                partitions: 1,
+                compression: false,
+                ..small()
+            };
+            let disk: Rc<dyn Disk> = Rc::new(faults.clone());
+            let store = SimulatedStore::open(&[runtime], disk, Path::new("/s"), options, 12).await.unwrap();
+            let client = store.client().unwrap();
+            for n in 0..300_u32 {
+                client.put(b"a", &n.to_be_bytes(), &vec![7; 60_000]).await.unwrap();
+            }
+            store.shard(0).unwrap().flush().await.unwrap();
+            drop(client);
+            store.close().await.unwrap();
+        });
+        faults.struck()
+    };
+    // 18 MB in one segment: after each 8 MiB, and in the end.
+    assert_eq!((syncs(Durability::Interval(Duration::from_millis(100))), syncs(Durability::None)), (1, 3));
 }
 
 #[test]
@@ -427,6 +490,46 @@ fn counters_are_exact_for_partitions_and_name_entities_written_together() {
         assert_eq!(partitions().map(|p| p.load.reads).sum::<u64>(), 200 + 2);
         let together: u64 = ticks.iter().flat_map(|t| t.pairs()).map(|pair| pair.count.upper).sum();
         assert_eq!(together, 30);
+    });
+}
+
+#[test]
+fn what_a_node_keeps_of_itself_takes_nothing_of_what_a_partition_may_do() {
+    simulated(9, 1, async |store, client| {
+        let shard = store.shard(0).unwrap();
+        shard.set_capacities(Capacities { partition: 100.0, ..Capacities::default() }).unwrap();
+        let home = shard.image().home_by_range(RoutingKey::of(NODES_OWN));
+        let waits = async || shard.due(&[home]).await.unwrap().is_some();
+        let large = vec![7; 100_000];
+        for n in 0..10 {
+            client.put(NODES_OWN, &[NODES_OWN_ROW, n], &large).await.unwrap();
+            client.scan(NODES_OWN, &[NODES_OWN_ROW], PAGE).await.unwrap();
+        }
+        assert!(!waits().await, "nobody waits behind the node itself");
+        assert_eq!(shard.capacity_totals().spent_on_rows, 0);
+        // Who has the same name is a client all the same.
+        client.put(NODES_OWN, b"x", &large).await.unwrap();
+        assert!(waits().await);
+    });
+}
+
+#[test]
+fn whoever_waits_for_a_partition_goes_when_its_limit_is_lifted() {
+    simulated(10, 1, async |store, client| {
+        let shard = store.shard(0).unwrap();
+        shard.set_capacities(Capacities { partition: 1.0, ..Capacities::default() }).unwrap();
+        client.put(b"a", b"x", &vec![7; 100_000]).await.unwrap();
+        let due = shard.due(&[shard.image().home_by_range(RoutingKey::of(b"a"))]).await.unwrap().unwrap();
+        let now = || shard.runtime().now();
+        assert!(due.since(now()) > Duration::from_secs(60));
+        let lifted = async {
+            shard.runtime().sleep(Duration::from_secs(5)).await;
+            assert_eq!(shard.capacity_totals().paced, 0, "it waits");
+            shard.set_capacities(Capacities::default()).unwrap();
+        };
+        let begun = now();
+        futures_lite::future::zip(shard.pace(due), lifted).await;
+        assert!(now().since(begun) < Duration::from_secs(6) && shard.capacity_totals().paced == 1);
     });
 }
 

@@ -254,7 +254,7 @@ impl Shard {
         let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
         let entity = crate::key::decode(start).map(|(entity, _)| entity).unwrap_or_default();
         self.count(&owned, &entity, start, (&load, service), &page);
-        self.spend_on_page(&owned, page.as_ref().map_or(0, |(page, _)| page.rows.len()));
+        self.spend_on_page(&owned, (&entity, start), page.as_ref().map_or(0, |(page, _)| page.rows.len()));
         page
     }
 }

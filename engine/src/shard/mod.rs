@@ -354,7 +354,11 @@ impl Shard {
                     page.as_ref().map_or(0, |p| p.rows.iter().map(|r| r.value.len() as u64).sum());
                 let load = Load { reads: 1, bytes_out, service_nanos: service.nanos, ..Load::default() };
                 shard.count(&owned, &name, &range.0, (&load, service), &page);
-                shard.spend_on_page(&owned, page.as_ref().map_or(0, |page| page.rows.len()));
+                shard.spend_on_page(
+                    &owned,
+                    (&name, &range.0),
+                    page.as_ref().map_or(0, |page| page.rows.len()),
+                );
                 page
             }
         })
@@ -526,7 +530,7 @@ impl Shard {
         if matches!(result, Err(Error::Moved { .. })) {
             return;
         }
-        self.spend_on_rows(owned, load);
+        self.spend_on_row(owned, (entity, key), load);
         if let Some(took) = service.took {
             self.moves.watches.note(self.runtime().now(), key, took, result.is_err());
         }

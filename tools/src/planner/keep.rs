@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use foreshard_engine::key::{NODES_OWN as ENTITY, NODES_OWN_ROW as MARKER};
 use foreshard_engine::{Client, PageLimit, Result, block_on};
 use foreshard_placement::history::{Counted, History};
 use serde::{Deserialize, Serialize};
@@ -15,10 +16,6 @@ use serde::{Deserialize, Serialize};
 use super::memory::Memory;
 use super::mind::entity_of;
 
-/// The node's own entity.
-pub(super) const ENTITY: &[u8] = b"\0foreshard";
-/// What rows of it begin with: no row of a client's key does.
-const MARKER: u8 = 0xff;
 const HOUR: u8 = b'h';
 const MEMORY: u8 = b'm';
 const MOVES: u8 = b'l';

@@ -214,7 +214,7 @@ impl Mind {
             *self.rule.partitions.entry(id.0).or_default() += counted.requests();
             self.burst(Subject::Rest(id.0)).take(counted.requests());
         }
-        let own = RoutingKey::of(keep::ENTITY);
+        let own = RoutingKey::of(key::NODES_OWN);
         for entity in tick.entities() {
             let (lower, upper) = (counted(&entity.load.lower), counted(&entity.load.upper));
             // By its key: it may not have earned its name.

@@ -7,7 +7,8 @@
 //! Invariants:
 //! - over any time, what is charged is at most the rate times that time, a burst, and what those who are let go at once cost
 //!   beyond what they were taken to;
-//! - times are given out in the order in which they were asked for;
+//! - times are given out in the order in which they were asked for, while commands cost what they are taken to: where they
+//!   cost less, what is left over goes to whoever comes next, and is not wasted for the sake of the order;
 //! - nobody is refused.
 
 use std::collections::VecDeque;
@@ -20,7 +21,7 @@ use crate::io::runtime::Nanos;
 const BURST: Duration = Duration::from_millis(10);
 /// What a command is taken to cost before any was charged.
 const TYPICAL_FIRST: f64 = 5_000.0;
-/// How much one command changes of that.
+/// How much one command changes of that at least; the first ones are averaged, so that what a few cost is believed at once.
 const TYPICAL_SHARE: f64 = 0.02;
 /// Promises that are kept apart; later ones are at the same time as the last. A node has fewer connections, and each has
 /// one command waiting.
@@ -34,9 +35,12 @@ pub(super) struct Budget {
     paid_at: f64,
     /// When they fall due, and by how much they moved `paid_at`.
     promises: VecDeque<(f64, f64)>,
-    /// What a command costs of late, and what was charged since the last one came.
+    /// What a command costs of late, and of how many that was learnt.
     typical: f64,
+    learnt: f64,
+    /// What was charged since, and how many were let go.
     charged: f64,
+    gone: f64,
 }
 
 impl Budget {
@@ -46,7 +50,9 @@ impl Budget {
             paid_at: 0.0,
             promises: VecDeque::new(),
             typical: TYPICAL_FIRST,
+            learnt: 0.0,
             charged: 0.0,
+            gone: 0.0,
         }
     }
 
@@ -71,8 +77,9 @@ impl Budget {
     )]
     pub(super) fn admit(&mut self, now: Nanos) -> Nanos {
         self.settle(now);
-        self.typical += TYPICAL_SHARE * (std::mem::take(&mut self.charged) - self.typical);
+        self.learn();
         if self.paid_at <= now.0 as f64 {
+            self.gone += 1.0;
             return now;
         }
         let at = self.paid_at;
@@ -96,8 +103,20 @@ impl Budget {
         let now = now.0 as f64;
         while let Some((_, moved)) = self.promises.pop_front_if(|(at, _)| *at <= now) {
             self.paid_at -= moved;
+            self.gone += 1.0;
         }
         self.paid_at = self.paid_at.max(now - BURST.as_nanos() as f64);
+    }
+
+    /// Takes what was charged for what those cost who went meanwhile.
+    fn learn(&mut self) {
+        if self.gone < 1.0 || self.charged <= 0.0 {
+            return;
+        }
+        let (charged, gone) = (std::mem::take(&mut self.charged), std::mem::take(&mut self.gone));
+        self.learnt += gone;
+        let share = (gone / self.learnt).max(TYPICAL_SHARE * gone).min(1.0);
+        self.typical += share * (charged / gone - self.typical);
     }
 
     /// How long so much takes.
@@ -147,6 +166,29 @@ mod tests {
         // One client of about 10 units in 25 us: 400,000 a second are not reached.
         let free = closed_loop(1e9, 1, 10, 1);
         assert!(closed_loop(1e6, 1, 10, 1) == free, "nobody waits below the rate");
+    }
+
+    #[test]
+    fn what_the_first_commands_cost_is_believed_at_once() {
+        // A hundred units a second, and clients enough to wait whose commands cost a seventh of what commands are taken to.
+        const CLIENTS: usize = 64;
+        const COST: u64 = 700;
+        let mut budget = Budget::new(100.0);
+        let mut due: Vec<u64> = (0..CLIENTS).map(|_| budget.admit(Nanos(0)).0).collect();
+        let mut total = 0;
+        loop {
+            let (at, client) = due.iter().copied().zip(0..).min().unwrap();
+            if at >= 4 * SECOND {
+                break;
+            }
+            budget.charge(Nanos(at), COST);
+            total += COST;
+            due[client] = budget.admit(Nanos(at + 1000)).0;
+        }
+        // All of them were let go once before anything was known.
+        let allowed = 400_000 + CLIENTS as u64 * COST;
+        let part = total as f64 / allowed as f64;
+        assert!((0.9..=1.1).contains(&part), "{total} of {allowed}");
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::counters::Load;
 use crate::error::{Error, Result};
 use crate::ids::{PartitionId, ShardId};
 use crate::io::runtime::Nanos;
+use crate::key::is_nodes_own;
 use crate::table::Home;
 
 /// Part of a core that is planned to be used, where capacity is learnt.
@@ -35,6 +36,8 @@ const BUSY_NANOS_MIN: f64 = 1e9;
 /// Processor time in which what was learnt of the machine before is forgotten: what others do on it changes in minutes.
 const FACTOR_NANOS: f64 = 60e9;
 const UNITS_PER_SECOND: f64 = 1e6;
+/// How soon whoever waits notices that something else was set.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What may be done, in cost units a second; what is not named, or 0, is not limited.
 #[derive(Clone, PartialEq, Default, Debug)]
@@ -78,7 +81,7 @@ pub struct CapacityStatus {
 pub struct CapacityTotals {
     /// Cost of everything done.
     pub spent: MilliUnits,
-    /// Of that, the cost of operations on rows.
+    /// Of that, the cost of operations on rows, but for those that the node keeps of itself.
     pub spent_on_rows: MilliUnits,
     /// What was done.
     pub work: Work,
@@ -141,6 +144,8 @@ struct Learnt {
 pub(crate) struct Capacity {
     set: RefCell<Capacities>,
     is_set: Cell<bool>,
+    /// How often that was set.
+    changes: Cell<u64>,
     shard: RefCell<Option<Budget>>,
     partitions: RefCell<BTreeMap<PartitionId, Budget>>,
     totals: Cell<CapacityTotals>,
@@ -157,6 +162,7 @@ impl Capacity {
     }
 
     fn change(&self, set: Capacities, id: ShardId) {
+        self.changes.set(self.changes.get() + 1);
         self.is_set.set(!set.is_empty());
         let kept = |budget: &Option<Budget>| budget.as_ref().map(Budget::units_per_second);
         if kept(&self.shard.borrow()) != set.of_shard(id) {
@@ -233,10 +239,13 @@ impl Shard {
         Ok(Some(now.after(wait)).filter(|_| !wait.is_zero()))
     }
 
-    /// Waits until then, and counts that.
+    /// Waits until then, or until something else is set, and counts that.
     pub async fn pace(&self, due: Nanos) {
-        let began = self.runtime().now();
-        self.runtime().sleep_until(due).await;
+        let (began, changes) = (self.runtime().now(), self.capacity.changes.get());
+        while self.runtime().now() < due && self.capacity.changes.get() == changes {
+            let look = self.runtime().now().after(LOOK_EVERY);
+            self.runtime().sleep_until(due.min(look)).await;
+        }
         let waited = u64::try_from(self.runtime().now().since(began).as_nanos()).unwrap_or(u64::MAX);
         self.capacity.add(|totals| {
             totals.paced += 1;
@@ -270,14 +279,14 @@ impl Shard {
         at.unwrap_or(now)
     }
 
-    /// An operation of a partition was done here.
-    pub(super) fn spend_on_rows(&self, owned: &Owned, load: &Load) {
-        self.spend_in(owned.partition.id, &Work::of_operation(load));
+    /// An operation on an entity's row of a partition was done here.
+    pub(super) fn spend_on_row(&self, owned: &Owned, row: (&[u8], &[u8]), load: &Load) {
+        self.spend_for(owned, row, &Work::of_operation(load));
     }
 
-    /// A page was read here.
-    pub(super) fn spend_on_page(&self, owned: &Owned, rows: usize) {
-        self.spend_in(owned.partition.id, &Work::of_page(rows));
+    /// A page was read here, from an entity's row on.
+    pub(super) fn spend_on_page(&self, owned: &Owned, row: (&[u8], &[u8]), rows: usize) {
+        self.spend_for(owned, row, &Work::of_page(rows));
     }
 
     /// Returns when a read of a shadow may go, which pays as whoever is served here does.
@@ -286,6 +295,15 @@ impl Shard {
             self.runtime().sleep_until(self.time_for(None).max(self.time_for(Some(id)))).await;
         }
         self.spend_in(id, &Work { operations: 1, reads: 1, ..Work::NONE });
+    }
+
+    /// What the node keeps of itself is its core's work, and takes nothing of what a partition may do.
+    fn spend_for(&self, owned: &Owned, (entity, key): (&[u8], &[u8]), work: &Work) {
+        if is_nodes_own(entity, key) {
+            self.spend(work);
+        } else {
+            self.spend_in(owned.partition.id, work);
+        }
     }
 
     fn spend_in(&self, id: PartitionId, work: &Work) {
