@@ -3,6 +3,8 @@
 //!
 //! Orders are JSON objects, protected as those of moves are.
 
+use std::str::FromStr;
+
 use foreshard_engine::Client;
 use foreshard_engine::ids::{PartitionId, ReshapeId, ShardId};
 use foreshard_engine::key::RoutingKey;
@@ -86,10 +88,15 @@ async fn cancel(client: &Client, id: ReshapeId) -> Result<Value, Refused> {
 /// What is wrong with the question.
 pub(super) async fn tell(client: &Client, path: &str, query: &str) -> Result<Value, Refused> {
     if path == "/changes" {
-        let all: Vec<Value> = changes(client).await?.iter().map(change_json).collect();
-        return Ok(json!({ "changes": all }));
+        let one: Option<u64> = number(query, "change");
+        if one.is_none() && !query.is_empty() {
+            return Err((StatusCode::BAD_REQUEST, "change: its number".to_owned()));
+        }
+        let all = changes(client).await?;
+        let asked = all.iter().filter(|status| one.is_none_or(|id| status.id.0 == id));
+        return Ok(json!({ "changes": asked.map(change_json).collect::<Vec<_>>() }));
     }
-    let id = argument(query, "id").and_then(|id| String::from_utf8(id).ok()?.parse().ok()).map(PartitionId);
+    let id = number(query, "id").map(PartitionId);
     let id = id.ok_or((StatusCode::BAD_REQUEST, "id: the number of a partition".to_owned()))?;
     let image = image(client).await?;
     let place = image.place_of(id).ok_or((StatusCode::NOT_FOUND, format!("there is no partition {id}")))?;
@@ -103,6 +110,10 @@ pub(super) async fn tell(client: &Client, path: &str, query: &str) -> Result<Val
         "above": point.weights[1],
         "guests_above": point.guests.len(),
     }))
+}
+
+fn number<T: FromStr>(query: &str, name: &str) -> Option<T> {
+    String::from_utf8(argument(query, name)?).ok()?.parse().ok()
 }
 
 /// The changes of all shards, oldest first.
