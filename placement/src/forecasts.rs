@@ -49,6 +49,8 @@ pub struct Forecasts {
     /// What somebody says that events will do: first hour, the hour after the last, and a factor.
     told: BTreeMap<Subject, Vec<(i64, i64, f32)>>,
     demoted: BTreeSet<Subject>,
+    /// Requests a second of those whose hours to come are known, by hour.
+    foreseen: BTreeMap<Subject, BTreeMap<i64, f64>>,
 }
 
 impl Forecasts {
@@ -99,10 +101,21 @@ impl Forecasts {
         }
     }
 
+    /// From now on a subject's paths, while it is followed, are this load in requests a second, by hour, and nothing in other
+    /// hours: what a plan would be that knew the future.
+    pub fn foresee(&mut self, subject: Subject, hours: BTreeMap<i64, f64>) {
+        self.foreseen.insert(subject, hours);
+    }
+
     /// Paths of requests a second from the hour on; none of whom is not followed.
     #[must_use]
     pub fn paths(&self, subject: Subject) -> Option<Paths> {
         let series = self.series.get(&subject)?;
+        if let Some(known) = self.foreseen.get(&subject) {
+            let load = |hour: i64| crate::narrow(known.get(&hour).copied().unwrap_or(0.0));
+            let course: Vec<f32> = (self.hour..).take(HORIZON).map(load).collect();
+            return Some(Paths::certain(&course, Self::shape()));
+        }
         let walk = self.followed.get(&subject).filter(|_| !self.demoted.contains(&subject));
         let paths = match walk {
             Some(followed) => foresight::paths(series, followed.walk(), self.hour, HORIZON),
@@ -265,6 +278,24 @@ mod tests {
                 "hour {hour}"
             );
         }
+    }
+
+    #[test]
+    fn who_is_foreseen_is_forecast_as_it_will_be() {
+        let mut forecasts = Forecasts::default();
+        let end = START + 504;
+        forecasts.foresee(Subject::Entity(EntityId(1)), BTreeMap::from([(end, 7.0), (end + 2, 9.0)]));
+        assert!(forecasts.paths(Subject::Entity(EntityId(1))).is_none(), "nobody follows it");
+        let subjects = vec![entity(1, daily(504, |_| false)), entity(2, daily(504, |_| false))];
+        forecasts.advance(subjects, (&Calendar::default(), &[]), end);
+        let paths = forecasts.paths(Subject::Entity(EntityId(1))).unwrap();
+        let shape = Forecasts::shape();
+        for (hour, load) in [7.0, 0.0, 9.0, 0.0].into_iter().enumerate() {
+            for share in [0.0, 0.5, 1.0] {
+                assert!((paths.quantile(hour, share, shape) - load).abs() < 1e-9, "hour {hour}");
+            }
+        }
+        assert!(mean(&forecasts, 2, 9) > 50.0, "others are forecast");
     }
 
     #[test]

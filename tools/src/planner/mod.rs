@@ -20,6 +20,8 @@ mod orders;
 mod pages;
 mod settings;
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -28,6 +30,7 @@ use std::time::Duration;
 
 use foreshard_engine::{Error, Store};
 use foreshard_net::{Gauges, Pages, Question};
+use foreshard_placement::forecasts::Subject;
 
 use self::hours::instant;
 use self::made::Basis;
@@ -60,11 +63,9 @@ impl Planner {
     pub(crate) fn start(store: &Store, settings: PlannerSettings) -> Result<(Self, Pages), Failure> {
         settings.check()?;
         let client = store.client()?;
-        let begun = if settings.import.as_os_str().is_empty() {
-            String::new()
-        } else {
-            table::text(&settings.import)?
-        };
+        let read =
+            |path: &Path| if path.as_os_str().is_empty() { Ok(String::new()) } else { table::text(path) };
+        let (begun, foreseen) = (read(&settings.import)?, read(&settings.foreseen)?);
         let gauges = Gauges::new(GAUGES);
         let (pages, questions) = Pages::new(pages::PATHS, BODY_BYTES_MAX, gauges.clone());
         let stop = Arc::new(AtomicBool::new(false));
@@ -75,7 +76,7 @@ impl Planner {
             // Whoever serves goes first. What cannot be had is no reason not to plan.
             let _refused = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
             let ran = Mind::new(client, settings).and_then(|mut mind| {
-                let imported = begin(&mut mind, &begun);
+                let imported = foresee(&mut mind, &foreseen).and_then(|()| begin(&mut mind, &begun));
                 let is_well = imported.is_ok();
                 // Who starts it waits for this.
                 let _heard = ready.send(imported);
@@ -103,6 +104,18 @@ impl Drop for Planner {
             tracing::error!("the planner's thread panicked");
         }
     }
+}
+
+/// Takes in the hours to come, where they are known.
+fn foresee(mind: &mut Mind, hours: &str) -> Result<(), String> {
+    let mut loads: BTreeMap<Subject, BTreeMap<i64, f64>> = BTreeMap::new();
+    let rows = if hours.is_empty() { Vec::new() } else { pages::rows(hours.as_bytes())? };
+    for (name, hour, load) in rows {
+        let of = loads.entry(Subject::Entity(mind::entity_of(&name))).or_default();
+        *of.entry(hour).or_default() += load.reads + load.writes;
+    }
+    loads.into_iter().for_each(|(subject, hours)| mind.forecasts.foresee(subject, hours));
+    Ok(())
 }
 
 /// Takes in the hours that there are to begin with; then its clock begins.

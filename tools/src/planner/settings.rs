@@ -27,6 +27,9 @@ pub(crate) struct PlannerSettings {
     pub(crate) start_hour: i64,
     /// Hours that are over, to begin with: CSV, plain or gzip, with columns time, entity, reads and writes, a second. Empty: none.
     pub(crate) import: PathBuf,
+    /// Hours to come, of a replay, in such a file: who is named in it is forecast to have what it says, and nothing in other hours.
+    /// What a plan is worth that knows the future. Empty: none.
+    pub(crate) foreseen: PathBuf,
     /// Requests a second that a partition is planned to do, and not held to; 0: what `[capacity]` sets, or else learnt from the
     /// time that requests take.
     pub(crate) capacity: f64,
@@ -87,6 +90,7 @@ impl Default for PlannerSettings {
             hour_seconds: HOUR_SECONDS_MAX,
             start_hour: 0,
             import: PathBuf::new(),
+            foreseen: PathBuf::new(),
             capacity: 0.0,
             tracked: 20_000,
             hourly: 1_000,
