@@ -8,34 +8,61 @@ use serde_json::{Value, json};
 
 use crate::Result;
 
-/// An answer that takes longer is none.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// An answer that takes longer is none: a planner may be busy with a plan.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at how far a change is.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
+/// What the node at `admin` answers at `path`.
+pub fn get(admin: SocketAddr, path: &str) -> Result<String> {
+    answer(admin, path, "GET", "")
+}
+
 /// What the node at `admin` answers to a question, or an order.
 pub fn ask(admin: SocketAddr, path: &str, order: Option<&Value>) -> Result<Value> {
+    let said = match order {
+        None => get(admin, path),
+        Some(order) => answer(admin, path, "POST", &order.to_string()),
+    };
+    Ok(serde_json::from_str(&said?)?)
+}
+
+fn answer(admin: SocketAddr, path: &str, method: &str, body: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&admin, ANSWER_MAX)?;
     stream.set_read_timeout(Some(ANSWER_MAX))?;
-    let body = order.map(ToString::to_string).unwrap_or_default();
-    let method = if order.is_some() { "POST" } else { "GET" };
     let kind = "Content-Type: application/json\r\nContent-Length";
     let request = format!("{method} {path} HTTP/1.0\r\nHost: bench\r\n{kind}: {}\r\n\r\n{body}", body.len());
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or("an answer without a body")?;
-    if head.split(' ').nth(1) != Some("200") {
-        return Err(format!("{method} {path}: {}", body.trim_end()).into());
+    if head.split(' ').nth(1) == Some("200") {
+        Ok(body.to_owned())
+    } else {
+        Err(format!("{method} {path}: {}", body.trim_end()).into())
     }
-    Ok(serde_json::from_str(body)?)
+}
+
+/// A name as it stands in a path.
+#[must_use]
+pub fn escaped(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    name.bytes().fold(String::new(), |mut out, byte| {
+        if plain(byte) {
+            out.push(char::from(byte));
+        } else {
+            out += &format!("%{byte:02x}");
+        }
+        out
+    })
 }
 
 /// Has partitions changed, and waits until that has ended: what became of it.
 pub fn change(admin: SocketAddr, path: &str, order: &Value) -> Result<Value> {
     let begun = ask(admin, path, Some(order))?;
+    let asks = format!("/changes?change={}", begun["change"]);
     loop {
-        let all = ask(admin, "/changes", None)?;
+        let all = ask(admin, &asks, None)?;
         let all = all["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
         match all.iter().find(|one| one["change"] == begun["change"]) {
             Some(one) if one["is_over"] == true => return Ok(one.clone()),

@@ -1,26 +1,10 @@
 //! What a node says of itself at its admin address.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use crate::Result;
-
-/// An answer that takes longer is none: a planner may be busy with a plan.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
-
-/// What the node at `admin` answers at `path`.
-pub fn get(admin: SocketAddr, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect_timeout(&admin, ANSWER_MAX)?;
-    stream.set_read_timeout(Some(ANSWER_MAX))?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: bench\r\n\r\n").as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("an answer without a body")?;
-    let is_ok = head.split(' ').nth(1) == Some("200");
-    if is_ok { Ok(body.to_owned()) } else { Err(format!("{path}: {}", body.trim_end()).into()) }
-}
+use crate::admin::get;
 
 /// Its metrics at one moment, summed over shards, without the prefix that all names have.
 #[derive(Clone, Debug, Default)]

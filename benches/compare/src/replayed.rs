@@ -1,13 +1,15 @@
 //! A trace replayed against a node that plans: the node, what it knows beforehand, and the load.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::child::Program;
 use crate::server::{Server, empty, free_address, program};
 use crate::trace::Trace;
-use crate::{Result, load, metrics};
+use crate::{Result, admin, load};
 
 /// Rows of an entity.
 const FIELDS: &str = "40";
@@ -50,6 +52,8 @@ pub struct Stage {
     pub admin: SocketAddr,
     hours: Hours,
     cluster: Cluster,
+    /// Where entities are if nothing moves; known when the rows are there.
+    homes: BTreeMap<String, u64>,
 }
 
 impl Stage {
@@ -75,7 +79,7 @@ impl Stage {
         };
         let loads = Trace::read(&trace)?;
         let (listen, admin) = (free_address()?, free_address()?);
-        Ok(Self { foreshard, store, trace, loads, listen, admin, hours, cluster })
+        Ok(Self { foreshard, store, trace, loads, listen, admin, hours, cluster, homes: BTreeMap::new() })
     }
 
     /// The first hour that is replayed, in Unix hours.
@@ -90,10 +94,10 @@ impl Stage {
         self.hours.rate / self.loads.mean(self.hours.count)
     }
 
-    /// Requests a second that the share `overloaded` of partition-hours exceeds if nothing moves.
+    /// Requests a second that the share `overloaded` of partition-hours exceeds if nothing moves, once the rows were written.
     #[must_use]
     pub fn capacity(&self, overloaded: f64) -> f64 {
-        self.scale() * self.loads.capacity(self.hours.count, self.cluster.partitions, overloaded)
+        self.scale() * self.loads.capacity(self.hours.count, &self.homes, overloaded)
     }
 
     /// Forgets everything that was stored.
@@ -109,7 +113,7 @@ impl Stage {
         if let Some(start) = start
             && !known.exists()
         {
-            self.write_known(&known, start)?;
+            self.write_hours(&known, i64::MIN..start)?;
         }
         let import = if known.exists() { known.display().to_string() } else { String::new() };
         let config = self.store.join("node.toml");
@@ -135,7 +139,7 @@ impl Stage {
         let server = Server::start_heard(&mut node, self.listen, &self.store.join("said"))?;
         // Its clock has begun when it answers at its admin port.
         let begin = Instant::now();
-        while start.is_some() && metrics::get(self.admin, "/planner").is_err() {
+        while start.is_some() && admin::get(self.admin, "/planner").is_err() {
             if begin.elapsed() > BEGIN_MAX {
                 return Err(format!("the planner did not begin within {BEGIN_MAX:?}").into());
             }
@@ -144,22 +148,33 @@ impl Stage {
         Ok(server)
     }
 
-    /// The hours before the replay, scaled as the load is.
-    fn write_known(&self, path: &Path, start: i64) -> Result<()> {
+    /// A file of the hours of the replay, as they will come: what a planner that knows the future is given.
+    pub fn to_come(&self) -> Result<PathBuf> {
+        let path = self.store.join("to-come.csv");
+        self.write_hours(&path, self.start()..i64::MAX)?;
+        Ok(path)
+    }
+
+    /// Hours of the trace, scaled as the load is.
+    fn write_hours(&self, path: &Path, hours: Range<i64>) -> Result<()> {
         let mut text = String::from("time,entity,reads,writes\n");
         let scale = self.scale();
-        for (name, hour, load) in self.loads.before(start) {
+        for (name, hour, load) in self.loads.within(hours) {
             text += &format!("{},{name},{:.4},0\n", hour * 3600, load * scale);
         }
         Ok(std::fs::write(path, text)?)
     }
 
     /// Writes all rows, by a node that plans nothing, and ends that.
-    pub fn fill(&self) -> Result<()> {
+    pub fn fill(&mut self) -> Result<()> {
         let mut node = self.node(None, "")?;
         let filled = load::run(self.load().arguments(["--fill", "--hours", "0"]), 0.0)?;
         if filled.status != 0 {
             return Err(format!("the rows could not be written: {:?}", filled.incomplete).into());
+        }
+        for name in self.loads.names() {
+            let at = admin::ask(self.admin, &format!("/entity?name={}", admin::escaped(name)), None)?;
+            self.homes.insert(name.to_owned(), at["home"].as_u64().ok_or("an entity without a home")?);
         }
         node.child().kill()?;
         Ok(())

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
+use std::ops::Range;
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use foreshard_engine::key::RoutingKey;
-use foreshard_engine::table::State;
 use serde::Deserialize;
 
 use crate::Result;
@@ -61,11 +60,11 @@ impl Trace {
         self.loads.len()
     }
 
-    /// Names, hours and loads before an hour.
-    pub fn before(&self, hour: i64) -> impl Iterator<Item = (&str, i64, f64)> {
+    /// Names, hours and loads of some hours.
+    pub fn within(&self, hours: Range<i64>) -> impl Iterator<Item = (&str, i64, f64)> {
         let all = self.loads.iter();
         all.flat_map(move |(name, loads)| {
-            loads.range(..hour).map(move |(hour, load)| (name.as_str(), *hour, *load))
+            loads.range(hours.clone()).map(move |(hour, load)| (name.as_str(), *hour, *load))
         })
     }
 
@@ -76,14 +75,18 @@ impl Trace {
         all.map(|(_, load)| load).sum::<f64>() / hours as f64
     }
 
-    /// The capacity that the share `overloaded` of partition-hours of the last hours exceeds while every entity is at home.
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.loads.keys().map(String::as_str)
+    }
+
+    /// The capacity that the share `overloaded` of partition-hours of the last hours exceeds while every entity is in its
+    /// partition of `homes`, of which there is one for each.
     #[must_use]
-    pub fn capacity(&self, hours: i64, partitions: usize, overloaded: f64) -> f64 {
-        let ranges = State::even_ranges(partitions);
-        let mut sums: BTreeMap<(usize, i64), f64> = BTreeMap::new();
+    pub fn capacity(&self, hours: i64, homes: &BTreeMap<String, u64>, overloaded: f64) -> f64 {
+        let mut sums: BTreeMap<(Option<&u64>, i64), f64> = BTreeMap::new();
         for (name, loads) in &self.loads {
-            let key = RoutingKey::of(name.as_bytes());
-            let home = ranges.partition_point(|(_, start)| *start <= key.0) - 1;
+            let home = homes.get(name);
             for (hour, load) in loads.range(self.end - hours..) {
                 *sums.entry((home, *hour)).or_default() += load;
             }

@@ -319,11 +319,12 @@ fn tell(
     let kinds = ["large", "hot", "copied", "sized", "all"];
     let rows = kinds.into_iter().map(|kind| row(kind, seen, said)).collect::<Result<Vec<_>>>()?;
     let (quiet, others) = (Others::of(calm)?, Others::of(said)?);
+    let load_average = machine::load_average()?;
     let report = json!({
         "rate": rate, "probe_rate": arguments.probe_rate, "hot_rate": arguments.hot_rate, "large_bytes": arguments.large_bytes,
         "shards": arguments.shards, "moves": rows, "transactions": done.count,
         "transactions_longest_ms": done.longest.as_secs_f64() * 1e3,
-        "load_average": machine::load_average()?,
+        "load_average": load_average,
         "others": {
             "p99_us": others.p99_us, "p99_us_alone": quiet.p99_us, "p999_us": others.p999_us, "p999_us_alone": quiet.p999_us,
             "failed": others.failed, "violations": others.violations,
@@ -340,12 +341,8 @@ fn tell(
             others.p99_us, quiet.p99_us, others.p999_us, quiet.p999_us
         );
         println!(
-            "{} transactions over several that moved, the longest pipeline {:.1?}; {} failed requests, {} violations, load average {:.2}",
-            done.count,
-            done.longest,
-            others.failed,
-            others.violations,
-            machine::load_average()?
+            "{} transactions over several that moved, the longest pipeline {:.1?}; {} failed requests, {} violations, load average {load_average:.2}",
+            done.count, done.longest, others.failed, others.violations,
         );
     }
     std::fs::remove_dir_all(arguments.dir.join("store"))?;

@@ -12,7 +12,7 @@ use clap::Parser;
 use foreshard_compare::load::{self, Said};
 use foreshard_compare::replayed::{Cluster, Hours, Stage};
 use foreshard_compare::server::Server;
-use foreshard_compare::{Result, machine, metrics};
+use foreshard_compare::{Result, admin, machine};
 use serde_json::Value;
 
 /// Where in the replay the node is killed.
@@ -75,7 +75,7 @@ struct Outcome {
 
 fn main() -> ExitCode {
     let run = || -> Result<bool> {
-        let replay = Replay::new(Arguments::parse())?;
+        let mut replay = Replay::new(Arguments::parse())?;
         let outcome = replay.run()?;
         let holds = replay.tell(&outcome);
         if holds {
@@ -107,10 +107,10 @@ impl Replay {
         Ok(Self { arguments, stage })
     }
 
-    fn run(&self) -> Result<Outcome> {
-        let a = &self.arguments;
+    fn run(&mut self) -> Result<Outcome> {
         // Filled before the planner's clock begins.
         self.stage.fill()?;
+        let a = &self.arguments;
         let start = self.stage.start();
         let mut node = self.node(start)?;
         let hours = a.hours.to_string();
@@ -155,13 +155,13 @@ impl Replay {
             }
         }
         let said = load::parse(&load.finish(load::limit(seconds))?)?;
-        let ledger = serde_json::from_str(&metrics::get(self.stage.admin, "/ledger")?)?;
+        let ledger = serde_json::from_str(&admin::get(self.stage.admin, "/ledger")?)?;
         Ok(Outcome { said, ledger, resident: [early, late], hours_kept })
     }
 
     /// Entities' hours from `start` on that the node knows, as hour and name.
     fn known(&self, start: i64) -> Result<Vec<(i64, String)>> {
-        let text = metrics::get(self.stage.admin, "/history")?;
+        let text = admin::get(self.stage.admin, "/history")?;
         let mut rows = Vec::new();
         for row in csv::Reader::from_reader(text.as_bytes()).records() {
             let row = row?;
