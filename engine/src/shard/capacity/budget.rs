@@ -19,9 +19,10 @@ use crate::io::runtime::Nanos;
 
 /// Who was idle may do as much at once as in so long: a pipeline is not to be cut into single commands.
 const BURST: Duration = Duration::from_millis(10);
-/// What a command is taken to cost before any was charged.
-const TYPICAL_FIRST: f64 = 5_000.0;
-/// How much one command changes of that at least; the first ones are averaged, so that what a few cost is believed at once.
+/// What a command is taken to cost before any was charged: little. Too much keeps those waiting who could go; too little lets
+/// them go early once, and is made up for by what is charged.
+const TYPICAL_FIRST: f64 = 500.0;
+/// How much one command changes of that.
 const TYPICAL_SHARE: f64 = 0.02;
 /// Promises that are kept apart; later ones are at the same time as the last. A node has fewer connections, and each has
 /// one command waiting.
@@ -35,12 +36,9 @@ pub(super) struct Budget {
     paid_at: f64,
     /// When they fall due, and by how much they moved `paid_at`.
     promises: VecDeque<(f64, f64)>,
-    /// What a command costs of late, and of how many that was learnt.
+    /// What a command costs of late, and what was charged since the last one came.
     typical: f64,
-    learnt: f64,
-    /// What was charged since, and how many were let go.
     charged: f64,
-    gone: f64,
 }
 
 impl Budget {
@@ -50,9 +48,7 @@ impl Budget {
             paid_at: 0.0,
             promises: VecDeque::new(),
             typical: TYPICAL_FIRST,
-            learnt: 0.0,
             charged: 0.0,
-            gone: 0.0,
         }
     }
 
@@ -77,9 +73,8 @@ impl Budget {
     )]
     pub(super) fn admit(&mut self, now: Nanos) -> Nanos {
         self.settle(now);
-        self.learn();
+        self.typical += TYPICAL_SHARE * (std::mem::take(&mut self.charged) - self.typical);
         if self.paid_at <= now.0 as f64 {
-            self.gone += 1.0;
             return now;
         }
         let at = self.paid_at;
@@ -103,20 +98,8 @@ impl Budget {
         let now = now.0 as f64;
         while let Some((_, moved)) = self.promises.pop_front_if(|(at, _)| *at <= now) {
             self.paid_at -= moved;
-            self.gone += 1.0;
         }
         self.paid_at = self.paid_at.max(now - BURST.as_nanos() as f64);
-    }
-
-    /// Takes what was charged for what those cost who went meanwhile.
-    fn learn(&mut self) {
-        if self.gone < 1.0 || self.charged <= 0.0 {
-            return;
-        }
-        let (charged, gone) = (std::mem::take(&mut self.charged), std::mem::take(&mut self.gone));
-        self.learnt += gone;
-        let share = (gone / self.learnt).max(TYPICAL_SHARE * gone).min(1.0);
-        self.typical += share * (charged / gone - self.typical);
     }
 
     /// How long so much takes.
@@ -169,8 +152,8 @@ mod tests {
     }
 
     #[test]
-    fn what_the_first_commands_cost_is_believed_at_once() {
-        // A hundred units a second, and clients enough to wait whose commands cost a seventh of what commands are taken to.
+    fn the_first_of_many_cheap_commands_do_not_wait_longer_than_they_have_to() {
+        // A hundred units a second, and clients enough to wait.
         const CLIENTS: usize = 64;
         const COST: u64 = 700;
         let mut budget = Budget::new(100.0);
