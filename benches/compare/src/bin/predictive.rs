@@ -1,5 +1,5 @@
 //! `predictive`: hours of a trace against a live node with set capacities, under one policy after the other; in how many seconds
-//! its clients had to wait in. See benches/README.md.
+//! its clients had to wait. See benches/README.md.
 //!
 //! Exit status: 0 nothing failed and nothing was lost under any policy, whatever they are worth; 1 something was; 2 it could
 //! not be run.
