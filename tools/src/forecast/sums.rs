@@ -79,11 +79,29 @@ struct Held {
 /// By [`WAYS`] and [`SUMS`].
 type AllHeld = [[Held; SUMS.len()]; WAYS.len()];
 
-/// Different entities each.
+/// Different entities each, dealt like cards: over all groups no entity is drawn much more often than another, so that what is told is
+/// of the entities and not of the few that chance likes.
 fn groups(options: &Sums, draw: u64, entities: usize) -> Vec<Vec<usize>> {
     let mut random = fastrand::Rng::with_seed(options.judged.drawn.seed.wrapping_add(draw));
-    let draw = |_| random.choose_multiple(0..entities, options.size);
-    (0..options.groups).map(draw).collect()
+    let mut deck = Vec::new();
+    let mut deal = |_| {
+        let mut group = Vec::with_capacity(options.size);
+        let mut twice = Vec::new();
+        while group.len() < options.size {
+            if deck.is_empty() {
+                deck.extend(0..entities);
+                random.shuffle(&mut deck);
+            }
+            match deck.pop() {
+                Some(entity) if group.contains(&entity) => twice.push(entity),
+                Some(entity) => group.push(entity),
+                None => {}
+            }
+        }
+        deck.append(&mut twice);
+        group
+    };
+    (0..options.groups).map(&mut deal).collect()
 }
 
 fn at_origin(
