@@ -13,8 +13,7 @@ use crate::{Forecasts, Part};
 const BIN_CASES_MIN: f64 = 100.0;
 /// Of entities, in one draw.
 const GROUPS: &str = "50";
-/// A few entities carry most of the load, so that fifty groups' coverage differs by some points from draw to draw: so many are
-/// judged together, and how far they lie from each other is told.
+/// The first draw of fifty groups is judged; how far others lie from it is told.
 const DRAWS: &str = "4";
 
 /// What forecast/MODELS.md has of each method.
@@ -245,7 +244,7 @@ impl Forecasts {
                     let title = format!("{name}, {horizon}: 80 % of sums over {sum} hold, from {way}");
                     let bound =
                         if way == "paths" { Bound::Within(0.75, 0.85) } else { Bound::Outside(0.75, 0.85) };
-                    self.add(Part::Sums, title, number(row, "coverage_80_all")?, bound);
+                    self.add(Part::Sums, title, number(row, "coverage_80")?, bound);
                 }
             }
         }
