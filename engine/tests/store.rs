@@ -15,6 +15,7 @@ use foreshard_engine::shard::capacity::Capacities;
 use foreshard_engine::{
     Client, Durability, Error, Options, PageLimit, SimulatedStore, Store, Transaction, WriteBatch, block_on,
 };
+use rustix::fs::OFlags;
 
 const PAGE: PageLimit = PageLimit { rows: 100, bytes: 1 << 20 };
 
@@ -79,6 +80,41 @@ fn a_directory_is_open_once() {
     let error = Store::open(dir.path(), small()).unwrap_err();
     assert!(matches!(&error, Error::Misuse(what) if what.contains("another process")), "{error}");
     store.close().unwrap();
+}
+
+/// Flags of the open files in `dir` with that in their names, as the kernel tells them.
+fn flags_of_open(dir: &Path, part: &str) -> Vec<OFlags> {
+    let dir = dir.canonicalize().unwrap();
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| {
+        let link = entry.unwrap().path();
+        let path = std::fs::read_link(&link).ok()?;
+        let is_one = path.starts_with(&dir) && path.file_name()?.to_str()?.contains(part);
+        let number = link.file_name()?.to_str()?.to_owned();
+        let told = is_one.then(|| std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")))?.ok()?;
+        let octal = told.lines().find_map(|line| line.strip_prefix("flags:"))?.trim().to_owned();
+        Some(OFlags::from_bits_retain(u32::from_str_radix(&octal, 8).unwrap()))
+    });
+    open.collect()
+}
+
+#[test]
+fn the_log_goes_past_the_page_cache_where_its_batches_are_flushed_and_only_there() {
+    let is_direct = |durability| {
+        let dir = tempfile::tempdir_in(".").unwrap();
+        let store = Store::open(dir.path(), Options { durability, ..small() }).unwrap();
+        let client = store.client().unwrap();
+        block_on(client.put(b"customer", b"row", b"value")).unwrap();
+        let (logs, manifests) = (flags_of_open(dir.path(), ".wal"), flags_of_open(dir.path(), "manifest-"));
+        store.close().unwrap();
+        assert!(!logs.is_empty() && !manifests.is_empty(), "{durability:?}");
+        let direct = |flags: &[OFlags]| flags.iter().all(|flags| flags.contains(OFlags::DIRECT));
+        (direct(&logs), direct(&manifests))
+    };
+    let (log, manifest) = is_direct(Durability::Always);
+    assert_eq!(log, manifest, "as all files, where the file system can");
+    for durability in [Durability::Interval(Duration::from_millis(100)), Durability::None] {
+        assert!(!is_direct(durability).0, "{durability:?}");
+    }
 }
 
 fn simulated<T>(seed: u64, shards: usize, run: impl AsyncFnOnce(&SimulatedStore, &Client) -> T) -> T {

@@ -4,6 +4,7 @@
 //! - offsets and buffer lengths are multiples of [`ALIGNMENT`](super::buffer::ALIGNMENT);
 //! - an operation begins when its method is called, not when its future is first polled;
 //! - `write_at` writes the whole buffer or fails; `read_at` returns how many bytes lay before the end of the file;
+//! - what a write returned for outlives the process, not the machine;
 //! - what `sync` returned for, and what a `Write::Synced` wrote, is durable; nothing else is, in any order;
 //! - a new, renamed or linked name is durable once `sync_dir` of its directory returned;
 //! - a dropped future does not cancel its operation: the disk keeps the buffer until the device is done with it.
@@ -29,6 +30,25 @@ pub enum OpenMode {
     ReadWrite,
     /// Must not exist; reads and writes.
     Create,
+    /// As [`OpenMode::ReadWrite`], through the page cache: a write has what it writes survive the process as soon as it
+    /// returns, and waits for no device.
+    CachedReadWrite,
+    /// As [`OpenMode::Create`], through the page cache.
+    CachedCreate,
+}
+
+impl OpenMode {
+    /// Whether the file must not exist before.
+    #[must_use]
+    pub const fn is_new(self) -> bool {
+        matches!(self, Self::Create | Self::CachedCreate)
+    }
+
+    /// Whether the page cache is wanted, where the file system has O_DIRECT too.
+    #[must_use]
+    pub const fn is_cached(self) -> bool {
+        matches!(self, Self::CachedReadWrite | Self::CachedCreate)
+    }
 }
 
 /// Whether a write returns when the device has it, or when it is durable.

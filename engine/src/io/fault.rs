@@ -208,7 +208,7 @@ impl Shared {
 
 impl Disk for FaultDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> LocalFuture<Result<Rc<dyn File>>> {
-        if self.shared.full.get() && mode == OpenMode::Create {
+        if self.shared.full.get() && mode.is_new() {
             let refused = no_space(DiskOp::Open, path);
             return Box::pin(async move { Err(refused) });
         }

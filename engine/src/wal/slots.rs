@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::config::Durability;
 use super::shared::Shared;
 use super::space::FileNumber;
 use crate::error::{Error, Result};
@@ -30,6 +31,12 @@ pub fn file_number(name: &str) -> Option<FileNumber> {
 }
 
 impl Shared {
+    /// Whether files are written through the page cache: where nobody waits for a batch to be durable, nobody is to wait for a
+    /// device either that is busy with the flush of a segment, a tenth of a second or two for what one has written.
+    pub(super) fn is_cached(&self) -> bool {
+        self.config.durability != Durability::Always
+    }
+
     /// Makes the log's directory, empty and durable.
     pub(super) async fn clear_directory(&self) -> Result<()> {
         let dir = &self.config.dir;
@@ -97,7 +104,8 @@ impl Shared {
     }
 
     async fn write_file(&self, path: PathBuf) -> Result<()> {
-        let file = self.disk.open(&path, OpenMode::Create).await?;
+        let mode = if self.is_cached() { OpenMode::CachedCreate } else { OpenMode::Create };
+        let file = self.disk.open(&path, mode).await?;
         let written = self.write_front(&file).await?;
         self.disk.sync_dir(&self.config.dir).await?;
         self.joined(file, written);
@@ -116,6 +124,7 @@ impl Shared {
 
     async fn rename_files(&self) -> Result<()> {
         let paths = std::mem::take(&mut *self.spares.borrow_mut());
+        let mode = if self.is_cached() { OpenMode::CachedReadWrite } else { OpenMode::ReadWrite };
         let mut taken: Vec<Rc<dyn File>> = Vec::new();
         for path in &paths {
             let number = self.files.borrow().len() + taken.len();
@@ -126,7 +135,7 @@ impl Shared {
                     Err(error) if error.is_no_space() => break,
                     Err(error) => return Err(error),
                 }
-                taken.push(self.disk.open(&name, OpenMode::ReadWrite).await?);
+                taken.push(self.disk.open(&name, mode).await?);
             }
         }
         if !taken.is_empty() {

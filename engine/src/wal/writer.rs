@@ -9,7 +9,7 @@
 //! Invariants:
 //! - batches reach the device in order, each naming the one before it; under [`Durability::Always`] a batch is
 //!   written only after the one before it is durable;
-//! - no ticket is committed before its batch is on the device (flushed, under [`Durability::Always`]);
+//! - no ticket is committed before its batch is written (and flushed, under [`Durability::Always`]);
 //! - who waits for a batch that is there is told before the writer waits for anything;
 //! - a header's `durable` never runs ahead of what a completed flush covers;
 //! - a file is written again only after a durable batch says that nothing in it is needed.

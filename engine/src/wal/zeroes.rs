@@ -5,8 +5,11 @@
 //! ahead of the writer, of the next one all at once when a quarter of the current one is used. So making a file is
 //! quick, and reading back a log that was hardly used reads next to nothing from the device.
 //!
+//! Where batches go through the page cache nobody waits for that note, and no zeroes are written: a device that is slow would have
+//! the writer wait for them.
+//!
 //! Invariants:
-//! - no batch is written beyond what zeroes, or batches, were written and flushed up to;
+//! - past the page cache no batch is written beyond what zeroes, or batches, were written and flushed up to;
 //! - a slot is begun only when the file of the slot before it has been written to its end.
 
 use std::cell::{Cell, RefCell};
@@ -48,19 +51,21 @@ impl Zeroes {
 }
 
 impl Shared {
-    /// Reserves room for a new file and writes its front; then it has its full length. How much was written.
+    /// Reserves room for a new file and writes its front; then it has its full length. Up to where no zeroes are needed.
     pub(super) async fn write_front(&self, file: &Rc<dyn File>) -> Result<u64> {
         let file_bytes = self.config.file_bytes;
         file.allocate(file_bytes).await?;
-        let front = FRONT_BYTES.min(file_bytes);
-        write_zeroes(file, 0, front).await?;
+        let front = if self.is_cached() { 0 } else { FRONT_BYTES.min(file_bytes) };
+        if front > 0 {
+            write_zeroes(file, 0, front).await?;
+        }
         if front < file_bytes {
             let last = AlignedBuf::zeroed(1);
             let at = file_bytes - last.len() as u64;
             file.write_at(last, at, Write::Plain).await.1?;
         }
         file.sync().await?;
-        Ok(front)
+        Ok(if self.is_cached() { file_bytes } else { front })
     }
 
     /// Waits until the current file has been written up to `offset`.

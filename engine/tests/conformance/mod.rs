@@ -66,20 +66,33 @@ async fn reads_end_at_the_end(disk: Rc<dyn Disk>, dir: PathBuf) {
 
 async fn open_modes_are_kept(disk: Rc<dyn Disk>, dir: PathBuf) {
     let path = dir.join("f");
-    for mode in [OpenMode::Read, OpenMode::ReadWrite] {
+    for mode in [OpenMode::Read, OpenMode::ReadWrite, OpenMode::CachedReadWrite] {
         assert_eq!(kind(&disk.open(&path, mode).await.unwrap_err()), ErrorKind::NotFound);
     }
     assert_eq!(kind(&disk.open(&dir.join("no/f"), OpenMode::Create).await.unwrap_err()), ErrorKind::NotFound);
     let file = create(&disk, &path).await;
     write(&file, 0, Write::Plain).await;
-    let refused = disk.open(&path, OpenMode::Create).await.unwrap_err();
-    assert_eq!(kind(&refused), ErrorKind::AlreadyExists);
-    assert!(refused.to_string().contains(path.to_str().unwrap()), "{refused} names the file");
+    for mode in [OpenMode::Create, OpenMode::CachedCreate] {
+        let refused = disk.open(&path, mode).await.unwrap_err();
+        assert_eq!(kind(&refused), ErrorKind::AlreadyExists);
+        assert!(refused.to_string().contains(path.to_str().unwrap()), "{refused} names the file");
+    }
     let reader = disk.open(&path, OpenMode::Read).await.unwrap();
     assert_eq!(blocks(&reader, 0, 1).await, [1]);
     let writer = disk.open(&path, OpenMode::ReadWrite).await.unwrap();
     write(&writer, 1, Write::Plain).await;
     assert_eq!(blocks(&reader, 0, 2).await, [1, 2]);
+    let cached = disk.open(&path, OpenMode::CachedReadWrite).await.unwrap();
+    write(&cached, 2, Write::Plain).await;
+    assert_eq!(
+        blocks(&reader, 0, 3).await,
+        [1, 2, 3],
+        "whoever reads past the page cache sees what is in it"
+    );
+    let cached = disk.open(&dir.join("g"), OpenMode::CachedCreate).await.unwrap();
+    write(&cached, 0, Write::Synced).await;
+    cached.sync().await.unwrap();
+    assert_eq!(blocks(&cached, 0, 1).await, [1]);
 }
 
 async fn names_change_as_asked(disk: Rc<dyn Disk>, dir: PathBuf) {

@@ -389,7 +389,7 @@ impl State {
 
 impl Disk for MemoryDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> LocalFuture<Result<Rc<dyn File>>> {
-        let change = (mode == OpenMode::Create).then(|| Change::Create { path: path.to_path_buf() });
+        let change = mode.is_new().then(|| Change::Create { path: path.to_path_buf() });
         let (at, disk) = (path.to_path_buf(), self.clone());
         self.operate(What::whole(DiskOp::Open, path), change, move |state, change| {
             let made = change.map_or(Ok(()), |change| state.image.apply(change));

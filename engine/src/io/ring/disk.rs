@@ -1,4 +1,4 @@
-//! The disk behind the ring: O_DIRECT where the file system has it.
+//! The disk behind the ring: O_DIRECT where the file system has it, and nobody asks for the page cache.
 //!
 //! Every operation is begun by its call and goes through the ring, listing a directory apart (at open, and rare).
 //! Short transfers are continued, interrupted ones retried.
@@ -61,7 +61,9 @@ impl RingDisk {
         let fd = Fd::of_file(adopt_result(fd), &self.ring);
         let file = RingFile { ring: Rc::clone(&self.ring), fd, path: Rc::from(path.as_path()) };
         if !direct {
-            self.note_buffered(&path);
+            if !mode.is_cached() {
+                self.note_buffered(&path);
+            }
             return Ok(Rc::new(file));
         }
         match file.stat().await?.direct_alignment() {
@@ -96,13 +98,13 @@ impl RingDisk {
 impl Disk for RingDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> LocalFuture<Result<Rc<dyn File>>> {
         let known = path.parent().is_some_and(|dir| self.buffered.borrow().contains(dir));
-        let direct = if self.direct && !known { O_DIRECT } else { 0 };
+        let direct = if self.direct && !known && !mode.is_cached() { O_DIRECT } else { 0 };
         let flags = O_CLOEXEC
             | direct
             | match mode {
                 OpenMode::Read => O_RDONLY,
-                OpenMode::ReadWrite => O_RDWR,
-                OpenMode::Create => O_RDWR | O_CREAT | O_EXCL,
+                OpenMode::ReadWrite | OpenMode::CachedReadWrite => O_RDWR,
+                OpenMode::Create | OpenMode::CachedCreate => O_RDWR | O_CREAT | O_EXCL,
             };
         let (path, disk) = (path.to_path_buf(), self.clone());
         let first = c_path(&path).map(|path| self.ring.start(Request::Open { path, flags }));
