@@ -1,7 +1,7 @@
 //! How flushes, compactions and moves share the core with what clients wait for.
 //!
 //! While operations are served, each works in short slices and leaves the core alone between them, for its share of
-//! the time; where nobody is served, it takes what there is. Shares rise with what is left to do, up to all of it:
+//! the time; where nobody is served, and nobody is held back, it takes what there is. Shares rise with what is left to do, up to all of it:
 //! a flush that writers will soon wait for gives way to nobody.
 
 use std::cell::Cell;
@@ -38,12 +38,14 @@ pub(crate) struct Pace {
     moves: Share,
     /// Operations served; while it stands still nobody is in the way.
     operations: Cell<u64>,
+    /// Writers are held back for flushes: what they leave of the core and the device is not for other work.
+    is_behind: Cell<bool>,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         let [flush, compaction, moves] = [1.0, 1.0, MOVE_SHARE].map(Share::of);
-        Self { flush, compaction, moves, operations: Cell::new(0) }
+        Self { flush, compaction, moves, operations: Cell::new(0), is_behind: Cell::new(false) }
     }
 }
 
@@ -66,6 +68,11 @@ impl Pace {
         self.share(work).part.set(part.clamp(SHARE_MIN, 1.0));
     }
 
+    /// Whether writers are held back until flushes have caught up.
+    pub(crate) fn set_behind(&self, is_behind: bool) {
+        self.is_behind.set(is_behind);
+    }
+
     /// Somebody was served.
     #[inline]
     pub(crate) fn operation(&self) {
@@ -80,7 +87,8 @@ impl Pace {
     /// Between two slices: leaves the core to others for their share of the time, if there are any.
     pub(crate) async fn give_way(&self, work: Work, runtime: &Runtime) {
         let share = self.share(work);
-        let is_busy = share.seen.replace(self.operations.get()) != self.operations.get();
+        let is_served = share.seen.replace(self.operations.get()) != self.operations.get();
+        let is_busy = is_served || (work != Work::Flush && self.is_behind.get());
         let part = share.part.get();
         if is_busy && part < 1.0 {
             runtime.sleep(SLICE.mul_f64((1.0 - part) / part)).await;

@@ -147,8 +147,11 @@ impl Shard {
         let pressure = memory.max(level0).clamp(0.0, 1.0);
         self.pacing.set(pressure);
         let debt: u64 = self.partitions().map(|p| p.compaction_debt()).sum();
-        let compaction = SHARE + debt as f64 / (self.common.options.shape.base_bytes * 4) as f64;
-        self.common.pace.set_share(Work::Compaction, compaction);
+        let indebted = debt as f64 / (self.common.options.shape.base_bytes * 4) as f64;
+        // Compactions are put off while writers wait for flushes: what level 0 gathers meanwhile is merged once and not twice.
+        let is_behind = memory > 0.0 && level0 <= 0.0;
+        self.common.pace.set_behind(is_behind);
+        self.common.pace.set_share(Work::Compaction, if is_behind { SHARE } else { SHARE + indebted });
         // All of the core long before writers are slowed, or when the log cannot be released otherwise.
         let is_urgent =
             pressure > 0.0 || self.common.wal().pressure().is_some() || self.reshapes.is_hurried();

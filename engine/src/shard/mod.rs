@@ -2,7 +2,7 @@
 //!
 //! Everything here is single-threaded. Another core's partition is reached by sending it a job (`link`), never by
 //! sharing state. This file holds the shard's parts and its public operations; `write` admits and applies local
-//! writes, `route` finds whose they are, `applied` is for servers that answer many operations after one wait, `transact` commits over partitions, `background` flushes and compacts, `space` watches the device, `host`
+//! writes, `pacing` slows them down, `route` finds whose they are, `applied` is for servers that answer many operations after one wait, `transact` commits over partitions, `background` flushes and compacts, `space` watches the device, `host`
 //! is the thread itself.
 
 pub mod applied;
@@ -18,6 +18,7 @@ pub(crate) mod host;
 pub(crate) mod link;
 mod meter;
 pub mod moves;
+mod pacing;
 pub mod reshape;
 pub(crate) mod route;
 pub(crate) mod space;
@@ -38,11 +39,11 @@ use self::exclusion::Exclusion;
 use self::link::Link;
 use self::meter::{Meter, Service};
 use self::moves::Moves;
+use self::pacing::Pacing;
 use self::reshape::Reshapes;
 use self::route::Hops;
 use self::space::Space;
 use self::stats::Traffic;
-use self::write::Pacing;
 use crate::batch::{Op, WriteBatch, check_value};
 use crate::counters::{Counters, Load, PartitionSlot, Tick};
 use crate::entry::Expiry;

@@ -8,10 +8,8 @@
 //! - nothing is awaited between finding the rows unlocked and applying;
 //! - a batch too long for one turn is built aside, behind the partition's gate, and attached in one step.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_lite::future;
 
@@ -22,7 +20,6 @@ use crate::counters::Load;
 use crate::error::{Error, Result};
 use crate::ids::Version;
 use crate::memtable::Memtable;
-use crate::options::Options;
 use crate::partition::locks::{Locks, Span};
 use crate::partition::{Partition, insert_into};
 use crate::wal::Ticket;
@@ -30,48 +27,6 @@ use crate::wal::Ticket;
 /// A batch with more rows, or more bytes, is built aside: inserting it in place would take longer than a turn may.
 const ROWS_IN_PLACE_MAX: usize = 128;
 const BYTES_IN_PLACE_MAX: usize = 128 << 10;
-
-/// No single delay is longer: ten of them are the 100 ms that an operator would call a stall.
-const DELAY_MAX: Duration = Duration::from_millis(10);
-/// Delays shorter than this are saved up: a timer costs more.
-const DELAY_MIN: Duration = Duration::from_micros(500);
-/// Delay per byte written at half pressure: 50 MB/s.
-const DELAY_NANOS_PER_BYTE: f64 = 20.0;
-
-/// How hard writers are held back.
-#[derive(Debug)]
-pub(crate) struct Pacing {
-    /// 0: not at all. 1: they wait until something settles.
-    pressure: Cell<f64>,
-    /// Delay saved up by writes too small to sleep for.
-    owed_nanos: Cell<f64>,
-    /// Bytes written since pressure was last looked at.
-    unseen_bytes: Cell<usize>,
-    /// A partition's memtable is sealed at this size.
-    pub(crate) seal_bytes: usize,
-    /// All memtables of the shard together stay below this.
-    pub(crate) memtables_bytes_max: usize,
-}
-
-impl Pacing {
-    pub(crate) fn new(options: &Options) -> Self {
-        Self {
-            pressure: Cell::new(0.0),
-            owed_nanos: Cell::new(0.0),
-            unseen_bytes: Cell::new(0),
-            seal_bytes: options.memtable_bytes,
-            memtables_bytes_max: options.memtables_bytes / options.shards,
-        }
-    }
-
-    pub(crate) fn set(&self, pressure: f64) {
-        self.pressure.set(pressure);
-    }
-
-    pub(crate) fn pressure(&self) -> f64 {
-        self.pressure.get()
-    }
-}
 
 impl Shard {
     /// Writes one row, wherever it lives.
@@ -187,8 +142,10 @@ impl Shard {
             self.refuse_waiting()?;
             relieved.await;
         }
-        if self.pacing.pressure() > 0.0 {
-            self.delay(bytes).await;
+        if self.pacing.pressure() > 0.0
+            && let Some(until) = self.pacing.hold(self.runtime().now(), bytes)
+        {
+            self.runtime().sleep_until(until).await;
         }
         self.log_room(bytes, frees).await
     }
@@ -241,34 +198,14 @@ impl Shard {
         Ok(())
     }
 
-    /// Holds a write back in proportion to the pressure, never longer than [`DELAY_MAX`] at once.
-    #[expect(clippy::cast_precision_loss, reason = "a delay, in nanoseconds")]
-    async fn delay(&self, bytes: usize) {
-        let pressure = self.pacing.pressure().min(0.99);
-        let delay = bytes as f64 * DELAY_NANOS_PER_BYTE * pressure / (1.0 - pressure);
-        let owed = Duration::from_secs_f64((self.pacing.owed_nanos.get() + delay) * 1e-9);
-        if owed < DELAY_MIN {
-            self.pacing.owed_nanos.set(owed.as_nanos() as f64);
-            return;
-        }
-        self.pacing.owed_nanos.set(0.0);
-        self.runtime().sleep(owed.min(DELAY_MAX)).await;
-    }
-
     /// After a write: seals what is full, and looks at the pressure now and then.
     pub(crate) fn wrote(&self, partition: &Partition, bytes: usize) {
-        /// Pressure moves by the memtable; looking every 64 KiB is a thousand times as often.
-        const LOOK_EVERY: usize = 64 << 10;
-        let unseen = self.pacing.unseen_bytes.get() + bytes;
         let full = partition.active_bytes() >= self.pacing.seal_bytes;
         if full {
             partition.seal();
         }
-        if full || unseen >= LOOK_EVERY {
-            self.pacing.unseen_bytes.set(0);
+        if self.pacing.is_look_due(bytes) || full {
             self.look();
-        } else {
-            self.pacing.unseen_bytes.set(unseen);
         }
     }
 }
