@@ -43,7 +43,7 @@ pub struct Options {
     pub compression: bool,
     /// The shape compaction steers to.
     pub shape: Shape,
-    /// Space kept back for flushes, compaction and deletes on a full device, bytes per store.
+    /// Space kept back for flushes, compaction and deletes on a full device, bytes per store; a manifest file each shard at least.
     pub reserve_bytes: u64,
     /// Which moves have to prove themselves on a shadow, and how.
     pub shadowing: Shadowing,

@@ -571,35 +571,41 @@ fn whoever_waits_for_a_partition_goes_when_its_limit_is_lifted() {
 
 #[test]
 fn a_store_that_stopped_on_a_full_device_opens_on_it_and_its_reserves_follow_its_shards() {
-    let seed = 9;
-    let world = VirtualRuntime::new(seed);
-    let runtimes: Vec<_> = (0..2).map(|_| world.runtime()).collect();
-    let config = MemoryConfig { capacity_bytes: 14 << 20, ..MemoryConfig::default() };
-    let memory = MemoryDisk::new(&runtimes[0], seed, config);
-    let disk: Rc<dyn Disk> = Rc::new(memory.clone());
-    let dir = Path::new("/store");
-    let value = |n: u32| [n.to_le_bytes(); 64].concat();
-    world.block_on(async {
-        let store = SimulatedStore::open(&runtimes, Rc::clone(&disk), dir, small(), seed).await.unwrap();
-        let client = store.client().unwrap();
-        let mut written = 0;
-        while written < 100_000 {
-            match client.put(&entity(written), b"row", &value(written)).await {
-                Ok(()) => written += 1,
-                Err(Error::Full(_)) => break,
-                Err(e) => panic!("after {written} rows: {e}"),
+    for seed in 9..17 {
+        let world = VirtualRuntime::new(seed);
+        let runtimes: Vec<_> = (0..2).map(|_| world.runtime()).collect();
+        let config = MemoryConfig { capacity_bytes: 15 << 20, ..MemoryConfig::default() };
+        let memory = MemoryDisk::new(&runtimes[0], seed, config);
+        let disk: Rc<dyn Disk> = Rc::new(memory.clone());
+        let dir = Path::new("/store");
+        let value = |n: u32| [n.to_le_bytes(); 64].concat();
+        world.block_on(async {
+            let store = SimulatedStore::open(&runtimes, Rc::clone(&disk), dir, small(), seed).await.unwrap();
+            let client = store.client().unwrap();
+            let mut written = 0;
+            while written < 100_000 {
+                match client.put(&entity(written), b"row", &value(written)).await {
+                    Ok(()) => written += 1,
+                    Err(Error::Full(_)) => break,
+                    Err(e) => panic!("after {written} rows: {e}"),
+                }
             }
-        }
-        assert!((1000..100_000).contains(&written), "{written} rows fill the device");
-        drop(client);
-        drop(store);
-        let store = SimulatedStore::open(&runtimes[..1], disk, dir, small(), seed).await.unwrap();
-        let client = store.client().unwrap();
-        for n in 0..written {
-            assert_eq!(client.get(&entity(n), b"row").await.unwrap(), Some(value(n)), "row {n}");
-        }
-        assert!(!memory.files().iter().any(|path| path.ends_with("reserve-1")));
-        drop(client);
-        store.close().await.unwrap();
-    });
+            assert!((1000..100_000).contains(&written), "{written} rows fill the device");
+            drop(client);
+            drop(store);
+            let opened = SimulatedStore::open(&runtimes[..1], disk, dir, small(), seed).await;
+            let store = opened.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            let client = store.client().unwrap();
+            for n in 0..written {
+                assert_eq!(
+                    client.get(&entity(n), b"row").await.unwrap(),
+                    Some(value(n)),
+                    "seed {seed}, row {n}"
+                );
+            }
+            assert!(!memory.files().iter().any(|path| path.ends_with("reserve-1")), "seed {seed}");
+            drop(client);
+            store.close().await.unwrap();
+        });
+    }
 }

@@ -318,7 +318,8 @@ async fn serve_shard(
     let files = findings.files.iter().skip(usize::from(host.id.0)).step_by(options.shards).cloned().collect();
     common.wal().adopt(files).await?;
     let reserve = request.dir.join(format!("{RESERVE_PREFIX}{}", host.id.0));
-    let bytes = options.reserve_bytes / options.shards as u64;
+    // Recovery on a full device may have to go on in another manifest file.
+    let bytes = (options.reserve_bytes / options.shards as u64).max(options.manifest_file_bytes as u64);
     let space = Space::open(Rc::clone(&host.disk), reserve, bytes).await?;
     let shard = Rc::new(Shard::new(
         host.id,
