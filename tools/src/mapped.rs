@@ -58,7 +58,7 @@ impl Disk for Mapped {
                 Ok(file) => Ok(Rc::new(file)),
                 Err(error) => Err(Error::io(DiskOp::Open.name(), path, error)),
             },
-            OpenMode::ReadWrite | OpenMode::Create => Err(refusal(DiskOp::Open, path)),
+            _ => Err(refusal(DiskOp::Open, path)),
         })
     }
 

@@ -15,7 +15,7 @@ impl Disk for ReadOnly {
         match mode {
             // The kernel refuses to write to a file opened so.
             OpenMode::Read => self.0.open(path, mode),
-            OpenMode::ReadWrite | OpenMode::Create => refused(DiskOp::Open, path),
+            _ => refused(DiskOp::Open, path),
         }
     }
 
