@@ -9,9 +9,12 @@ const QUIET_BUSY: f64 = 0.05;
 /// It is quiet when it was so for as long as this: two dozen ticks of the kernel's clock.
 const QUIET_FOR: Duration = Duration::from_millis(250);
 
-/// Refuses to measure with a program that was built with debug assertions.
-pub fn refuse_debug_build() -> Result<()> {
-    if cfg!(debug_assertions) {
+/// Cargo's profile with which this program was built: what it builds itself is built alike.
+pub const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
+
+/// Refuses to measure with a program that was built with debug assertions. A smoke measures nothing.
+pub fn refuse_debug_build(smoke: bool) -> Result<()> {
+    if cfg!(debug_assertions) && !smoke {
         return Err(
             "built with debug assertions, its numbers would mean nothing: build with --release".into()
         );

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::Result;
 use crate::child::{Child, Program};
+use crate::{Result, machine};
 
 /// The largest store used here opens in seconds; longer is a hang.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -110,11 +110,13 @@ fn build() -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name("foreshard");
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
     let mut cargo = Program::new("cargo", None);
-    cargo.arguments(["build", "--release", "--package", "foreshard", "--manifest-path"]).argument(manifest);
+    cargo.arguments(["build", "--profile", machine::PROFILE, "--package", "foreshard", "--manifest-path"]);
+    cargo.argument(manifest);
     let (status, _nothing) = cargo.heard().run(BUILD_MAX)?;
     if !status.success() || !path.exists() {
         return Err(format!(
-            "cargo build --release --package foreshard: {status}; {} is what is run, name another with --foreshard",
+            "cargo build --profile {} --package foreshard: {status}; {} is what is run, name another with --foreshard",
+            machine::PROFILE,
             path.display()
         )
         .into());

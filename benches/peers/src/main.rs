@@ -88,11 +88,6 @@ struct Common {
 }
 
 fn main() -> Result<()> {
-    if cfg!(debug_assertions) {
-        return Err(
-            "built with debug assertions, its numbers would mean nothing: build with --release".into()
-        );
-    }
     let mut arguments = Arguments::parse();
     let common = &mut arguments.common;
     common.core = Some(common.core.unwrap_or(std::thread::available_parallelism()?.get() - 1));
@@ -119,6 +114,11 @@ fn main() -> Result<()> {
 
 fn compare(arguments: &Arguments, scenarios: &[Scenario]) -> Result<()> {
     let common = &arguments.common;
+    if cfg!(debug_assertions) && !common.smoke {
+        return Err(
+            "built with debug assertions, its numbers would mean nothing: build with --release".into()
+        );
+    }
     let engines = if common.engines.is_empty() { Engine::value_variants() } else { &common.engines };
     let mut report = Report::default();
     report.settings = serde_json::to_value(arguments.size)?;

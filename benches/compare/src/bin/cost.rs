@@ -120,7 +120,7 @@ fn main() -> Result<()> {
 
 /// Every cell once, and again, so that whatever else the machine does is not in one of them alone.
 fn measure_all(arguments: &Arguments) -> Result<Vec<Measured>> {
-    machine::refuse_debug_build()?;
+    machine::refuse_debug_build(arguments.smoke)?;
     let site = arguments.place.site(&arguments.dir)?;
     let mut measured = Vec::new();
     for round in 0..arguments.rounds {

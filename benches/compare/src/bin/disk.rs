@@ -94,8 +94,8 @@ struct Bench {
 }
 
 fn main() -> Result<()> {
-    machine::refuse_debug_build()?;
     let mut arguments = Arguments::parse();
+    machine::refuse_debug_build(arguments.smoke)?;
     if arguments.smoke {
         (arguments.seconds, arguments.keys, arguments.runs) = (1.0, 50_000, 1);
         (arguments.memory_bytes, arguments.memtable_bytes) = (4 << 20, 256 << 10);

@@ -71,8 +71,9 @@ struct Forecasts {
 
 fn main() -> ExitCode {
     let run = || -> Result<bool> {
-        machine::refuse_debug_build()?;
-        let mut forecasts = Forecasts::new(Arguments::parse())?;
+        let arguments = Arguments::parse();
+        machine::refuse_debug_build(arguments.smoke)?;
+        let mut forecasts = Forecasts::new(arguments)?;
         let parts = match forecasts.arguments.only.as_slice() {
             [] => Part::value_variants().to_vec(),
             some => some.to_vec(),

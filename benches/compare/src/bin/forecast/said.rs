@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use foreshard_compare::Result;
 use foreshard_compare::child::Program;
+use foreshard_compare::{Result, machine};
 use serde_json::Value;
 
 /// No command takes as long: the longest, a backtest of all methods, takes ten minutes of one core.
@@ -14,11 +14,8 @@ pub(crate) const COMMAND_MAX: Duration = Duration::from_secs(3600);
 pub(crate) fn cargo(command: &str, arguments: &[&str]) -> Program {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
     let mut cargo = Program::new("cargo", None);
-    cargo.arguments([command, "--package", "foreshard-forecast", "--manifest-path"]).argument(manifest);
-    if command != "bench" {
-        cargo.argument("--release");
-    }
-    cargo.arguments(arguments);
+    cargo.arguments([command, "--profile", machine::PROFILE, "--package", "foreshard-forecast"]);
+    cargo.argument("--manifest-path").argument(manifest).arguments(arguments);
     cargo
 }
 
