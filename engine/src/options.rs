@@ -43,7 +43,8 @@ pub struct Options {
     pub compression: bool,
     /// The shape compaction steers to.
     pub shape: Shape,
-    /// Space kept back for flushes, compaction and deletes on a full device, bytes per store; a manifest file each shard at least.
+    /// Space kept back for flushes, compaction and deletes on a full device, bytes per store; each shard keeps a manifest
+    /// file's at least.
     pub reserve_bytes: u64,
     /// Which moves have to prove themselves on a shadow, and how.
     pub shadowing: Shadowing,

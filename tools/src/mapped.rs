@@ -58,7 +58,9 @@ impl Disk for Mapped {
                 Ok(file) => Ok(Rc::new(file)),
                 Err(error) => Err(Error::io(DiskOp::Open.name(), path, error)),
             },
-            _ => Err(refusal(DiskOp::Open, path)),
+            OpenMode::ReadWrite | OpenMode::Create | OpenMode::CachedReadWrite | OpenMode::CachedCreate => {
+                Err(refusal(DiskOp::Open, path))
+            }
         })
     }
 

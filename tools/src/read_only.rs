@@ -15,7 +15,9 @@ impl Disk for ReadOnly {
         match mode {
             // The kernel refuses to write to a file opened so.
             OpenMode::Read => self.0.open(path, mode),
-            _ => refused(DiskOp::Open, path),
+            OpenMode::ReadWrite | OpenMode::Create | OpenMode::CachedReadWrite | OpenMode::CachedCreate => {
+                refused(DiskOp::Open, path)
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::tombstones::RangeTombstones;
 use crate::wal::Durability;
 
 /// Where the log is not flushed, nobody empties the device's cache but segments when they are whole, and a device that is busy
-/// with all of one takes no writes of the log for as long: a tenth of a second or two for 64 MiB.
+/// with all of one does nothing else for as long: a tenth of a second or two for 64 MiB.
 const SYNC_BYTES: u64 = 8 << 20;
 
 /// What is merged, and where it goes.
