@@ -146,6 +146,9 @@ impl Forecasts {
         backtest
             .arguments(["--horizon", "24h", "--model", "auto", "--last", last, "--events"])
             .argument(files.1);
+        if self.arguments.smoke {
+            backtest.arguments(["--training-steps", "20"]);
+        }
         let said: Value = serde_json::from_str(&run(&mut backtest)?)?;
         table(
             &format!("{name}: error without and with the calendar, 24h"),
