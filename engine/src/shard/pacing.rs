@@ -1,8 +1,8 @@
 //! How hard writers are held back before memtables, or level 0, are full.
 //!
-//! All writers together are let in at one rate, which falls as pressure rises: each takes its bytes' time from the same
-//! clock. So they slow down to what flushes and compactions get done, and however many there are none of them is ever stopped.
-//! No I/O, no clock.
+//! All writers together are let in at one rate, which falls as pressure rises: each moves the time at which the next may go
+//! by what its bytes take. So they slow down to what flushes and compactions get done, however many they are, before all
+//! would have to be stopped. No I/O, no clock.
 
 use std::cell::Cell;
 use std::time::Duration;
