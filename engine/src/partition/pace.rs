@@ -1,8 +1,8 @@
 //! How flushes, compactions and moves share the core with what clients wait for.
 //!
 //! While operations are served, each works in short slices and leaves the core alone between them, for its share of
-//! the time; where nobody is served, and nobody is held back, it takes what there is. Shares rise with what is left to do, up to all of it:
-//! a flush that writers will soon wait for gives way to nobody.
+//! the time; where nobody is served, and nobody is held back, it takes what there is. Shares rise with what is left to do,
+//! up to all of it: a flush that writers will soon wait for gives way to nobody.
 
 use std::cell::Cell;
 use std::time::Duration;

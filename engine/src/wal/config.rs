@@ -13,11 +13,11 @@ use crate::superblock::StoreId;
 pub enum Durability {
     /// When it is on the device, flushed. Nothing acknowledged is ever lost.
     Always,
-    /// When the kernel has it, in its page cache; flushed this often. A power cut loses at most what was written since the last flush
-    /// began; killing the process loses nothing acknowledged.
+    /// When the kernel has it, in its page cache; flushed this often. A power cut loses at most what was written since
+    /// the last flush began; killing the process loses nothing acknowledged.
     Interval(Duration),
-    /// When the kernel has it, in its page cache; flushed only to recycle log. A power cut may lose anything not yet in a segment;
-    /// killing the process loses nothing acknowledged.
+    /// When the kernel has it, in its page cache; flushed only to recycle log. A power cut may lose anything not yet in a
+    /// segment; killing the process loses nothing acknowledged.
     None,
 }
 
