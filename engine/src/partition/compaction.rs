@@ -34,7 +34,7 @@ impl Partition {
             return None;
         }
         let levels = self.levels();
-        strategy::choose(&levels.metas(), &self.common.options.shape, &self.compaction_cursor.borrow(), &[])
+        strategy::choose(&levels.metas(), &self.common.options.shape, &self.compaction_cursor.borrow())
     }
 
     /// Bytes compaction has yet to move.

@@ -1,8 +1,8 @@
 //! What to compact next: a decision, taken from the shape of the levels alone; `compaction` carries it out.
 //!
 //! Leveled: level 0 holds flushed memtables, overlapping, newest first; every deeper level is one sorted run, at most
-//! `fanout` times the one above. The most overfull level goes first. A level's target shrinks with what lies below
-//! it: the deepest level in use sets the scale, so that space amplification stays near `1 + 1/fanout`.
+//! `fanout` times the one above. The most overfull level goes first. Level 0 is merged whole, with all that it overlaps in
+//! level 1: it waits until it is worth that, or has many segments.
 //!
 //! Invariants of a choice:
 //! - inputs of level 0 are its oldest ones, so that no older version of a row stays above a newer one;
@@ -20,10 +20,16 @@ use crate::segment::SegmentMeta;
 /// Levels a partition can have, level 0 included. At fanout 10 and a 256 MiB base, level 6 holds 25 TiB.
 pub const LEVELS: usize = 7;
 
+/// Level 0 is worth merging when it holds this part of what it is merged with: three bytes are then written to bring one down.
+const LEVEL0_PART: f64 = 0.5;
+/// Times the trigger: so many segments are merged whatever they hold, for each read asks every one of them.
+const LEVEL0_WAITS: usize = 2;
+
 /// The shape that compaction steers to.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// Segments in level 0 that start a compaction.
+    /// Segments in level 0 that start a compaction, if they hold half of what they would be merged with; twice as many do
+    /// however little they hold.
     pub level0_trigger: usize,
     /// Target bytes of level 1.
     pub base_bytes: u64,
@@ -52,10 +58,9 @@ pub struct Choice {
 pub type Levels<'a> = [Vec<&'a SegmentMeta>];
 
 /// The most urgent compaction, or `None` when the shape is right. `cursor[level]` is where the last compaction of a
-/// level ended, so that successive ones walk through the key space; `busy` are inputs of running ones.
+/// level ended, so that successive ones walk through the key space. A partition has one at a time.
 #[must_use]
-pub fn choose(levels: &Levels<'_>, shape: &Shape, cursor: &[Vec<u8>], busy: &[SegmentId]) -> Option<Choice> {
-    let is_busy = |s: &&SegmentMeta| busy.contains(&s.id);
+pub fn choose(levels: &Levels<'_>, shape: &Shape, cursor: &[Vec<u8>]) -> Option<Choice> {
     let mut order: Vec<(f64, usize)> = (0..levels.len().saturating_sub(1))
         .map(|level| (fullness(levels, shape, level), level))
         .filter(|(fullness, _)| *fullness >= 1.0)
@@ -63,17 +68,11 @@ pub fn choose(levels: &Levels<'_>, shape: &Shape, cursor: &[Vec<u8>], busy: &[Se
     order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let by_size = order.into_iter().find_map(|(_, level)| {
         let upper: Vec<&SegmentMeta> = if level == 0 {
-            if levels[0].iter().any(is_busy) {
-                return None;
-            }
             levels[0].clone()
         } else {
-            vec![pick(&levels[level], &levels[level + 1], cursor.get(level), busy)?]
+            vec![pick(&levels[level], &levels[level + 1], cursor.get(level))?]
         };
         let lower = overlapping(&levels[level + 1], &upper);
-        if lower.iter().any(is_busy) {
-            return None;
-        }
         Some(Choice {
             level,
             is_move: lower.is_empty() && upper.len() == 1 && is_sortable(upper[0]),
@@ -82,7 +81,7 @@ pub fn choose(levels: &Levels<'_>, shape: &Shape, cursor: &[Vec<u8>], busy: &[Se
             target: level + 1,
         })
     });
-    by_size.or_else(|| reclaim(levels, busy))
+    by_size.or_else(|| reclaim(levels))
 }
 
 /// Whether a segment may lie in a level below 0.
@@ -91,18 +90,14 @@ fn is_sortable(segment: &SegmentMeta) -> bool {
 }
 
 /// The rewriting of a file of which less than half is visible.
-fn reclaim(levels: &Levels<'_>, busy: &[SegmentId]) -> Option<Choice> {
-    let (level, at) =
-        *mostly_hidden(levels).iter().find(|(level, at)| !busy.contains(&levels[*level][*at].id))?;
+fn reclaim(levels: &Levels<'_>) -> Option<Choice> {
+    let (level, at) = *mostly_hidden(levels).first()?;
     if level > 0 {
         let (upper, lower) = (vec![levels[level][at].id], Vec::new());
         return Some(Choice { level, upper, lower, target: level, is_move: false });
     }
     let upper = &levels[0][at..];
     let lower = overlapping(&levels[1], upper);
-    if upper.iter().chain(&lower).any(|s| busy.contains(&s.id)) {
-        return None;
-    }
     let ids = |segments: &[&SegmentMeta]| segments.iter().map(|s| s.id).collect();
     Some(Choice { level, upper: ids(upper), lower: ids(&lower), target: 1, is_move: false })
 }
@@ -135,7 +130,7 @@ pub fn debt_bytes(levels: &Levels<'_>, shape: &Shape) -> u64 {
     for (level, segments) in levels.iter().enumerate() {
         let bytes = bytes(segments) + carried;
         let excess = if level == 0 {
-            if segments.len() < shape.level0_trigger { 0 } else { bytes }
+            if fullness(levels, shape, 0) < 1.0 { 0 } else { bytes }
         } else {
             bytes.saturating_sub(targets[level])
         };
@@ -155,7 +150,10 @@ pub fn debt_bytes(levels: &Levels<'_>, shape: &Shape) -> u64 {
 #[expect(clippy::cast_precision_loss, reason = "a ratio for ranking")]
 fn fullness(levels: &Levels<'_>, shape: &Shape, level: usize) -> f64 {
     if level == 0 {
-        return levels[0].len() as f64 / shape.level0_trigger as f64;
+        let merged_with = bytes(&overlapping(&levels[1], &levels[0]));
+        let worth = bytes(&levels[0]) as f64 / (LEVEL0_PART * merged_with as f64).max(1.0);
+        let count = levels[0].len() as f64 / shape.level0_trigger as f64;
+        return count.min(worth).max(count / LEVEL0_WAITS as f64);
     }
     bytes(&levels[level]) as f64 / targets(levels, shape)[level] as f64
 }
@@ -176,12 +174,11 @@ fn pick<'a>(
     level: &[&'a SegmentMeta],
     below: &[&SegmentMeta],
     cursor: Option<&Vec<u8>>,
-    busy: &[SegmentId],
 ) -> Option<&'a SegmentMeta> {
     /// Looking at all would always pick the same corner of the key space; at one, the dear ones too.
     const LOOKED_AT: usize = 8;
     let from = cursor.map_or(0, |c| level.partition_point(|s| s.first.as_slice() <= c.as_slice()));
-    let round = level[from..].iter().chain(&level[..from]).filter(|s| !busy.contains(&s.id));
+    let round = level[from..].iter().chain(&level[..from]);
     round.take(LOOKED_AT).copied().min_by_key(|s| {
         let rewritten = bytes(&overlapping(below, &[*s]));
         rewritten.saturating_mul(1024) / s.visible_bytes.max(1)
@@ -230,11 +227,10 @@ mod tests {
         }
     }
 
-    fn choose_from(segments: &[SegmentMeta], cursor: &[Vec<u8>], busy: &[u64]) -> Option<Choice> {
+    fn choose_from(segments: &[SegmentMeta], cursor: &[Vec<u8>]) -> Option<Choice> {
         let mut levels: Vec<Vec<&SegmentMeta>> = vec![Vec::new(); LEVELS];
         segments.iter().for_each(|s| levels[usize::from(s.level)].push(s));
-        let busy: Vec<SegmentId> = busy.iter().map(|id| SegmentId(*id)).collect();
-        choose(&levels, &SHAPE, cursor, &busy)
+        choose(&levels, &SHAPE, cursor)
     }
 
     fn level0(count: u64) -> Vec<SegmentMeta> {
@@ -245,7 +241,7 @@ mod tests {
     fn nothing_is_compacted_before_a_level_is_full() {
         let mut segments = level0(3);
         segments.push(segment(9, 1, 999, b"a", b"z"));
-        assert_eq!(choose_from(&segments, &[], &[]), None);
+        assert_eq!(choose_from(&segments, &[]), None);
     }
 
     #[test]
@@ -254,18 +250,34 @@ mod tests {
         segments.push(segment(10, 1, 100, b"a", b"f"));
         segments.push(segment(11, 1, 100, b"g", b"m"));
         segments.push(segment(12, 1, 100, b"n", b"z"));
-        let choice = choose_from(&segments, &[], &[]).unwrap();
+        let choice = choose_from(&segments, &[]).unwrap();
         assert_eq!((choice.level, choice.is_move), (0, false));
         assert_eq!(choice.upper, [3, 2, 1, 0].map(SegmentId));
         assert_eq!(choice.lower, [10, 11].map(SegmentId));
-        assert_eq!(choose_from(&segments, &[], &[11]), None, "an input is busy");
+    }
+
+    #[test]
+    fn level_0_waits_until_merging_it_is_worth_its_while_or_it_is_long() {
+        let below = |bytes| segment(20, 1, bytes, b"f", b"z");
+        let is_due = |count, bytes| {
+            let (upper, lower) = (level0(count), below(bytes));
+            let levels = [upper.iter().collect(), vec![&lower], Vec::new()];
+            fullness(&levels, &SHAPE, 0) >= 1.0
+        };
+        assert!(is_due(4, 800), "400 bytes for 800");
+        assert!(!is_due(4, 801) && !is_due(3, 0));
+        assert!(is_due(5, 801) && !is_due(7, 2000));
+        assert!(is_due(8, 1_000_000), "each read asks them all");
+        // What it does not overlap does not count.
+        let beside = vec![segment(20, 1, 900, b"n", b"z")];
+        assert!(choose_from(&[level0(4), beside].concat(), &[]).is_some());
     }
 
     #[test]
     fn a_segment_that_overlaps_nothing_below_moves_without_being_rewritten() {
         let segments =
             [segment(1, 1, 600, b"a", b"f"), segment(2, 1, 600, b"g", b"m"), segment(3, 2, 500, b"a", b"c")];
-        let choice = choose_from(&segments, &[], &[]).unwrap();
+        let choice = choose_from(&segments, &[]).unwrap();
         assert_eq!((choice.level, choice.is_move, choice.upper), (1, true, vec![SegmentId(2)]));
     }
 
@@ -278,17 +290,16 @@ mod tests {
             ..segment(id, level, 100, first, end)
         };
         let halves = [view(1, 2, 30, b"a", b"c"), view(2, 2, 20, b"f", b"h")];
-        assert_eq!(choose_from(&halves, &[], &[]), None, "half of the file is visible");
+        assert_eq!(choose_from(&halves, &[]), None, "half of the file is visible");
         let less = [view(1, 2, 30, b"a", b"c"), view(2, 2, 19, b"f", b"h"), segment(7, 3, 100, b"a", b"z")];
-        let choice = choose_from(&less, &[], &[]).unwrap();
+        let choice = choose_from(&less, &[]).unwrap();
         assert_eq!((choice.level, choice.target, choice.is_move), (2, 2, false), "in its place");
         assert_eq!((choice.upper, choice.lower), (vec![SegmentId(1)], vec![]));
-        assert_eq!(choose_from(&less, &[], &[1]).unwrap().upper, [SegmentId(2)], "the other one is busy");
         // In level 0 with all that is older, and nothing that is newer.
         let mut level0 = level0(3);
         level0[1] = SegmentMeta { origin: SegmentId(1), ..view(1, 0, 10, b"a", b"b") };
         level0.push(segment(9, 1, 100, b"a", b"z"));
-        let choice = choose_from(&level0, &[], &[]).unwrap();
+        let choice = choose_from(&level0, &[]).unwrap();
         assert_eq!((choice.level, choice.target), (0, 1));
         assert_eq!((choice.upper, choice.lower), (vec![SegmentId(1), SegmentId(0)], vec![SegmentId(9)]));
     }
@@ -297,9 +308,8 @@ mod tests {
     fn a_segment_with_holes_is_not_moved_below_level_0_as_it_is() {
         let shape = Shape { level0_trigger: 1, ..SHAPE };
         let mut only = segment(1, 0, 100, b"a", b"z");
-        let choose = |only: &SegmentMeta| {
-            choose(&[vec![only], Vec::new(), Vec::new()], &shape, &[], &[]).unwrap().is_move
-        };
+        let choose =
+            |only: &SegmentMeta| choose(&[vec![only], Vec::new(), Vec::new()], &shape, &[]).unwrap().is_move;
         assert!(choose(&only));
         only.visible = KeyRanges::from(KeyRange::new(b"f", Some(b"g".to_vec()))).inverted();
         assert!(!choose(&only));
@@ -312,7 +322,7 @@ mod tests {
         let mut cursor = vec![Vec::new(); LEVELS];
         let mut seen = Vec::new();
         for _ in 0..3 {
-            let choice = choose_from(&segments, &cursor, &[]).unwrap();
+            let choice = choose_from(&segments, &cursor).unwrap();
             seen.push(choice.upper[0].0);
             cursor[1] = vec![u8::try_from(choice.upper[0].0).unwrap(), 9];
         }
@@ -341,14 +351,14 @@ mod tests {
             let mut levels: Vec<Vec<&SegmentMeta>> = vec![Vec::new(); LEVELS];
             segments.iter().for_each(|s| levels[usize::from(s.level)].push(s));
             let debt = debt_bytes(&levels, &SHAPE);
-            let chosen = choose(&levels, &SHAPE, &[], &[]);
+            let chosen = choose(&levels, &SHAPE, &[]);
             // A level filled to the byte is chosen and owes nothing yet.
             let exact = (1..4).any(|l| bytes(&levels[l]) == targets(&levels, &SHAPE)[l]);
             if !exact && chosen.is_none() {
                 assert_eq!(debt, 0, "seed {seed} round {round}");
             }
             if chosen.is_none() {
-                assert!(levels[0].len() < SHAPE.level0_trigger, "seed {seed} round {round}");
+                assert!(levels[0].len() < SHAPE.level0_trigger * LEVEL0_WAITS, "seed {seed} round {round}");
             }
         }
     }
