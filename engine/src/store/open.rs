@@ -303,7 +303,7 @@ async fn serve_shard(
         pairs_tracked: PAIRS_TRACKED,
     });
     let mut partitions = BTreeMap::new();
-    let mut left = Vec::new();
+    let (mut left, mut witnessed) = (Vec::new(), None);
     let here = map.state().partitions.iter().filter(|(_, entry)| entry.placed.shard == host.id);
     for id in here.map(|(id, _)| *id) {
         let witness: EditNumber = findings.witnesses.get(&id).copied().unwrap_or_default();
@@ -311,8 +311,12 @@ async fn serve_shard(
         let placed = assigned(&map, id).unwrap_or_else(|| unreachable!("the table names it"));
         let restricted = partition.restrict(&placed).await?;
         left.extend(restricted.into_iter().map(|changed| (Rc::clone(&partition), changed)));
-        common.wal().witness(id, partition.manifest.last())?;
+        witnessed = Some(common.wal().witness(id, partition.manifest.last())?);
         partitions.insert(id, Rc::new(Owned { partition, slot: counters.open_partition(id) }));
+    }
+    if let Some(last) = witnessed {
+        // R2: no log goes that says which edits there were before this one says so.
+        common.wal().durable(last).await?;
     }
     // Old files are dealt out to the shards; each renames its own into its log.
     let files = findings.files.iter().skip(usize::from(host.id.0)).step_by(options.shards).cloned().collect();

@@ -21,6 +21,13 @@ pub enum Durability {
     None,
 }
 
+impl Durability {
+    /// Whether each batch is flushed before it counts.
+    pub(super) fn flushes_each_batch(self) -> bool {
+        self == Self::Always
+    }
+}
+
 /// What a log is told when it is made.
 #[derive(Clone, Debug)]
 pub struct WalConfig {

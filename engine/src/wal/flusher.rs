@@ -26,7 +26,7 @@ pub struct Flushes {
 impl Shared {
     /// The only task that flushes, so that no flush is taken for done while another has its files in hand.
     pub(super) async fn run_flusher(self: Rc<Self>) {
-        if self.config.durability == Durability::Always {
+        if self.config.durability.flushes_each_batch() {
             return;
         }
         loop {

@@ -196,8 +196,8 @@ impl LogReader {
         &self.files
     }
 
-    /// Its files that were written to their ends: all but the newest slot's and those never used. Once nothing in them
-    /// is needed, an open log can take them over.
+    /// Its files that were written to their ends, where they were zeroed ahead: all but the newest slot's and those never used.
+    /// Once nothing in them is needed, an open log can take them over.
     #[must_use]
     pub fn written_files(&self) -> Vec<PathBuf> {
         let older = self.slots.values().rev().skip(1).map(|file| &file.path);
@@ -259,7 +259,9 @@ impl LogReader {
     /// is missing. What a batch that is not whole says does not count: nothing was recycled on its word. A missing
     /// slot is one that was never flushed, unless something says otherwise.
     async fn find_first(&mut self, newest: u64) -> Result<u64> {
-        let mut files = self.slots.values().filter_map(|file| file.batch.ok()).map(|batch| batch.files).max();
+        // What tore may have left an earlier incarnation's batch behind this one's header.
+        let batches = self.slots.values().filter_map(|file| file.batch.ok());
+        let mut files = batches.filter(|batch| batch.id == self.id).map(|batch| batch.files).max();
         let mut first = None;
         for slot in (0..=newest).rev() {
             if !self.slots.contains_key(&slot) {

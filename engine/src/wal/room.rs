@@ -88,11 +88,15 @@ impl Wal {
         self.shared.wake_room();
     }
 
-    /// Nothing before `upto` is needed any more. Files wholly before it are used again once a durable batch says so.
+    /// Nothing before `upto` is needed any more, once what has been appended so far is on the device: copies, and witnesses of
+    /// edits. Files wholly before it are used again once a durable batch says so.
     pub fn release(&self, upto: Lsn) {
         let shared = &self.shared;
         assert!(upto <= shared.tail.borrow().head(), "only what was appended can be released");
-        shared.start_wanted.set(upto.max(shared.start_wanted.get()));
+        if upto > shared.start_wanted.get() {
+            shared.start_wanted.set(upto);
+            shared.releases.borrow_mut().push_back((shared.tail.borrow().number(), upto));
+        }
         if shared.is_release_due() {
             shared.work.raise();
         }
@@ -154,7 +158,9 @@ impl Shared {
             return Err(Error::misuse(format!("{bytes} bytes in one log record: a log file holds {max}")));
         }
         let pending = tail.pending_bytes();
-        if pending > 0 && pending + bytes > PENDING_BATCHES_MAX * self.config.batch_bytes_max {
+        // One that is longer than batches are does not wait until there are none: others would always be there first.
+        let counted = bytes.min(self.config.batch_bytes_max);
+        if pending > 0 && pending + counted > PENDING_BATCHES_MAX * self.config.batch_bytes_max {
             return Ok(false);
         }
         if tail.end_with(bytes).0 + self.reserve_bytes() + self.promised.get()

@@ -72,6 +72,11 @@ pub(super) struct Shared {
     pub(super) told_durable: Cell<Lsn>,
     pub(super) told_start: Cell<Lsn>,
     pub(super) start_wanted: Cell<Lsn>,
+    /// Releases that no batch has told yet, each with the number of the first one that may: what made something unneeded was
+    /// appended before it, in that batch at the latest.
+    pub(super) releases: RefCell<VecDeque<(u64, Lsn)>>,
+    /// What the batches written may tell.
+    pub(super) start_allowed: Cell<Lsn>,
     pub(super) start_durable: Cell<Lsn>,
     pub(super) in_doubt: RefCell<VecDeque<Written>>,
     pub(super) dirty: RefCell<Vec<FileNumber>>,
@@ -127,6 +132,8 @@ impl Shared {
             told_durable: Cell::default(),
             told_start: Cell::default(),
             start_wanted: Cell::default(),
+            releases: RefCell::default(),
+            start_allowed: Cell::default(),
             start_durable: Cell::default(),
             in_doubt: RefCell::default(),
             dirty: RefCell::default(),

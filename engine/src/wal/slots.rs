@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::config::Durability;
 use super::shared::Shared;
 use super::space::FileNumber;
 use crate::error::{Error, Result};
@@ -34,7 +33,7 @@ impl Shared {
     /// Whether files are written through the page cache: where nobody waits for a batch to be durable, nobody is to wait for a
     /// device either that is busy with the flush of a segment, a tenth of a second or two for what one has written.
     pub(super) fn is_cached(&self) -> bool {
-        self.config.durability != Durability::Always
+        !self.config.durability.flushes_each_batch()
     }
 
     /// Makes the log's directory, empty and durable.

@@ -66,7 +66,7 @@ pub(super) struct Tail {
     open: Option<Filling>,
     closed: VecDeque<Filling>,
     closed_bytes: usize,
-    /// The number of the next batch to be begun.
+    /// The number of the open batch, or else of the next one to be begun.
     number: u64,
     /// Where the next batch to be begun goes; a slot's start, if it will be a slot's first.
     position: Lsn,
@@ -153,6 +153,11 @@ impl Tail {
         if self.pool.len() < POOL_MAX && bytes.capacity() <= self.buffer_bytes() {
             self.pool.push(bytes);
         }
+    }
+
+    /// The number of the batch that the next record goes into, at the earliest.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
     }
 
     /// Where the next record goes, at the earliest.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_lite::future;
 
 use super::config::{Durability, FILE_BYTES_MIN, WalConfig};
-use super::format::{BLOCK_BYTES, LogId};
+use super::format::{BLOCK_BYTES, LogId, SlotHeader};
 use super::log::{Ticket, Wal};
 use super::record::{Body, Intent, RecordHeader};
 use super::recover::{LogEnd, LogReader};
@@ -861,5 +861,91 @@ fn a_bad_sector_under_recovery_is_an_error_that_names_the_file() {
             };
             assert!(matches!(result.await, Err(Error::Io { .. })), "read {nth}");
         }
+    });
+}
+
+#[test]
+fn log_is_released_with_the_batch_that_has_what_was_appended_before_and_not_with_an_earlier_one() {
+    run(1, |runtime, disk| async move {
+        let wal = create(&runtime, &disk, config()).await;
+        put(&wal, 1, 100).await;
+        // Ten batches in one turn, none of them written yet; the last one has the copy of what the first one had.
+        let tickets: Vec<Ticket> = (2..12).map(|index| append(&wal, index, 16 << 10).unwrap()).collect();
+        let copied = append(&wal, 12, 100).unwrap();
+        wal.release(wal.head_lsn());
+        for ticket in &tickets[..5] {
+            wal.durable(*ticket).await.unwrap();
+            assert_eq!(wal.start_lsn(), Lsn(0), "the copy is not on the device yet");
+        }
+        wal.durable(copied).await.unwrap();
+        assert_eq!(wal.start_lsn(), copied.lsn);
+    });
+}
+
+#[test]
+fn a_record_longer_than_batches_are_gets_its_turn_among_small_ones() {
+    run(1, |runtime, disk| async move {
+        let config = WalConfig { batch_bytes_max: 4 << 10, ..config() };
+        let wal = create(&runtime, &disk, config).await;
+        let is_over = std::cell::Cell::new(false);
+        let small = async {
+            let mut index = 1;
+            while !is_over.get() {
+                wal.ready(200).await.unwrap();
+                append(&wal, index, 100).unwrap();
+                index += 1;
+                // The next batch is begun before this one is written.
+                runtime.sleep(Duration::from_micros(1)).await;
+                wal.release(wal.head_lsn());
+            }
+        };
+        let large = async {
+            // Five batches' worth.
+            wal.ready(20 << 10).await.unwrap();
+            append(&wal, 1_000_000, 20 << 10).unwrap();
+            is_over.set(true);
+        };
+        let hang = async {
+            runtime.sleep(Duration::from_secs(10)).await;
+            panic!("it waits for a moment in which nobody else has anything to write");
+        };
+        future::or(
+            async {
+                future::zip(small, large).await;
+            },
+            hang,
+        )
+        .await;
+    });
+}
+
+#[test]
+fn a_first_write_into_an_earlier_logs_file_that_tore_is_no_word_of_that_log() {
+    run(1, |runtime, disk| async move {
+        let earlier = LogId { incarnation: Incarnation(2), ..ID };
+        let old = WalConfig { id: earlier, dir: PathBuf::from("/wal/9"), ..config() };
+        let wal = create(&runtime, &disk, old).await;
+        for index in 1..30 {
+            put(&wal, index, 10 << 10).await;
+            wal.release(wal.head_lsn());
+        }
+        let adopted = PathBuf::from("/wal/9/0.wal");
+        let left = disk.contents(&adopted).unwrap();
+        // Of this one there are fewer files than that one's batches speak of.
+        let wal = create(&runtime, &disk, WalConfig { cap_bytes: 2 * FILE, ..config() }).await;
+        wal.adopt(vec![adopted]).await.unwrap();
+        let mut index = 1;
+        while put(&wal, index, 10 << 10).await.lsn.0 < FILE {
+            index += 1;
+        }
+        let torn = crashed(&runtime, &disk);
+        let is_second = |path: &&PathBuf| {
+            SlotHeader::decode(&torn.contents(path).unwrap()).is_ok_and(|h| h.id == ID && h.sequence == 1)
+        };
+        let files = torn.files();
+        let second = files.iter().find(is_second).unwrap();
+        // The header of the slot got there, the batch behind it did not.
+        assert!(torn.overwrite(second, BLOCK_BYTES, &left[BLOCK_BYTES..]));
+        assert_eq!(read(&torn).await.unwrap().indexes, (1..index).collect::<Vec<_>>());
     });
 }

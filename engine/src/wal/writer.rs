@@ -7,9 +7,9 @@
 //! not worth a second batch in doubt after a crash.
 //!
 //! Invariants:
-//! - batches reach the device in order, each naming the one before it; under [`Durability::Always`] a batch is
+//! - batches reach the device in order, each naming the one before it; under `Durability::Always` a batch is
 //!   written only after the one before it is durable;
-//! - no ticket is committed before its batch is written (and flushed, under [`Durability::Always`]);
+//! - no ticket is committed before its batch is written (and flushed, under `Durability::Always`);
 //! - who waits for a batch that is there is told before the writer waits for anything;
 //! - a header's `durable` never runs ahead of what a completed flush covers;
 //! - a file is written again only after a durable batch says that nothing in it is needed.
@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use futures_lite::future;
 
-use super::config::Durability;
 use super::format::{BLOCK_BYTES, BatchHeader, Link, SlotHeader};
 use super::shared::{Phase, Shared, Written};
 use super::slots::FULL_RETRY;
@@ -66,11 +65,8 @@ impl Shared {
         }
     }
 
-    const fn mode(&self) -> Write {
-        match self.config.durability {
-            Durability::Always => Write::Synced,
-            Durability::Interval(_) | Durability::None => Write::Plain,
-        }
+    fn mode(&self) -> Write {
+        if self.config.durability.flushes_each_batch() { Write::Synced } else { Write::Plain }
     }
 
     /// Waits for work; when none comes for a while, tells what is durable.
@@ -138,7 +134,7 @@ impl Shared {
         }
         self.zeroed(batch.end().0 - sequence * self.config.file_bytes).await?;
         let (number, end, has_records) = (batch.number, batch.end(), batch.records > 0);
-        let start = self.start_wanted.get().min(batch.lsn);
+        let start = self.start_of(&batch);
         let offset = batch.lsn.0 % self.config.file_bytes - batch.base() as u64;
         let (bytes, link) = self.seal(batch, sequence, start);
         self.told_start.set(start);
@@ -208,6 +204,15 @@ impl Shared {
             }
             bytes = returned;
         }
+    }
+
+    /// The oldest position that is needed once this batch is durable, and all before it.
+    fn start_of(&self, batch: &Filling) -> Lsn {
+        let mut releases = self.releases.borrow_mut();
+        while let Some((_, upto)) = releases.pop_front_if(|(first, _)| *first <= batch.number) {
+            self.start_allowed.set(upto);
+        }
+        self.start_allowed.get().min(batch.lsn)
     }
 
     fn seal(&self, batch: Filling, sequence: u64, start: Lsn) -> (AlignedBuf, Link) {

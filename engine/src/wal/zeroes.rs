@@ -10,7 +10,8 @@
 //!
 //! Invariants:
 //! - past the page cache no batch is written beyond what zeroes, or batches, were written and flushed up to;
-//! - a slot is begun only when the file of the slot before it has been written to its end.
+//! - past the page cache a slot is begun only when the file of the slot before it has been written to its end; one that was
+//!   not, and is adopted by a log that goes past it, costs that log's commits the file system's notes once.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -55,7 +56,8 @@ impl Shared {
     pub(super) async fn write_front(&self, file: &Rc<dyn File>) -> Result<u64> {
         let file_bytes = self.config.file_bytes;
         file.allocate(file_bytes).await?;
-        let front = if self.is_cached() { 0 } else { FRONT_BYTES.min(file_bytes) };
+        let zeroed = FRONT_BYTES.min(file_bytes);
+        let (front, ready) = if self.is_cached() { (0, file_bytes) } else { (zeroed, zeroed) };
         if front > 0 {
             write_zeroes(file, 0, front).await?;
         }
@@ -65,7 +67,7 @@ impl Shared {
             file.write_at(last, at, Write::Plain).await.1?;
         }
         file.sync().await?;
-        Ok(if self.is_cached() { file_bytes } else { front })
+        Ok(ready)
     }
 
     /// Waits until the current file has been written up to `offset`.
