@@ -72,7 +72,7 @@ impl Partition {
         // Numbers of an edit only rise: zeros leave what the last flush said.
         let next_segment = self.next_segment.get();
         let edit = Edit { added: built.clone(), removed: removed.clone(), next_segment, ..Edit::default() };
-        let edit = self.manifest.append(edit).await?;
+        let edit = self.record(edit).await?;
         *self.levels.borrow_mut() = Rc::new(self.levels().edited(&opened, &removed));
         if let Some(last) = upper.last().filter(|_| choice.target > choice.level) {
             self.compaction_cursor.borrow_mut()[choice.level].clone_from(&last.meta().last);

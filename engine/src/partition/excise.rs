@@ -144,8 +144,7 @@ impl Partition {
         }
     }
 
-    /// Makes a change, whose files are durable, the partition's; `edit` is what else changes with it. On an error the
-    /// files stay until the next opening: it may find the edit.
+    /// Makes a change, whose files are durable, the partition's; `edit` is what else changes with it.
     pub(super) async fn install(&self, edit: Edit, excision: Excision, keys: &KeyRanges) -> Result<Changed> {
         let Excision { removed, added, obsolete, .. } = excision;
         let edit = Edit {
@@ -154,7 +153,7 @@ impl Partition {
             next_segment: self.next_segment.get(),
             ..edit
         };
-        let edit = self.manifest.append(edit).await?;
+        let edit = self.record(edit).await?;
         // From here on in one turn. A flush may have been installed meanwhile: it is in the levels as they are.
         *self.levels.borrow_mut() = Rc::new(self.levels().edited(&added, &removed));
         self.forget_rows(keys);

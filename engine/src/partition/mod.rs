@@ -158,6 +158,8 @@ pub(crate) struct Partition {
     pub(crate) gate: Cell<bool>,
     pub(crate) prepared: RefCell<PreparedSet>,
     pub(crate) compaction_cursor: RefCell<Vec<Vec<u8>>>,
+    /// Segments that were built or linked for an edit that found no room: see [`Partition::record`].
+    unnamed: RefCell<Vec<SegmentId>>,
     cuts: Cuts,
     taps: Taps,
     mirrors: Mirrors,
@@ -236,6 +238,7 @@ impl Partition {
             gate: Cell::new(false),
             prepared: RefCell::default(),
             compaction_cursor: RefCell::new(vec![Vec::new(); strategy::LEVELS]),
+            unnamed: RefCell::default(),
             cuts: Cuts::default(),
             taps: Taps::default(),
             mirrors: Mirrors::default(),
@@ -488,6 +491,11 @@ impl Partition {
     pub(crate) fn pinned_lsn(&self) -> Option<Lsn> {
         let sealed = self.sealed.borrow().iter().filter_map(|s| s.pin).min();
         [sealed, self.active.borrow().pin, self.prepared.borrow().pinned_lsn()].into_iter().flatten().min()
+    }
+
+    /// Whether rows of the memtable that is written to are in the log before `upto`.
+    pub(crate) fn is_active_pinned_below(&self, upto: Lsn) -> bool {
+        self.active.borrow().pin.is_some_and(|lsn| lsn < upto)
     }
 
     /// The segments as they are.

@@ -91,7 +91,7 @@ impl Partition {
         departed.retain(|prefix| self.manifest.state().arrivals.contains(prefix));
         departed.sort_unstable();
         let edit = Edit { restricted: assigned.version, departed, ..Edit::default() };
-        self.manifest.append(edit).await?;
+        self.record(edit).await?;
         Ok(changes)
     }
 

@@ -178,7 +178,10 @@ impl Shard {
     fn relieve_log(&self) {
         let Some(upto) = self.common.wal().pressure() else { return };
         for partition in self.partitions().filter(|p| p.pinned_lsn().is_some_and(|lsn| lsn < upto)) {
-            partition.seal();
+            // What is sealed already is flushed, and sealing what came after it would not help.
+            if partition.is_active_pinned_below(upto) {
+                partition.seal();
+            }
             if let Err(e) = partition.rewrite_below(upto) {
                 tracing::warn!("the log stays pinned: {e}");
             }
@@ -303,6 +306,10 @@ impl Shard {
             let _cleaning = cleaning;
             let wal = shard.common.wal();
             while !wal.has_reserve() {
+                if wal.failed().is_some() {
+                    // The next opening removes what the manifest does not name.
+                    return;
+                }
                 // Flushes, which release log, go first.
                 shard.runtime().sleep(RETRY).await;
             }
@@ -311,7 +318,7 @@ impl Shard {
                 Err(e) => Err(e),
             };
             if witnessed.is_err() {
-                // The log has failed: the next opening removes what the manifest does not name.
+                // The log has failed meanwhile.
                 return;
             }
             for id in obsolete {
