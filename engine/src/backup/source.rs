@@ -131,7 +131,7 @@ async fn copy_share(
     Ok(share)
 }
 
-/// Gives a segment a second name. False: it has no name any more, compaction has replaced it.
+/// Gives a segment another name. False: the one by which it was opened is gone, for a compaction or a split has replaced it.
 async fn link(disk: &Rc<dyn Disk>, segment: &Segment, path: &Path) -> Result<bool> {
     match disk.link(segment.file().path(), path).await {
         Ok(()) => Ok(true),

@@ -8,6 +8,7 @@
 //!   older version, can see;
 //! - deletions that hide nothing any more are left out: nothing older of the range is where it goes.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::Partition;
@@ -19,7 +20,7 @@ use crate::error::Result;
 use crate::ids::Version;
 use crate::memtable::MemtableCursor;
 use crate::merge::{Merge, Source, Step};
-use crate::segment::{KeyRange, ReadMode, RunCursor};
+use crate::segment::{KeyRange, ReadMode, RunCursor, path_of};
 use crate::tombstones::RangeTombstones;
 use crate::wal::{RowOp, RowSet};
 
@@ -29,6 +30,8 @@ pub(crate) struct Base {
     merge: Merge,
     tombstones: RangeTombstones,
     retention: Retention,
+    /// The partition's, where its segments have their names.
+    dir: PathBuf,
     start: Vec<u8>,
     end: Vec<u8>,
     /// Read, or to be linked; their files stay as long as this does.
@@ -60,6 +63,7 @@ impl Partition {
             tombstones: self.tombstones_in(&self.levels(), start, end),
             retention: Retention::new(self.snapshots.versions(), is_bottom, self.committed_time_ms()),
             segments,
+            dir: self.dir.clone(),
             start: start.to_vec(),
             end: end.to_vec(),
             at: self.version(),
@@ -78,7 +82,8 @@ impl Base {
     /// Segments that are to be linked and not read.
     pub(crate) fn linked(&self) -> impl Iterator<Item = Linked> {
         let segments = self.segments.linked.iter();
-        segments.map(|s| Linked { path: s.file().path().to_path_buf(), meta: s.meta().clone() })
+        // Not the name by which its file was opened, which may have been another partition's, or another view's: that one goes.
+        segments.map(|s| Linked { path: path_of(&self.dir, s.meta().id), meta: s.meta().clone() })
     }
 
     /// The next rows in storage order, of about `bytes`; range deletions come last. None: that was all.

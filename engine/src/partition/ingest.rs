@@ -48,8 +48,8 @@ pub(crate) struct Linked {
     pub(crate) meta: SegmentMeta,
 }
 
-/// The segments that hold some keys, by what is done with them when these move. Their files keep their names as long as
-/// this is kept.
+/// The segments that hold some keys, by what is done with them when these move. As long as this is kept, their files keep
+/// the names that they have by their numbers.
 #[derive(Debug)]
 pub(crate) struct Base {
     /// To be linked.
@@ -59,7 +59,7 @@ pub(crate) struct Base {
     _pins: Vec<Rc<()>>,
 }
 
-/// Segments whose files keep their names, though nothing else may need them.
+/// Segments whose files keep the names that they have here by their numbers, though nothing else may need them.
 #[derive(Debug, Default)]
 pub(super) struct Pins {
     held: RefCell<BTreeMap<SegmentId, Weak<()>>>,
@@ -95,21 +95,13 @@ impl Partition {
         } else {
             self.excise(&self.levels(), keys)
         };
-        self.link(&excision.links).await?;
-        match self.link_in(ingest.linked, keys, &mut excision).await {
-            Ok(()) => {}
-            Err(e) => {
-                self.unlink(&excision.links).await;
-                return Err(e);
+        let arrived = self.open_arriving(ingest.linked, ingest.built.as_ref(), keys, &mut excision).await;
+        if let Err(e) = arrived {
+            self.unlink(&excision.links).await;
+            if let Some(built) = ingest.built {
+                self.remove_segment_file(built.id).await;
             }
-        }
-        if let Some(built) = ingest.built {
-            assert_eq!(built.level, 0, "above what is linked");
-            for segment in self.open_segments(std::slice::from_ref(&built)).await? {
-                // A range tombstone that ends where the keys do seems to reach beyond them.
-                let view = segment.within(keys).unwrap_or_else(|| unreachable!("built of what arrives"));
-                excision.added.push(segment.view(view));
-            }
+            return Err(e);
         }
         // Before any row of it is seen: versions are given out while the edit is written.
         self.lift(ingest.version_max);
@@ -118,6 +110,26 @@ impl Partition {
         let changed = self.install(edit, excision, keys).await?;
         self.committed_time_ms.set(self.committed_time_ms.get().max(ingest.time_ms));
         Ok(changed)
+    }
+
+    /// Gives files their names here and opens what arrives, into `excision`.
+    async fn open_arriving(
+        &self,
+        linked: Vec<Linked>,
+        built: Option<&SegmentMeta>,
+        keys: &KeyRanges,
+        excision: &mut Excision,
+    ) -> Result<()> {
+        self.link(&excision.links).await?;
+        self.link_in(linked, keys, excision).await?;
+        let Some(built) = built else { return Ok(()) };
+        assert_eq!(built.level, 0, "above what is linked");
+        for segment in self.open_segments(std::slice::from_ref(built)).await? {
+            // A range tombstone that ends where the keys do seems to reach beyond them.
+            let view = segment.within(keys).unwrap_or_else(|| unreachable!("built of what arrives"));
+            excision.added.push(segment.view(view));
+        }
+        Ok(())
     }
 
     /// Links segments from elsewhere and opens what of them is in `keys`. All names that were given are noted in

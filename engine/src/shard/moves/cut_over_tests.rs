@@ -1,21 +1,28 @@
-//! What a move has to wait for: a backup's cut, whose flushes take as long as they take; the bandwidth that it was given.
+//! What a move has to wait for: a backup's cut, whose flushes take as long as they take; the bandwidth that it was given; the
+//! log that it leaves. And where it finds what it takes along.
 
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_lite::future;
+
 use super::progress::Phase;
 use super::shadow::ShadowPolicy;
 use super::tests::options;
+use crate::batch::WriteBatch;
 use crate::ids::PartitionId;
-use crate::io::memory::{MemoryConfig, MemoryDisk};
+use crate::io::disk::Disk;
+use crate::io::memory::{CrashMode, MemoryConfig, MemoryDisk};
 use crate::io::runtime::Runtime;
 use crate::io::virtual_time::VirtualRuntime;
-use crate::key;
+use crate::key::{self, RoutingKey};
 use crate::options::Options;
 use crate::shard::exclusion::Kind;
+use crate::shard::reshape::progress::{Order, Phase as Changed};
 use crate::store::simulated::SimulatedStore;
+use crate::wal::Durability;
 
 const NAME: &[u8] = b"entity";
 const WRITES: u32 = 400;
@@ -144,4 +151,105 @@ fn moves_copy_no_faster_than_they_may_and_their_cut_over_does_not_wait() {
     let least = Duration::from_secs_f64((copied - (512 << 10)) as f64 / (RATE / 2) as f64);
     assert!(slow >= least && slow < 2 * least, "{copied} bytes in {slow:?}: at least {least:?}");
     assert!(fast < slow / 4, "{fast:?} without a limit");
+}
+
+/// Two entities of one partition, and a partition of another shard.
+fn neighbours(store: &SimulatedStore) -> ([Vec<u8>; 2], crate::table::Home, PartitionId) {
+    let image = store.table().unwrap().image();
+    let home = |name: &[u8]| {
+        let mut prefix = Vec::new();
+        key::encode_entity(name, &mut prefix).unwrap();
+        image.home_of(&prefix)
+    };
+    let mut names = (0..100_u8).map(|n| vec![b'n', n]);
+    let first = names.next().unwrap();
+    let from = home(&first);
+    let second = names.find(|name| home(name).partition == from.partition).unwrap();
+    let to = image.homes().iter().find(|home| home.shard != from.shard).unwrap().partition;
+    ([first, second], from, to)
+}
+
+#[test]
+fn what_was_written_together_with_an_entity_that_moves_is_not_lost_after_it() {
+    // Nothing is flushed here that nobody asks for.
+    let options = || Options { durability: Durability::None, ..options() };
+    let mut moved = 0;
+    for boundary in 0.. {
+        let world = VirtualRuntime::new(1);
+        let runtimes: Vec<Runtime> = (0..2).map(|_| world.runtime()).collect();
+        let disk = MemoryDisk::new(&runtimes[0], 1, MemoryConfig::default());
+        let shared: Rc<dyn Disk> = Rc::new(disk.clone());
+        let (is_over, [leaves, stays]) = world.block_on(async {
+            let store = SimulatedStore::open(&runtimes, shared, Path::new("/s"), options(), 1).await.unwrap();
+            let ([leaves, stays], from, to) = neighbours(&store);
+            let mut batch = WriteBatch::new();
+            batch.put(&leaves, b"row", b"value").unwrap();
+            batch.put(&stays, b"row", b"value").unwrap();
+            store.client().unwrap().write(batch).await.unwrap();
+            let shard = store.shard(usize::from(from.shard.0)).unwrap();
+            disk.crash_after(disk.boundaries() + boundary);
+            let life = async {
+                let id = shard.begin_move_with(&leaves, Some(to), ShadowPolicy::Never).await.unwrap();
+                assert_eq!(shard.moved(id).await.unwrap().phase, Phase::Done);
+                true
+            };
+            let crash = async {
+                disk.stopped().await;
+                false
+            };
+            let is_over = future::or(life, crash).await;
+            (is_over, [leaves, stays])
+        });
+        let world = VirtualRuntime::new(2);
+        let runtimes: Vec<Runtime> = (0..2).map(|_| world.runtime()).collect();
+        let left = Rc::new(disk.crash(&runtimes[0], 1, CrashMode::Lose));
+        world.block_on(async {
+            let store = SimulatedStore::open(&runtimes, left, Path::new("/s"), options(), 2).await.unwrap();
+            let client = store.client().unwrap();
+            let has = async |name: &[u8]| client.get(name, b"row").await.unwrap().is_some();
+            let (left, stayed) = (has(&leaves).await, has(&stays).await);
+            assert_eq!(left, stayed, "half of what was written at once, at boundary {boundary}");
+            moved += u32::from(left);
+        });
+        if is_over {
+            break;
+        }
+    }
+    assert!(moved > 0, "some of the crashes come after it");
+}
+
+#[test]
+fn an_entity_moves_out_of_a_partition_that_was_split_from_another() {
+    let world = VirtualRuntime::new(1);
+    let runtimes: Vec<Runtime> = (0..2).map(|_| world.runtime()).collect();
+    let disk = Rc::new(MemoryDisk::new(&runtimes[0], 1, MemoryConfig::default()));
+    world.block_on(async {
+        let store = SimulatedStore::open(&runtimes, disk, Path::new("/s"), options(), 1).await.unwrap();
+        let (client, table) = (store.client().unwrap(), store.table().unwrap());
+        let mut prefix = Vec::new();
+        key::encode_entity(NAME, &mut prefix).unwrap();
+        let from = table.image().home_of(&prefix);
+        let shard = store.shard(usize::from(from.shard.0)).unwrap();
+        for n in 0..200_u32 {
+            client.put(NAME, &n.to_be_bytes(), &[7; 1000]).await.unwrap();
+        }
+        shard.flush().await.unwrap();
+        shard.settled().await.unwrap();
+        // All of it lies above: what the lower part had of its segments goes.
+        let order = Order::Split { partition: from.partition, at: Some(RoutingKey::of(NAME)) };
+        let id = shard.begin_reshape(order).await.unwrap();
+        let split = shard.reshaped(id).await.unwrap();
+        assert_eq!(split.phase, Changed::Done, "{split:?}");
+        let image = table.image();
+        assert_eq!(image.home_of(&prefix).partition, split.made.unwrap());
+        let to = image.homes().iter().find(|home| home.shard != from.shard).unwrap().partition;
+        let id = shard.begin_move_with(NAME, Some(to), ShadowPolicy::Never).await.unwrap();
+        let ended = shard.moved(id).await.unwrap();
+        assert_eq!(ended.phase, Phase::Done, "{ended:?}");
+        assert!(ended.linked_bytes > 0, "of segments that came with the split: {ended:?}");
+        for n in 0..200_u32 {
+            assert!(client.get(NAME, &n.to_be_bytes()).await.unwrap().is_some(), "row {n} is lost");
+        }
+        store.close().await.unwrap();
+    });
 }

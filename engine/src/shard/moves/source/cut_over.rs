@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - the fence is closed before the last of what was written is carried over, and the target has all of it durably before the table
-//!   is asked;
+//!   is asked; so has the source, for a transaction may have written of this entity and of others that stay;
 //! - once the table has been asked, the fence opens only when it is known what it decided (R14).
 
 use std::pin::pin;
@@ -133,9 +133,24 @@ impl Move {
         let spans = vec![Span::of_range(&entity)];
         let fence = Fence::close(&stream.partition, Holder::Move(self.id), spans).await?;
         if !shard.common.planted.has(Bug::VisibleEarly) {
-            self.finish(shard, stream).await?;
+            let (kept, finished) =
+                future::zip(self.keep_whole(shard, &stream.partition.clone()), self.finish(shard, stream))
+                    .await;
+            finished?;
+            kept?;
         }
         Ok(fence)
+    }
+
+    /// Makes durable here what was written before the fence, whatever the store's durability is: of a record that is of this
+    /// entity and of others the target is about to keep a part, and the rest is not to be lost after it. One log has both or
+    /// neither.
+    async fn keep_whole(&self, shard: &Shard, partition: &Partition) -> Result<()> {
+        if self.to.shard == shard.id() {
+            return Ok(());
+        }
+        let last = partition.catch_up_time(partition.time_ms())?;
+        shard.common.wal().durable(last).await
     }
 
     /// Has the target get everything that was written before the fence, durably.
