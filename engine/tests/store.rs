@@ -506,6 +506,43 @@ fn a_caller_that_goes_away_in_the_middle_of_a_transaction_leaves_no_locks() {
 }
 
 #[test]
+fn requests_that_wait_for_a_transactions_locks_do_not_hold_up_its_steps() {
+    // More than a link to another shard takes.
+    const REQUESTS: usize = 1500;
+    simulated(12, 2, async |store, client| {
+        let shard = store.shard(0).unwrap();
+        let home = |n: u32| {
+            let mut prefix = Vec::new();
+            foreshard_engine::key::encode_entity(&entity(n), &mut prefix).unwrap();
+            store.map().home_of(&prefix).shard.0
+        };
+        let [here, there] = [0, 1].map(|shard| (0..100).find(|n| home(*n) == shard).map(entity).unwrap());
+        let transactions = async {
+            for round in 0..20_u8 {
+                let mut batch = WriteBatch::new();
+                batch.put(&here, b"row", &[round]).unwrap();
+                batch.put(&there, b"row", &[round]).unwrap();
+                shard.write(batch).await.unwrap();
+            }
+        };
+        let requests = (0..REQUESTS).map(|_| {
+            let (shard, there) = (store.shard(0).unwrap(), there.clone());
+            shard.runtime().clone().spawn(async move {
+                for n in 0..4_u8 {
+                    shard.put(&there, b"row", &[n]).await.unwrap();
+                }
+            })
+        });
+        let requests: Vec<_> = requests.collect();
+        transactions.await;
+        for request in requests {
+            request.await;
+        }
+        assert!(client.get(&there, b"row").await.unwrap().is_some());
+    });
+}
+
+#[test]
 fn counters_are_exact_for_partitions_and_name_entities_written_together() {
     simulated(8, 2, async |_, client| {
         client.ticks().await.unwrap();

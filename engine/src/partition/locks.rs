@@ -4,7 +4,9 @@
 //!
 //! A transaction takes all its rows of a partition at once or waits; partitions are taken in ascending order by the
 //! coordinator, so no two transactions wait for each other. Waiters are served in order of arrival: a request
-//! conflicts with what is held *and* with what earlier arrivals wait for, so that nobody starves.
+//! conflicts with what is held *and* with what earlier arrivals wait for, so that nobody starves. A plain write has no place
+//! in the queue, for there may be thousands of them: it remembers who was there when it came, and waits for no later ones,
+//! but for one whose turn it is: what that one has validated has to stand until its rows are in.
 //!
 //! Invariants:
 //! - two held spans of different holders never overlap;
@@ -81,10 +83,12 @@ struct Queued {
     arrival: u64,
     /// It will be a fence.
     is_fence: bool,
+    /// It has found nothing in its way, and nothing gets into it any more.
+    has_turn: bool,
     spans: Vec<Span>,
 }
 
-/// A place in the queue, given up by [`Locks::leave`] or turned into a lock by [`Locks::try_acquire`].
+/// A place in the queue, given up by [`Locks::leave`] or turned into a lock by [`Locks::acquire`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Arrival(u64);
 
@@ -126,7 +130,7 @@ impl Locks {
 
     fn queue_up(&mut self, spans: Vec<Span>, is_fence: bool) -> Arrival {
         self.arrivals += 1;
-        self.queue.push(Queued { arrival: self.arrivals, is_fence, spans });
+        self.queue.push(Queued { arrival: self.arrivals, is_fence, has_turn: false, spans });
         Arrival(self.arrivals)
     }
 
@@ -140,7 +144,13 @@ impl Locks {
         let Some(at) = self.queue.iter().position(|q| q.arrival == arrival.0) else {
             return Obstacle::None;
         };
-        self.obstacle_among(&self.queue[at].spans, &self.queue[..at])
+        self.obstacle_among(&self.queue[at].spans, self.queue[..at].iter())
+    }
+
+    /// From here on its turn lasts, until it leaves or holds a lock. The caller has seen that nothing is in its way.
+    pub(crate) fn begin_turn(&mut self, arrival: Arrival) {
+        assert_eq!(self.obstacle_for(arrival), Obstacle::None, "begun in the turn of the look");
+        self.queue.iter_mut().filter(|q| q.arrival == arrival.0).for_each(|q| q.has_turn = true);
     }
 
     /// Turns a free place in the queue into a lock held by `holder`. The caller has seen that nothing is in its way.
@@ -152,14 +162,19 @@ impl Locks {
         }
     }
 
-    /// What a plain write of `spans` meets.
-    pub(crate) fn obstacle_to_write(&self, spans: &[Span]) -> Obstacle {
-        self.obstacle_among(spans, &self.queue)
+    /// The latest arrival so far: what somebody who comes now waits for, at most.
+    pub(crate) const fn latest(&self) -> Arrival {
+        Arrival(self.arrivals)
     }
 
-    fn obstacle_among(&self, wanted: &[Span], earlier: &[Queued]) -> Obstacle {
+    /// What a plain write of `spans` meets that came when `latest` was the latest arrival.
+    pub(crate) fn obstacle_to_write(&self, spans: &[Span], latest: Arrival) -> Obstacle {
+        self.obstacle_among(spans, self.queue.iter().filter(|q| q.arrival <= latest.0 || q.has_turn))
+    }
+
+    fn obstacle_among<'a>(&self, wanted: &[Span], earlier: impl Iterator<Item = &'a Queued>) -> Obstacle {
         let held = self.held.iter().filter(|h| overlap_any(wanted, &h.spans)).map(Held::obstacle);
-        let queued = earlier.iter().filter(|q| overlap_any(wanted, &q.spans)).map(Queued::obstacle);
+        let queued = earlier.filter(|q| overlap_any(wanted, &q.spans)).map(Queued::obstacle);
         held.chain(queued).max().unwrap_or(Obstacle::None)
     }
 
@@ -281,6 +296,27 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_write_waits_for_those_who_were_there_when_it_came() {
+        let mut locks = Locks::default();
+        let first = locks.arrive(vec![write(b"a")]);
+        locks.acquire(first, held_by(1), Version(1));
+        let second = locks.arrive(vec![write(b"a")]);
+        let came = locks.latest();
+        let third = locks.arrive(vec![write(b"a")]);
+        let meets = |locks: &Locks| locks.obstacle_to_write(&[write(b"a")], came);
+        assert_eq!(meets(&locks), Obstacle::Undecided);
+        locks.release(held_by(1));
+        assert_eq!(meets(&locks), Obstacle::Undecided, "the second is before it");
+        locks.acquire(second, held_by(2), Version(2));
+        locks.release(held_by(2));
+        assert_eq!(meets(&locks), FREE, "the third is not");
+        locks.begin_turn(third);
+        assert_eq!(meets(&locks), Obstacle::Undecided, "it validates what it has read");
+        locks.acquire(third, held_by(3), Version(3));
+        assert_eq!(meets(&locks), Obstacle::Undecided, "but what is held is held");
+    }
+
+    #[test]
     fn readers_wait_only_for_what_might_commit_in_their_past() {
         let mut locks = Locks::default();
         let arrival = locks.arrive(vec![range(b"a", b"c"), Span { write: false, ..write(b"x") }]);
@@ -288,7 +324,7 @@ mod tests {
         assert_eq!(locks.obstacle(b"b", None, Version(9)), Obstacle::None);
         assert_eq!(locks.obstacle(b"b", None, Version(10)), Obstacle::Undecided);
         assert_eq!(locks.obstacle(b"x", None, Version::MAX), Obstacle::None);
-        assert_eq!(locks.obstacle_to_write(&[write(b"x")]), Obstacle::Undecided);
+        assert_eq!(locks.obstacle_to_write(&[write(b"x")], locks.latest()), Obstacle::Undecided);
         assert_eq!(locks.obstacle(b"bb", Some(b"z"), Version::MAX), Obstacle::Undecided);
         locks.doubt(tx(1));
         assert_eq!(locks.obstacle(b"b", None, Version::MAX), Obstacle::InDoubt);
@@ -311,7 +347,10 @@ mod tests {
         locks.acquire(prepared, held_by(1), Version(10));
         let fence = locks.arrive_fence(vec![range(b"a", b"c")]);
         assert_eq!(locks.obstacle_for(fence), Obstacle::Undecided);
-        assert_eq!(locks.obstacle_to_write(&[write(b"bb")]), Obstacle::Fenced, "it would delay the fence");
+        let before = Arrival(fence.0 - 1);
+        let to_write = |locks: &Locks, key: &[u8], latest| locks.obstacle_to_write(&[write(key)], latest);
+        assert_eq!(to_write(&locks, b"bb", locks.latest()), Obstacle::Fenced, "it would delay the fence");
+        assert_eq!(to_write(&locks, b"bb", before), FREE, "it was there before the fence");
         assert_eq!(locks.obstacle(b"bb", None, Version::MAX), FREE, "readers delay nobody");
         locks.release(held_by(1));
         locks.acquire(fence, Holder::Move(MoveId(7)), Version::ZERO);
@@ -319,7 +358,8 @@ mod tests {
         let later = locks.arrive(vec![read]);
         assert_eq!(locks.obstacle(b"bb", None, Version(1)), Obstacle::Fenced);
         assert_eq!(locks.obstacle_for(later), Obstacle::Fenced);
-        assert_eq!(locks.obstacle_to_write(&[write(b"c")]), FREE);
+        assert_eq!(to_write(&locks, b"bb", before), Obstacle::Fenced, "which nobody gets past");
+        assert_eq!(to_write(&locks, b"c", locks.latest()), FREE);
         assert_eq!(locks.undecided_at(Version::MAX), FREE, "it commits nothing");
         locks.release(Holder::Move(MoveId(7)));
         assert_eq!(locks.obstacle_for(later), FREE);

@@ -172,7 +172,8 @@ impl Shard {
         let partition = self.partition(home)?;
         if !partition.is_open() {
             let span = [Span { start: key.to_vec(), end: None, write: true }];
-            let look = |locks: &Locks| locks.obstacle_to_write(&span).or_gate(partition.is_gated());
+            let latest = partition.locks.borrow().latest();
+            let look = |locks: &Locks| locks.obstacle_to_write(&span, latest).or_gate(partition.is_gated());
             partition.clear(0, look).await?;
         }
         partition.take_version()

@@ -44,6 +44,7 @@ use self::reshape::Reshapes;
 use self::route::Hops;
 use self::space::Space;
 use self::stats::Traffic;
+use self::transact::Coordinated;
 use crate::batch::{Op, WriteBatch, check_value};
 use crate::counters::{Counters, Load, PartitionSlot, Tick};
 use crate::entry::Expiry;
@@ -71,7 +72,8 @@ pub struct Shard {
     learnt: Signal,
     /// To the other shards, by number; none to itself.
     links: OnceCell<Vec<Option<Link>>>,
-    /// The same once more, for what ends the waiting of those that fill the others: changes of the table, moves.
+    /// The same once more, for what ends the waiting of those that fill the others: changes of the table, moves, steps of
+    /// transactions.
     control: OnceCell<Vec<Option<Link>>>,
     counters: RefCell<Counters>,
     /// When those began anew.
@@ -93,6 +95,7 @@ pub struct Shard {
     broken: OnceCell<Error>,
     incarnation: Incarnation,
     transactions: Cell<u64>,
+    coordinated: Coordinated,
     /// Versions held for snapshots, as long as those live.
     held: RefCell<Vec<Held>>,
     /// Cuts that wait to be finished.
@@ -161,6 +164,7 @@ impl Shard {
             broken: OnceCell::new(),
             incarnation: parts.incarnation,
             transactions: Cell::new(0),
+            coordinated: Coordinated::default(),
             held: RefCell::default(),
             cuts: RefCell::default(),
             scratch: RefCell::default(),

@@ -6,16 +6,21 @@
 //! and is done: the outcome stands. Then every partition resolves: the rows become visible at one version, the
 //! locks go. Both phases are synced whatever the store's durability is, or a power loss could keep half.
 //!
+//! Its steps go over the control links: the others may be full of requests that wait for its locks. A shard coordinates so few
+//! at a time that those links never are, though steps wait for other transactions' locks there.
+//!
 //! Invariants:
 //! - rows read are locked before they are validated, and stay so until the outcome;
 //! - a decision is logged after all its prepares are durable; no decision in the log means abort;
 //! - when the decision's own log fails, nobody here knows the outcome: the rows stay locked, in doubt, until a
 //!   restart reads the log.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::Shard;
+use super::link::LINK_JOBS_MAX;
 use super::meter::Service;
 use super::route::Hops;
 use super::write::is_long;
@@ -27,6 +32,7 @@ use crate::key::{self, RoutingKey};
 use crate::partition::Partition;
 use crate::partition::locks::{Arrival, Holder, Locks, Span};
 use crate::partition::parking::Departures;
+use crate::signal::Signal;
 use crate::table::Home;
 use crate::transaction::{Seen, Transaction};
 use crate::wal::{Outcome, Ticket, TxId};
@@ -40,6 +46,10 @@ pub(crate) struct Part {
     rows: WriteBatch,
     reads: Vec<(Vec<u8>, Seen)>,
 }
+
+/// Transactions over partitions that one shard has under way, beyond which they wait with nothing locked. Each has one job on
+/// its way at a time.
+const COORDINATED_MAX: usize = LINK_JOBS_MAX / 4;
 
 /// Entities of one transaction that are counted as named together: pairs grow with the square.
 const TOGETHER_MAX: usize = 8;
@@ -197,6 +207,7 @@ impl Shard {
 
     /// Two phases over `parts`, the first of which is here.
     async fn coordinate(self: &Rc<Self>, parts: Vec<Part>) -> Result<()> {
+        let place = Coordinating::begin(self).await;
         let tx = self.next_transaction();
         let participants: Vec<PartitionId> = parts.iter().map(|p| p.home.partition).collect();
         let homes: Vec<Home> = parts.iter().map(|p| p.home).collect();
@@ -219,13 +230,14 @@ impl Shard {
                     Ok(())
                 };
                 // A shard that is gone has nobody to tell.
-                let _gone = self.on(home, doubt).await;
+                let _gone = self.on_control(home.shard, doubt).await;
             }
             return Err(e);
         }
         self.traffic.committed_over();
         let here = Rc::clone(self);
         let resolution = self.runtime().spawn(async move {
+            let _place = place;
             if here.resolve_all(tx, &homes, Outcome::Commit(version)).await {
                 first.prepared.borrow_mut().forget(tx);
                 first.unlocked.notify();
@@ -248,13 +260,13 @@ impl Shard {
         for (n, part) in parts.into_iter().enumerate() {
             let participants = participants.to_vec();
             let prepare = move |shard: Rc<Self>| async move { shard.prepare(tx, part, participants).await };
-            let floor = self.on(homes[n], prepare).await.map_err(|e| (n, e))?;
+            let floor = self.on_control(homes[n].shard, prepare).await.map_err(|e| (n, e))?;
             version = version.max(floor);
         }
         for home in &homes {
             let home = *home;
             let durable = move |shard: Rc<Self>| async move { shard.prepared_durable(home, tx).await };
-            self.on(home, durable).await.map_err(|e| (homes.len(), e))?;
+            self.on_control(home.shard, durable).await.map_err(|e| (homes.len(), e))?;
         }
         Ok(version)
     }
@@ -264,7 +276,7 @@ impl Shard {
         let mut all = true;
         for home in homes.iter().copied() {
             let resolve = move |shard: Rc<Self>| async move { shard.resolve(home, tx, outcome).await };
-            all &= self.on(home, resolve).await.is_ok();
+            all &= self.on_control(home.shard, resolve).await.is_ok();
         }
         all
     }
@@ -333,6 +345,7 @@ impl Shard {
         let look = |locks: &Locks| locks.obstacle_for(place.arrival).or_gate(partition.is_gated());
         partition.clear(part.rows.bytes(), look).await?;
         partition.still_here(departed)?;
+        partition.locks.borrow_mut().begin_turn(place.arrival);
         for (key, seen) in &part.reads {
             if partition.current_version(key).await? != *seen {
                 return Err(Error::Conflict);
@@ -400,6 +413,35 @@ impl Shard {
 /// Whether an operation may touch more than one entity.
 fn is_wide(op: &Op<'_>) -> bool {
     matches!(op, Op::DeleteRange { start, .. } if key::decode(start).is_none())
+}
+
+/// A place among the transactions that a shard coordinates: free when dropped.
+struct Coordinating(Rc<Shard>);
+
+impl Coordinating {
+    /// Waits for one.
+    async fn begin(shard: &Rc<Shard>) -> Self {
+        let coordinated = &shard.coordinated;
+        coordinated.less.until(|| coordinated.count.get() < COORDINATED_MAX).await;
+        coordinated.count.set(coordinated.count.get() + 1);
+        Self(Rc::clone(shard))
+    }
+}
+
+impl Drop for Coordinating {
+    fn drop(&mut self) {
+        let coordinated = &self.0.coordinated;
+        coordinated.count.set(coordinated.count.get() - 1);
+        coordinated.less.notify();
+    }
+}
+
+/// The transactions that a shard coordinates.
+#[derive(Debug, Default)]
+pub(super) struct Coordinated {
+    count: Cell<usize>,
+    /// Told when there are fewer.
+    less: Signal,
 }
 
 /// A place in a partition's lock queue: given up when dropped, unless it became a lock.

@@ -20,7 +20,7 @@ use crate::counters::Load;
 use crate::error::{Error, Result};
 use crate::ids::Version;
 use crate::memtable::Memtable;
-use crate::partition::locks::{Locks, Span};
+use crate::partition::locks::{Arrival, Locks, Span};
 use crate::partition::{Partition, insert_into};
 use crate::wal::Ticket;
 
@@ -78,14 +78,14 @@ impl Shard {
     pub(super) async fn apply(&self, partition: &Partition, ops: &[Op<'_>]) -> Result<Ticket> {
         let bytes = ops.iter().map(Op::bytes).sum();
         let frees = is_freeing(ops);
-        let departed = partition.departed();
+        let (departed, latest) = (partition.departed(), partition.locks.borrow().latest());
         loop {
             partition.wait_for_taps(ops).await;
             self.admit(bytes, frees).await?;
             if partition.is_open() {
                 break;
             }
-            wait_for_locks(partition, ops).await?;
+            wait_for_locks(partition, ops, latest).await?;
             // Others who waited may have taken the room.
             if self.common.wal().is_ready(bytes)? {
                 break;
@@ -220,11 +220,12 @@ pub(super) fn is_long(ops: &[Op<'_>]) -> bool {
     ops.len() > ROWS_IN_PLACE_MAX || ops.iter().map(Op::bytes).sum::<usize>() > BYTES_IN_PLACE_MAX
 }
 
-/// Waits until no transaction, no fence and no gate stands in the way of these rows.
-async fn wait_for_locks(partition: &Partition, ops: &[Op<'_>]) -> Result<()> {
+/// Waits until no transaction, no fence and no gate stands in the way of these rows; of those that are queued, none that came
+/// after `latest`.
+async fn wait_for_locks(partition: &Partition, ops: &[Op<'_>], latest: Arrival) -> Result<()> {
     let spans: Vec<Span> = ops.iter().map(Span::of).collect();
     let bytes = ops.iter().map(Op::bytes).sum();
-    let look = |locks: &Locks| locks.obstacle_to_write(&spans).or_gate(partition.is_gated());
+    let look = |locks: &Locks| locks.obstacle_to_write(&spans, latest).or_gate(partition.is_gated());
     partition.clear(bytes, look).await
 }
 
