@@ -65,7 +65,7 @@ impl Caller {
         // What else is queued: UNWATCH, which changes nothing within EXEC.
         let others = async |_: &'static Command, _: Args<'_>, out: &mut Vec<u8>| {
             Reply::new(out, Protocol::Resp2).ok();
-            Ok(())
+            Ok(Protocol::Resp2)
         };
         Box::pin(self.begun.run(id, args, &mut stage, others)).await?;
         Ok(stage.ticket)

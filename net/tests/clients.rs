@@ -360,3 +360,130 @@ fn an_address_that_is_served_is_not_shared_with_another_server() {
     other.close().unwrap();
     node.stop();
 }
+
+#[test]
+fn an_http_request_runs_nothing_and_is_not_answered() {
+    let node = Node::start(1, 2, Config::default());
+    for request in [
+        "POST / HTTP/1.1\r\nHost: x\r\n\r\nSET csrf 1\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\nSET csrf 1\r\n",
+    ] {
+        let mut client = node.client();
+        client.raw(request.as_bytes());
+        while let Some(reply) = client.read() {
+            assert!(reply.text().starts_with('-'), "{reply:?}");
+        }
+    }
+    assert_eq!(node.client().say("EXISTS csrf").integer(), 0);
+    node.stop();
+}
+
+#[test]
+fn the_slow_log_keeps_no_passwords() {
+    let node = Node::start(1, 2, Config::default());
+    let mut client = node.client();
+    client.say("CONFIG SET slowlog-log-slower-than 0");
+    client.say("CONFIG SET requirepass hidden1 timeout 0");
+    client.say("AUTH hidden1");
+    client.say("AUTH default hidden1");
+    client.say("HELLO 2 AUTH default hidden1 SETNAME shown");
+    client.raw(&[&["MULTI"][..], &["SET", "k", "v"], &["EXEC"]].map(encode).concat());
+    (0..3).for_each(|_| drop(client.read().unwrap()));
+    let log = format!(
+        "{:?}",
+        client
+            .say("SLOWLOG GET -1")
+            .elements()
+            .iter()
+            .map(|e| { e.elements()[3].elements().iter().map(Reply::text).collect::<Vec<_>>().join(" ") })
+            .collect::<Vec<_>>()
+    );
+    assert!(!log.contains("hidden1"), "{log}");
+    for kept in [
+        "AUTH (redacted)",
+        "HELLO 2 AUTH (redacted) (redacted) SETNAME shown",
+        "requirepass (redacted) timeout 0",
+        "EXEC",
+    ] {
+        assert!(log.contains(kept), "{kept} in {log}");
+    }
+    node.stop();
+}
+
+#[test]
+fn a_reply_is_skipped_only_where_there_are_replies() {
+    let node = Node::start(1, 2, Config::default());
+    let mut client = node.client();
+    let lines = [&["CLIENT", "REPLY", "OFF"][..], &["CLIENT", "REPLY", "SKIP"], &["PING"], &["PING"]];
+    client.raw(&lines.map(encode).concat());
+    client.raw(&encode(&["CLIENT", "REPLY", "ON"]));
+    assert_eq!(client.read(), Some(Reply::line("+OK")));
+    client.raw(&[&["CLIENT", "REPLY", "SKIP"][..], &["PING"], &["ECHO", "x"]].map(encode).concat());
+    assert_eq!(client.read(), Some(Reply::bulk("x")));
+    node.stop();
+}
+
+#[test]
+fn hello_in_a_transaction_counts_for_what_follows_in_it() {
+    let node = Node::start(1, 2, Config::default());
+    let mut client = node.client();
+    client.say("HSET h f v");
+    client.raw(&[&["MULTI"][..], &["HELLO", "3"], &["HGETALL", "h"], &["EXEC"]].map(encode).concat());
+    (0..3).for_each(|_| drop(client.read().unwrap()));
+    let done = client.read().unwrap();
+    assert!(matches!(done.elements()[1], Reply::Many('%', _)), "{done:?}");
+    node.stop();
+}
+
+#[test]
+fn cursors_of_a_scan_fit_the_numbers_of_any_client_and_miss_no_key() {
+    let node = Node::start(2, 5, Config::default());
+    let mut client = node.client();
+    let names: std::collections::BTreeSet<String> = (0..500).map(|n| format!("key:{n}")).collect();
+    for name in &names {
+        client.ask(&["SET", name, "v"]);
+    }
+    let (mut cursor, mut found) = ("0".to_owned(), std::collections::BTreeSet::new());
+    loop {
+        let page = client.ask(&["SCAN", &cursor, "COUNT", "7"]);
+        cursor = page.elements()[0].text();
+        found.extend(page.elements()[1].elements().iter().map(Reply::text));
+        assert!(cursor.parse::<u64>().unwrap() < 1 << 53, "{cursor}");
+        if cursor == "0" {
+            break;
+        }
+    }
+    assert_eq!(found, names);
+    node.stop();
+}
+
+#[test]
+fn fields_of_a_small_hash_are_picked_evenly() {
+    let node = Node::start(1, 2, Config::default());
+    let mut client = node.client();
+    client.say("HSET h a 1 b 2 c 3");
+    let picks = client.say("HRANDFIELD h -30000");
+    let of_a = picks.elements().iter().filter(|field| **field == Reply::bulk("a")).count();
+    // Ten times the spread of a fair draw.
+    assert!((9200..10_800).contains(&of_a), "{of_a} of 30000");
+    let mut pairs = std::collections::BTreeSet::new();
+    for _ in 0..200 {
+        let mut pair: Vec<String> = client.say("HRANDFIELD h 2").elements().iter().map(Reply::text).collect();
+        pair.sort();
+        pairs.insert(pair.concat());
+    }
+    assert_eq!(pairs.into_iter().collect::<Vec<_>>(), ["ab", "ac", "bc"]);
+    assert_eq!(client.say("HRANDFIELD h 9").elements().len(), 3);
+    node.stop();
+}
+
+#[test]
+fn the_common_length_of_long_strings_is_told() {
+    let node = Node::start(1, 2, Config::default());
+    let mut client = node.client();
+    client.ask(&["SET", "{l}a", &"ab".repeat(3000)]);
+    client.ask(&["SET", "{l}b", &"b".repeat(5000)]);
+    assert_eq!(client.say("LCS {l}a {l}b LEN").integer(), 3000);
+    assert!(client.say("LCS {l}a {l}b").text().starts_with("-ERR Insufficient memory"));
+    node.stop();
+}

@@ -7,6 +7,11 @@ use foreshard_net::Config;
 
 const CLIENTS: usize = 8;
 
+#[expect(clippy::disallowed_methods, reason = "a client is another process in life")]
+fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(5));
+}
+
 /// One shard with several partitions, and several shards.
 fn each(check: impl Fn(&Node)) {
     for (shards, partitions) in [(1, 5), (3, 7)] {
@@ -190,5 +195,34 @@ fn a_transaction_that_reads_a_large_hash_still_loses_no_increment() {
         let total = (CLIENTS * 25).to_string();
         let both = node.client().say("MGET a b");
         assert_eq!(both.elements(), [Reply::bulk(&total), Reply::bulk(&total)]);
+    });
+}
+
+#[test]
+fn a_large_hash_is_read_of_one_moment_by_a_transaction_that_only_reads() {
+    const FIELDS: usize = 400;
+    each(|node| {
+        let write = |value: &str| {
+            let fields = (0..FIELDS).flat_map(|n| [format!("field:{n}"), value.to_owned()]);
+            ["HSET".to_owned(), "large".to_owned()].into_iter().chain(fields).collect::<Vec<String>>()
+        };
+        node.client().ask(&write("none"));
+        together(node, |n, client| {
+            for round in 0..20 {
+                if n == 0 {
+                    client.ask(&write(&round.to_string()));
+                    // Readers are to find moments between writes.
+                    pause();
+                    continue;
+                }
+                client.raw(&[&["MULTI"][..], &["HGETALL", "large"], &["EXEC"]].map(encode).concat());
+                let [begun, queued, done] = [0, 1, 2].map(|_| client.read().unwrap());
+                assert_eq!((begun, queued), (Reply::line("+OK"), Reply::line("+QUEUED")));
+                let pairs = done.elements()[0].elements();
+                assert_eq!(pairs.len(), 2 * FIELDS);
+                let values = || pairs.iter().skip(1).step_by(2);
+                assert!(values().all(|value| value == &pairs[1]), "fields of two moments: {:?}", values());
+            }
+        });
     });
 }

@@ -138,6 +138,9 @@ async fn add(cx: &mut Context<'_>, args: Args<'_>) -> Result<()> {
 
 async fn add_float(cx: &mut Context<'_>, args: Args<'_>) -> Result<()> {
     let amount = Decimal::parse(&args[3]).ok_or(NOT_A_FLOAT)?;
+    if matches!(amount, Decimal::Float(amount) if amount.is_infinite()) {
+        return Err(Fault::text("ERR value is NaN or Infinity"));
+    }
     let mut hash = find_or_begin(cx, &args[1]).await?;
     let before = hash.get(cx.tx, &args[2]).await?;
     let before = Decimal::parse(before.as_deref().unwrap_or(b"0"));

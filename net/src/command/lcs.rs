@@ -8,6 +8,8 @@ use crate::resp::Args;
 
 /// Cells of the table: 64 MiB of them, a hundred milliseconds of work.
 const CELLS_MAX: usize = 16 << 20;
+/// Cells where only the length is asked for, of which two rows are kept: as many as Redis takes, a second of work.
+const CELLS_OF_LENGTH_MAX: usize = 128 << 20;
 
 #[derive(Clone, Copy, Default, Debug)]
 struct Options {
@@ -27,18 +29,20 @@ pub(super) async fn run(cx: &mut Context<'_>, args: Args<'_>) -> Result<()> {
     let b = cx.string(&args[2]).await.map_err(|e| not_strings(e, NOT_STRINGS))?.bytes.unwrap_or_default();
     let options = options(args)?;
     let cells = (a.len() + 1).saturating_mul(b.len() + 1);
-    if cells > CELLS_MAX {
+    let most = if options.len { CELLS_OF_LENGTH_MAX } else { CELLS_MAX };
+    if cells > most {
         return Err(Fault::told(format!(
             "ERR Insufficient memory, transient memory for LCS exceeds {} bytes",
-            CELLS_MAX * size_of::<u32>()
+            most * size_of::<u32>()
         )));
     }
-    let table = fill(cx, &a, &b).await;
-    let len = table[cells - 1] as usize;
     if options.len {
+        let len = length(cx, &a, &b).await;
         cx.reply.count(len);
         return Ok(());
     }
+    let table = fill(cx, &a, &b).await;
+    let len = table[cells - 1] as usize;
     let (common, matches) = trace(&table, &a, &b, len);
     if !options.matches {
         cx.reply.bulk(&common);
@@ -94,6 +98,21 @@ fn options(args: Args<'_>) -> Result<Options> {
         return Err(Fault::text("ERR If you want both the length and indexes, please just use IDX."));
     }
     Ok(options)
+}
+
+/// Only the length: of the table two rows are kept, as long as the shorter string.
+async fn length(cx: &Context<'_>, a: &[u8], b: &[u8]) -> usize {
+    let (long, short) = if a.len() < b.len() { (b, a) } else { (a, b) };
+    let (mut before, mut row) = (vec![0u32; short.len() + 1], vec![0u32; short.len() + 1]);
+    let mut slice = cx.tx.shard().runtime().slice();
+    for one in long {
+        for (m, other) in short.iter().enumerate() {
+            row[m + 1] = if one == other { before[m] + 1 } else { before[m + 1].max(row[m]) };
+        }
+        std::mem::swap(&mut before, &mut row);
+        slice.pause().await;
+    }
+    before.last().map_or(0, |len| *len as usize)
 }
 
 /// Lengths of the longest common subsequences of all pairs of prefixes, a row per prefix of `a`.

@@ -53,16 +53,18 @@ fn set_options(args: Args<'_>) -> Result<SetOptions<'_>> {
     let mut options = SetOptions::default();
     let mut rest = args.from(3);
     while let Some(option) = rest.next() {
-        let is_timed = options.keep_ttl || options.expiry.is_some();
+        let unit = Unit::of_option(option);
+        // The same once more is no contradiction: the last one counts.
+        let is_timed = options.keep_ttl || options.expiry.is_some_and(|given| Some(given.unit) != unit);
         if is(option, "NX") && !options.if_present {
             options.if_absent = true;
         } else if is(option, "XX") && !options.if_absent {
             options.if_present = true;
         } else if is(option, "GET") {
             options.get = true;
-        } else if is(option, "KEEPTTL") && !is_timed {
+        } else if is(option, "KEEPTTL") && options.expiry.is_none() {
             options.keep_ttl = true;
-        } else if let Some(unit) = Unit::of_option(option)
+        } else if let Some(unit) = unit
             && !is_timed
             && let Some(amount) = rest.next()
         {
@@ -140,22 +142,24 @@ async fn get_delete(cx: &mut Context<'_>, args: Args<'_>) -> Result<()> {
 }
 
 async fn get_expire(cx: &mut Context<'_>, args: Args<'_>) -> Result<()> {
-    let change = match (args.get(2), args.get(3), args.len()) {
+    let given = match (args.get(2), args.get(3), args.len()) {
         (None, ..) => None,
-        (Some(option), None, _) if is(option, "PERSIST") => Some(Expiry::NEVER),
+        (Some(option), None, _) if is(option, "PERSIST") => Some(None),
         (Some(option), Some(amount), 4) => {
             let unit = Unit::of_option(option).ok_or(SYNTAX)?;
-            Some(deadline(Given { unit, amount }, cx.now_ms, "getex")?)
+            Some(Some(Given { unit, amount }))
         }
         _ => return Err(SYNTAX),
     };
     let StringAt { path, bytes, expiry } = cx.string(&args[1]).await?;
-    cx.reply.bulk_or_null(bytes.as_deref());
-    if let (Some(bytes), Some(change)) = (bytes, change)
-        && change != expiry
-    {
-        cx.set_string(path, &bytes, change)?;
+    // Of a key that is not there no time is looked at.
+    if let (Some(bytes), Some(given)) = (&bytes, given) {
+        let change = given.map_or(Ok(Expiry::NEVER), |given| deadline(given, cx.now_ms, "getex"))?;
+        if change != expiry {
+            cx.set_string(path, bytes, change)?;
+        }
     }
+    cx.reply.bulk_or_null(bytes.as_deref());
     Ok(())
 }
 

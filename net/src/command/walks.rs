@@ -96,19 +96,24 @@ pub(super) fn cursor(arg: &[u8]) -> Result<u64> {
     text.and_then(|text| text.parse().ok()).ok_or(Fault::text("ERR invalid cursor"))
 }
 
-/// A cursor is the routing key to go on with: keys of one entity come together.
+/// Cursors are routing keys without their last bits: below 2^53, for there are clients that keep numbers as floats.
+const CURSOR_SHIFT: u32 = 9;
+const CURSOR_MAX: u64 = (1 << 53) - 1;
+
+/// A cursor is where to go on: routing keys that have it in common, all keys of one entity with them, come together.
 async fn scan(cx: &mut Context<'_>, args: Args<'_>) -> Result<()> {
     let cursor = cursor(&args[1])?;
     let options = ScanOptions::parse(args, 2)?;
-    let mut walk = Keys::from(RoutingKey(cursor.min(u64::MAX >> 2)));
+    let mut walk = Keys::from(RoutingKey(cursor.min(CURSOR_MAX) << CURSOR_SHIFT));
     let (mut found, mut looked_at, mut last, mut next) = (Vec::new(), 0, None, 0);
     'walk: while let Some(met) = walk.next(cx.tx, options.count + 1).await? {
         for met in met {
-            if looked_at >= options.count && last != Some(met.routing) {
-                next = met.routing.0;
+            let at = met.routing.0 >> CURSOR_SHIFT;
+            if looked_at >= options.count && last != Some(at) {
+                next = at;
                 break 'walk;
             }
-            (looked_at, last) = (looked_at + 1, Some(met.routing));
+            (looked_at, last) = (looked_at + 1, Some(at));
             let is_kind = options.kind.is_none_or(|kind| kind.eq_ignore_ascii_case(met.kind.as_bytes()));
             if is_kind && options.pattern.is_none_or(|pattern| glob::matches(pattern, &met.key, false)) {
                 found.push(met.key);

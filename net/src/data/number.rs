@@ -51,6 +51,10 @@ impl Decimal {
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let float = parse_float(text)?;
+        if float.is_infinite() && text.iter().any(u8::is_ascii_digit) {
+            // Digits that no float holds.
+            return None;
+        }
         if !float.is_finite() || float.abs() >= FIXED_MAX {
             return Some(Self::Float(float));
         }
@@ -110,7 +114,7 @@ fn fixed(text: &[u8]) -> Option<i128> {
     let point = mantissa.iter().position(|&b| b == b'.').unwrap_or(mantissa.len());
     let digits = mantissa.iter().filter(|b| b.is_ascii_digit()).map(|b| i128::from(b - b'0'));
     // The place of the first digit: 0 for units of 10^-17.
-    let mut place = i32::try_from(point).ok()?.checked_add(exponent)? - 1 + DECIMALS;
+    let mut place = i32::try_from(point).ok()?.checked_add(exponent)?.checked_add(DECIMALS - 1)?;
     let mut sum = 0i128;
     for digit in digits {
         match place {
@@ -119,7 +123,7 @@ fn fixed(text: &[u8]) -> Option<i128> {
             38.. if digit != 0 => return None,
             _ => {}
         }
-        place -= 1;
+        place = place.checked_sub(1)?;
     }
     Some(if negative { -sum } else { sum })
 }

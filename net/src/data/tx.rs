@@ -42,6 +42,8 @@ pub(crate) struct Tx {
     stamps: Vec<(Home, Stamp)>,
     /// Rows read, and what was seen.
     reads: Vec<(Vec<u8>, Option<Version>)>,
+    /// Whether rows were scanned that are current, and not of a moment: what was read of their key has to hold for as long.
+    is_scanned: bool,
     /// Whether some of it lies on another shard.
     is_remote: bool,
     writes: BTreeMap<Vec<u8>, Option<Held>>,
@@ -75,6 +77,7 @@ impl Tx {
             table: shard.map().version(),
             stamps: Vec::new(),
             reads: Vec::new(),
+            is_scanned: false,
             is_remote: false,
             writes: BTreeMap::new(),
             dropped: Vec::new(),
@@ -160,6 +163,7 @@ impl Tx {
         end: &[u8],
         limit: PageLimit,
     ) -> Result<Page> {
+        self.is_scanned = true;
         let home = self.place(home, start);
         let mut page = if home.shard == self.shard.id() {
             self.stamp(home)?;
@@ -358,10 +362,12 @@ impl Tx {
         Ok(())
     }
 
-    /// Whether what was read was there at one moment.
+    /// Whether what was read was there at one moment. Rows that were scanned were if their key's first row is what it was: every
+    /// change of a key writes it.
     async fn validate(&mut self) -> Result<()> {
         let unchanged = || self.stamps.iter().all(|(_, stamp)| self.shard.is_unchanged(*stamp));
-        if self.reads.len() <= 1 || !self.is_remote && unchanged() {
+        let is_one_read = self.reads.len() <= 1 && !self.is_scanned;
+        if is_one_read || !self.is_remote && unchanged() {
             return Ok(());
         }
         // Everything is as it was when it was read: so it was all there between the last read and the first look here.

@@ -103,9 +103,7 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "maxmemory-clients",
         get: |c| c.maxmemory_clients.to_string(),
-        set: Some(|c, v| {
-            number(v, 0, i64::MAX).map(|n| c.maxmemory_clients = usize::try_from(n).unwrap_or(usize::MAX))
-        }),
+        set: Some(|c, v| bytes(v).map(|n| c.maxmemory_clients = usize::try_from(n).unwrap_or(usize::MAX))),
     },
     Parameter { name: "maxmemory-policy", get: |_| "noeviction".to_owned(), set: None },
     Parameter { name: "port", get: |c| c.listen.port().to_string(), set: None },
@@ -174,6 +172,24 @@ fn appendfsync(config: &Config) -> String {
 
 fn yes_no(yes: bool) -> String {
     if yes { "yes" } else { "no" }.to_owned()
+}
+
+/// A number of bytes, with Redis' units.
+fn bytes(text: &str) -> Result<i64, String> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(unit_at);
+    let times: i64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" => 1000,
+        "kb" => 1 << 10,
+        "m" => 1_000_000,
+        "mb" => 1 << 20,
+        "g" => 1_000_000_000,
+        "gb" => 1 << 30,
+        _ => return Err("argument must be a memory value".to_owned()),
+    };
+    let bytes = digits.parse::<i64>().ok().and_then(|n| n.checked_mul(times));
+    bytes.ok_or_else(|| "argument must be a memory value".to_owned())
 }
 
 fn number(text: &str, least: i64, most: i64) -> Result<i64, String> {

@@ -94,6 +94,12 @@ impl Session {
     /// Runs a command that was decoded from `input`; its reply is appended to `out`.
     pub(crate) async fn execute(&mut self, decoded: &Decoded, input: &[u8], out: &mut Vec<u8>) {
         let (args, is_last) = (decoded.args(input), decoded.is_last_of(input));
+        if decoded.command.is_none() && is_http(args) {
+            // A web page that somebody looks at, or a server that was talked into it: what follows is not a client's.
+            tracing::warn!(peer = %self.client.peer, "an HTTP request: the connection is closed");
+            self.close();
+            return;
+        }
         let mark = out.len();
         let result = match self.admit(decoded.command, args) {
             Ok(command) if self.begun.is_queued(command.id) => self.queue(command, args, out),
@@ -345,14 +351,16 @@ impl Session {
         let config = self.front.config.borrow();
         let micros = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
         let threshold = config.slowlog_log_slower_than;
-        if threshold < 0 || micros < threshold || command.is(flag::SKIP_SLOWLOG) {
+        // What EXEC runs has no entry of its own.
+        let is_skipped = command.is(flag::SKIP_SLOWLOG) && command.id != Id::Exec;
+        if threshold < 0 || micros < threshold || is_skipped {
             return;
         }
         let entry = Slow {
             id: 0,
             unix_seconds: self.shard.runtime().wall_ms() / 1000,
             micros: micros.unsigned_abs(),
-            args: shortened(args),
+            args: shortened(command.id, args),
             peer: self.client.peer.to_string(),
             name: self.client.name(),
         };
@@ -383,6 +391,13 @@ impl Session {
     }
 
     /// Which replies the client wants.
+    /// The next command is not answered; nothing changes where none is.
+    pub(crate) fn skip_next_reply(&mut self) {
+        if self.answers != Replies::Off {
+            self.answers = Replies::SkipThisAndNext;
+        }
+    }
+
     pub(crate) const fn replies_are(&mut self, answers: Replies) {
         self.answers = answers;
     }
@@ -461,15 +476,35 @@ impl Session {
     }
 }
 
-/// As the slow log keeps them: few arguments, none long.
-fn shortened(args: Args<'_>) -> Vec<Vec<u8>> {
+/// Whether it is a line of an HTTP request, where a command is expected.
+fn is_http(args: Args<'_>) -> bool {
+    let first = args.get(0).unwrap_or_default();
+    first.eq_ignore_ascii_case(b"post") || first.eq_ignore_ascii_case(b"host:")
+}
+
+/// Which of a command's arguments are secrets.
+fn is_secret(id: Id, args: Args<'_>, n: usize) -> bool {
+    let is_at = |at: usize, word: &[u8]| args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
+    if id == Id::Auth {
+        n > 0
+    } else if id == Id::Hello {
+        n > 2 && (is_at(n - 1, b"auth") || n > 3 && is_at(n - 2, b"auth"))
+    } else {
+        id == Id::ConfigSet && n > 2 && n % 2 == 1 && is_at(n - 1, b"requirepass")
+    }
+}
+
+/// As the slow log keeps them: few arguments, none long, no passwords.
+fn shortened(id: Id, args: Args<'_>) -> Vec<Vec<u8>> {
     const ARGUMENTS_MAX: usize = 32;
     const BYTES_MAX: usize = 128;
     let shown = if args.len() > ARGUMENTS_MAX { ARGUMENTS_MAX - 1 } else { args.len() };
     let mut kept: Vec<Vec<u8>> = args
         .from(0)
         .take(shown)
-        .map(|arg| match arg.get(..BYTES_MAX) {
+        .enumerate()
+        .map(|(n, arg)| match arg.get(..BYTES_MAX) {
+            _ if is_secret(id, args, n) => b"(redacted)".to_vec(),
             Some(head) if arg.len() > BYTES_MAX => {
                 let more = arg.len() - BYTES_MAX;
                 [head, format!("... ({more} more bytes)").as_bytes()].concat()

@@ -46,7 +46,7 @@ pub(super) async fn run(id: Id, session: &mut Session, args: Args<'_>, out: &mut
             } else if is(&args[2], "OFF") {
                 session.replies_are(Replies::Off);
             } else if is(&args[2], "SKIP") {
-                session.replies_are(Replies::SkipThisAndNext);
+                session.skip_next_reply();
             } else {
                 return Err(SYNTAX);
             }

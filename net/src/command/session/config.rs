@@ -79,8 +79,11 @@ async fn set(session: &Session, args: Args<'_>, out: &mut Vec<u8>) -> Result<()>
         let failed = |why: &str| {
             Fault::told(format!("ERR CONFIG SET failed (possibly related to argument '{shown}') - {why}"))
         };
-        let set = parameter.set.ok_or_else(|| failed("can't set immutable config"))?;
         let value = std::str::from_utf8(value).map_err(|_| failed("argument is not text"))?;
+        if (parameter.get)(&config) == value {
+            continue;
+        }
+        let set = parameter.set.ok_or_else(|| failed("can't set immutable config"))?;
         set(&mut config, value).map_err(|why| failed(&why))?;
     }
     on_all(session.shard(), session.front(), move |_, front| {

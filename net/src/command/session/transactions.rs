@@ -117,7 +117,8 @@ pub(super) async fn run(id: Id, session: &mut Session, args: Args<'_>, out: &mut
     let mut begun = std::mem::take(&mut session.begun);
     let mut stage = Stage { shard: &shard, protocol: session.protocol(), out, ticket: None };
     let others = async |command, args: Args<'_>, out: &mut Vec<u8>| {
-        Box::pin(super::run(command, session, args, out)).await
+        // HELLO changes it for what comes after.
+        Box::pin(super::run(command, session, args, out)).await.map(|()| session.protocol())
     };
     let result = begun.run(id, args, &mut stage, others).await;
     session.depends_on(stage.ticket);
@@ -170,7 +171,7 @@ impl Begun {
         id: Id,
         args: Args<'_>,
         stage: &mut Stage<'_>,
-        others: impl AsyncFnMut(&'static Command, Args<'_>, &mut Vec<u8>) -> Result<()>,
+        others: impl AsyncFnMut(&'static Command, Args<'_>, &mut Vec<u8>) -> Result<Protocol>,
     ) -> Result<()> {
         match id {
             Id::Multi if self.multi.is_some() => {
@@ -213,7 +214,7 @@ impl Begun {
     async fn exec(
         &mut self,
         stage: &mut Stage<'_>,
-        mut others: impl AsyncFnMut(&'static Command, Args<'_>, &mut Vec<u8>) -> Result<()>,
+        mut others: impl AsyncFnMut(&'static Command, Args<'_>, &mut Vec<u8>) -> Result<Protocol>,
     ) -> Result<()> {
         let multi = self.multi.take().ok_or(Fault::text("ERR EXEC without MULTI"))?;
         let watched = std::mem::take(&mut self.watched);
@@ -265,7 +266,7 @@ async fn attempt(
     multi: &Multi,
     watched: &Watches,
     stage: &mut Stage<'_>,
-    others: &mut impl AsyncFnMut(&'static Command, Args<'_>, &mut Vec<u8>) -> Result<()>,
+    others: &mut impl AsyncFnMut(&'static Command, Args<'_>, &mut Vec<u8>) -> Result<Protocol>,
 ) -> Result<Attempt> {
     for (meta, Watched { home, owner, version }) in &watched.keys {
         // A watch ends where its row's owner does, also where the row is back with it.
@@ -284,7 +285,7 @@ async fn attempt(
             context.now_ms = now_ms;
             crate::command::run(command.id, &mut context, args.as_args()).await
         } else {
-            others(command, args.as_args(), stage.out).await
+            others(command, args.as_args(), stage.out).await.map(|protocol| stage.protocol = protocol)
         };
         match result {
             Ok(()) => {}
