@@ -12,6 +12,7 @@ mod finding;
 mod forecast;
 mod import;
 mod inspect;
+mod interrupt;
 mod load;
 mod lock;
 mod mapped;

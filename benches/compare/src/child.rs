@@ -12,6 +12,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::Result;
 
 /// Between two looks whether it ended: short against the shortest run.
@@ -112,6 +114,14 @@ impl Speaking {
         Ok((status, said))
     }
 
+    /// Asks for its end, with SIGTERM, and waits for it.
+    pub fn end(self, limit: Duration) -> Result<(ExitStatus, String)> {
+        let id =
+            i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or("a process without an id")?;
+        kill_process(id, Signal::TERM)?;
+        self.finish(limit)
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> Result<bool> {
         Ok(self.child.ended()?.is_some())
@@ -168,6 +178,22 @@ mod tests {
     fn one_that_hangs_is_killed_at_its_limit() {
         let error = Program::new("sleep", Some(0)).argument("60").run(Duration::from_millis(200));
         assert!(error.unwrap_err().to_string().contains("sleep did not end within 200ms"));
+    }
+
+    #[test]
+    fn one_that_is_asked_to_end_says_what_it_has_to() {
+        let listens = std::env::temp_dir().join(format!("foreshard-child-{}", std::process::id()));
+        let script = format!(
+            "trap 'echo asked; exit 3' TERM; : > {}; while :; do sleep 0.01; done",
+            listens.display()
+        );
+        let child = Program::new("sh", None).arguments(["-c", &script]).start_read().unwrap();
+        while !listens.exists() {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        let (status, said) = child.end(Duration::from_secs(20)).unwrap();
+        std::fs::remove_file(listens).unwrap();
+        assert_eq!((status.code(), said.as_str()), (Some(3), "asked\n"));
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub const NOTICED_TIMES: f64 = 3.0;
 /// Everybody else's p99 may be so many times what it is without.
 pub const OTHERS_TIMES: f64 = 2.0;
 
+/// A bench that takes longer than a day has failed.
+const OTHERS_SECONDS_MAX: f64 = 86_400.0;
 /// The others' latencies are told of each so many milliseconds: short beside what is done to the node.
 const INTERVAL_MS: u32 = 20;
 
@@ -79,8 +81,9 @@ impl Live {
         Ok(said.phase("run").ok_or("a load that did not run")?.operations_per_second)
     }
 
-    /// Everyone else, verified, from here on.
-    pub fn others(&self, foreshard: &Path, rate: f64, seconds: f64) -> Result<Speaking> {
+    /// Everyone else, verified, from here on: for so many seconds, or until they are ended.
+    pub fn others(&self, foreshard: &Path, rate: f64, seconds: Option<f64>) -> Result<Speaking> {
+        let seconds = seconds.unwrap_or(OTHERS_SECONDS_MAX);
         let mut generator = load::generator(foreshard, None, self.listen);
         generator.arguments(&self.load).arguments(["--verify", "--connections", "50"]);
         generator.arguments(["--rate", &rate.to_string(), "--seconds", &seconds.to_string()]);

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -150,7 +149,7 @@ fn run(address: SocketAddr, more: &[&str], trace: Trace) -> Result<Report, Failu
     ];
     words.extend(more);
     let options = Line::try_parse_from(words).map_err(|e| Failure::told(e.to_string()))?.load;
-    load::measure(options, Some(trace))
+    load::measure(options, Some(trace), Arc::default())
 }
 
 /// Announces a town's sales.
@@ -201,17 +200,3 @@ impl Sight {
 
 /// Hours ahead that forecasts are drawn of.
 const LEAD: usize = 6;
-
-/// Set when the user wants it to end.
-pub(super) fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&flag)).map_err(|e| Failure::told(e.to_string()))?;
-    }
-    Ok(flag)
-}
-
-/// Whether it is.
-pub(super) fn is_set(flag: &AtomicBool) -> bool {
-    flag.load(Ordering::Relaxed)
-}

@@ -23,6 +23,7 @@ use self::policies::{Modelled, PARTITIONS};
 use self::town::{REPLAYED_HOURS, Town};
 use self::view::{View, moved, number};
 use crate::Verdict;
+use crate::interrupt;
 use crate::load::report::Report;
 use crate::shell::Failure;
 use crate::sim::cell::{Cell, POLICIES};
@@ -84,7 +85,7 @@ fn live(
     capacity: f64,
     view: &mut View,
 ) -> Result<(Sight, Report), Failure> {
-    let stop = live::interrupted()?;
+    let stop = interrupt::heard()?;
     let known = dir.join("known.csv");
     write(&known, &town.known())?;
     let mut node = Node::start(&dir.join("data"))?;
@@ -96,7 +97,7 @@ fn live(
     live::announce(&admin, town)?;
     let mut sight = Sight::default();
     while !load.is_finished() {
-        if live::is_set(&stop) {
+        if interrupt::is_set(&stop) {
             node.stop()?;
             return Err(Failure::told("stopped before its end"));
         }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::clock::{Nanos, SECOND};
 use super::command::Commands;
+use super::end::End;
 use super::journal::Record;
 use super::layout::{Data, Layout};
 use super::ledger::{Ledger, Window, Wrong, judge};
@@ -42,8 +43,8 @@ pub(crate) struct Common {
     pub(crate) depth: usize,
     /// What values are stamped with.
     pub(crate) run: u64,
-    /// From the beginning; nothing is begun later.
-    pub(crate) end: Option<Nanos>,
+    /// Nothing is begun later.
+    pub(crate) end: Arc<End>,
 }
 
 /// What answers are judged by.
@@ -155,7 +156,7 @@ impl Client {
             let mut due = now;
             if let Some(schedule) = &mut self.schedule {
                 due = schedule.due();
-                if self.common.end.is_some_and(|end| due >= end) {
+                if self.common.end.at().is_some_and(|end| due >= end) {
                     self.is_exhausted = true;
                     break;
                 }
@@ -175,7 +176,7 @@ impl Client {
     /// Nothing is begun at the end; what was due before and had to wait, a little later.
     pub(crate) fn stop_at_end(&mut self, now: Nanos) {
         let patience = if self.schedule.is_some() { OVERDUE_PATIENCE } else { 0 };
-        self.is_exhausted |= self.common.end.is_some_and(|end| now >= end + patience);
+        self.is_exhausted |= self.common.end.at().is_some_and(|end| now >= end + patience);
     }
 
     /// Since when everything that has to be done in the end is refused.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 
 use super::client::{Books, Client, Common};
+use super::end::End;
 use super::keys::{Distribution, Keys};
 use super::layout::{Data, Layout};
 use super::ledger::Ledger;
@@ -177,7 +178,7 @@ fn common(data: Data) -> Arc<Common> {
         filling: Arc::new(Filling::new(Rng::with_seed(1))),
         depth: 4,
         run: RUN,
-        end: Some(STEPS),
+        end: Arc::new(End::new(Some(STEPS), Arc::default())),
     })
 }
 

@@ -16,6 +16,7 @@ mod client_tests;
 pub(crate) mod clock;
 mod command;
 mod connection;
+mod end;
 mod hgrm;
 mod journal;
 mod journal_file;
@@ -43,11 +44,14 @@ mod worker;
 mod zipf;
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use self::report::Report;
 use self::settings::Settings;
 use self::trace::Trace;
 use crate::Verdict;
+use crate::interrupt;
 use crate::shell::Failure;
 
 pub(crate) use self::options::Load;
@@ -64,7 +68,7 @@ pub(crate) fn run(options: &Load) -> Result<Verdict, Failure> {
         Some(path) => Some(Trace::read(path, options.hours)?.replayed(options.hour_seconds, options.scale)),
         None => None,
     };
-    let report = measure(options, trace)?;
+    let report = measure(options, trace, interrupt::heard()?)?;
     tell(&report, is_json)?;
     Ok(match report.status {
         0 => Verdict::Sound,
@@ -73,9 +77,15 @@ pub(crate) fn run(options: &Load) -> Result<Verdict, Failure> {
     })
 }
 
-/// Does what the options say, or replays a trace with them.
-pub(crate) fn measure(options: Load, trace: Option<Trace>) -> Result<Report, Failure> {
-    Settings::new(options, trace).and_then(session::run).map_err(Failure::told)
+/// Does what the options say, or replays a trace with them; ends it, and reports, once `interrupt` is set.
+pub(crate) fn measure(
+    options: Load,
+    trace: Option<Trace>,
+    interrupt: Arc<AtomicBool>,
+) -> Result<Report, Failure> {
+    Settings::new(options, trace)
+        .and_then(|settings| session::run(settings, interrupt))
+        .map_err(Failure::told)
 }
 
 fn tell(report: &Report, is_json: bool) -> Result<(), Failure> {

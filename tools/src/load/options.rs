@@ -18,6 +18,8 @@ Verifying (--verify): every value names its key, connection and write, with a ch
 there. A write without an answer may be there or not. At the end everything is read back by other connections. \
 --reconnect outlives restarts of the server, and --journal lets a later process check the same.
 
+Ctrl-C or SIGTERM ends it early, with its report; a second one kills it.
+
 Exit status: 0 done, 1 the server broke its word (--verify), 2 it could not be done.
 
 Examples:

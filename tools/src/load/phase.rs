@@ -9,6 +9,7 @@ use std::thread;
 use super::client::{Books, Client, Common};
 use super::clock::{self, Nanos, SECOND};
 use super::connection::{Connection, Greeting};
+use super::end::End;
 use super::journal_file::JournalFile;
 use super::measure::Measure;
 use super::plan::{Plan, Work};
@@ -30,6 +31,8 @@ pub(crate) struct Run {
     pub(crate) greeting: Arc<Greeting>,
     /// What values are stamped with.
     pub(crate) run: u64,
+    /// Set when it is to end before its time.
+    pub(crate) interrupt: Arc<AtomicBool>,
 }
 
 /// What a phase left.
@@ -77,15 +80,19 @@ impl Run {
         let is_run = task.purpose == Purpose::Run;
         let threads = options.threads.min(options.connections);
         let name = task.name;
+        // What was written is read back however little of the rest was done.
+        let interrupt =
+            if task.purpose == Purpose::ReadBack { Arc::default() } else { Arc::clone(&self.interrupt) };
+        let end = Arc::new(End::new(self.settings.end().filter(|_| is_run), interrupt));
         let together = Together {
             threads,
             connected: AtomicU32::new(0),
             origin: OnceLock::new(),
+            end: Arc::clone(&end),
             is_failed: AtomicBool::new(false),
         };
         let manner = Manner {
             scheduled: is_run && self.settings.is_open(),
-            end: self.settings.end().filter(|_| is_run),
             timeout: options.timeout_ms * (SECOND / 1000),
             reconnects: options.reconnect,
             give_up: options.give_up_seconds * SECOND,
@@ -98,7 +105,7 @@ impl Run {
             filling: filling.clone(),
             depth: usize::try_from(options.pipeline).expect("32 bits"),
             run: self.run,
-            end: manner.end,
+            end,
         });
         let mut progress = Progress::new(name, threads, options.quiet);
         if options.timeline.is_some() {

@@ -32,6 +32,8 @@ pub(crate) struct Verified {
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) settings: Value,
+    /// Somebody ended it before its time: what it says is of the time it had.
+    pub(crate) was_interrupted: bool,
     pub(crate) phases: Vec<Outcome>,
     pub(crate) verified: Option<Verified>,
     pub(crate) status: u8,
@@ -46,6 +48,7 @@ impl Report {
             "version": env!("CARGO_PKG_VERSION"),
             "status": self.status,
             "incomplete": self.incomplete,
+            "was_interrupted": self.was_interrupted,
             "settings": self.settings,
             "phases": self.phases.iter().map(phase_json).collect::<Vec<_>>(),
             "verify": self.verified.as_ref().map(|verified| json!({
@@ -63,6 +66,9 @@ impl Report {
         self.phases.iter().for_each(|phase| phase_text(phase, &mut out));
         if let Some(verified) = &self.verified {
             verified_text(verified, &mut out);
+        }
+        if self.was_interrupted {
+            out += "ended by a signal: of the time it had\n";
         }
         if let Some(why) = &self.incomplete {
             out += &format!("incomplete: {why}\n");

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::client::Books;
 use super::clock;
@@ -22,26 +23,35 @@ use super::settings::{Purpose, Settings};
 use super::value::Filling;
 use super::violation::Violations;
 use super::worker::resolve;
+use crate::interrupt;
 
 /// Does what the settings say.
-pub(crate) fn run(settings: Settings) -> Result<Report, String> {
+pub(crate) fn run(settings: Settings, interrupt: Arc<AtomicBool>) -> Result<Report, String> {
     let journal = settings.options.journal.as_deref().map(load).transpose()?.flatten();
-    if settings.options.verify_only { verify_only(settings, journal) } else { full(settings, journal) }
+    if settings.options.verify_only {
+        verify_only(settings, journal, interrupt)
+    } else {
+        full(settings, journal, interrupt)
+    }
 }
 
-fn verify_only(mut settings: Settings, journal: Option<Journal>) -> Result<Report, String> {
+fn verify_only(
+    mut settings: Settings,
+    journal: Option<Journal>,
+    interrupt: Arc<AtomicBool>,
+) -> Result<Report, String> {
     let Some(journal) = journal else {
         return Err("--verify-only: there is no such journal (--journal FILE)".into());
     };
     // Who reads what is this run's own choice, all else the journal's.
     let connections = settings.layout.connections;
     settings.layout = Arc::new(Layout { connections, ..journal.description.layout });
-    let mut session = Session::new(settings, journal.description.run)?;
+    let mut session = Session::new(settings, journal.description.run, interrupt)?;
     session.read_back(journal.ledger)?;
     session.end()
 }
 
-fn full(settings: Settings, journal: Option<Journal>) -> Result<Report, String> {
+fn full(settings: Settings, journal: Option<Journal>, interrupt: Arc<AtomicBool>) -> Result<Report, String> {
     let layout = settings.layout.clone();
     let options = &settings.options;
     let verifies = options.verify;
@@ -62,7 +72,7 @@ fn full(settings: Settings, journal: Option<Journal>) -> Result<Report, String> 
     };
     // Not from the seed: what an earlier run with it left is not to be taken for this run's.
     let (run, ledger) = known.unwrap_or_else(|| (scrambled(clock::wall()), Ledger::default()));
-    let mut session = Session::new(settings, run)?;
+    let mut session = Session::new(settings, run, interrupt)?;
     let mut file = match path {
         Some(path) => {
             let layout = Layout::clone(&layout);
@@ -74,7 +84,8 @@ fn full(settings: Settings, journal: Option<Journal>) -> Result<Report, String> 
     if fills {
         books = session.go(("fill", Work::Fill, Purpose::Fill), books, file.as_mut())?;
     }
-    if session.run.settings.has_run && !session.is_cut_off() {
+    let is_filled = !session.is_interrupted() && !session.is_cut_off();
+    if session.run.settings.has_run && is_filled {
         books = session.go(("run", session.mixed(), Purpose::Run), books, file.as_mut())?;
     }
     if verifies {
@@ -101,7 +112,7 @@ struct Session {
 }
 
 impl Session {
-    fn new(settings: Settings, run: u64) -> Result<Self, String> {
+    fn new(settings: Settings, run: u64, interrupt: Arc<AtomicBool>) -> Result<Self, String> {
         let options = &settings.options;
         let addresses: Vec<_> = options.connect.iter().map(|name| resolve(name)).collect::<Result<_, _>>()?;
         let greeting = Arc::new(Greeting {
@@ -111,7 +122,7 @@ impl Session {
             fences: options.verify && options.reconnect,
         });
         let filling = Arc::new(Filling::new(settings.random(Purpose::Filling, 0)));
-        let run = Run { settings, addresses, greeting, run };
+        let run = Run { settings, addresses, greeting, run, interrupt };
         Ok(Self { run, filling, phases: Vec::new(), verified: None })
     }
 
@@ -172,6 +183,10 @@ impl Session {
         self.phases.last().is_some_and(|phase| phase.is_cut_off)
     }
 
+    fn is_interrupted(&self) -> bool {
+        interrupt::is_set(&self.run.interrupt)
+    }
+
     fn end(self) -> Result<Report, String> {
         if let (Some(path), Some(phase)) = (&self.run.settings.options.hgrm, self.phases_of_interest()) {
             write_hgrm(path, phase)?;
@@ -187,6 +202,8 @@ impl Session {
             .any(|phase| phase.measure.operations() == 0 && phase.measure.failures() > 0)
         {
             Some("every operation of a phase failed")
+        } else if self.is_interrupted() && self.phases.last().is_none_or(|phase| phase.name == "fill") {
+            Some("interrupted before its rows were written")
         } else {
             None
         };
@@ -197,6 +214,7 @@ impl Session {
         };
         Ok(Report {
             settings: self.run.settings.json(),
+            was_interrupted: self.is_interrupted(),
             phases: self.phases,
             verified: self.verified,
             status,

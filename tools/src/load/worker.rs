@@ -12,9 +12,9 @@ use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, OnceLock};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
@@ -22,6 +22,7 @@ use rustix::event::{Timespec, epoll};
 use super::client::Books;
 use super::clock::{self, Nanos, SECOND};
 use super::connection::{Connection, State, Trouble};
+use super::end::End;
 use super::journal::{FRAME_RECORDS_MAX, Record};
 use super::measure::{IntervalMeasure, Measure};
 use super::violation::Violations;
@@ -49,6 +50,8 @@ pub(crate) struct Together {
     pub(crate) connected: AtomicU32,
     /// When all begin; known when all are connected.
     pub(crate) origin: OnceLock<Nanos>,
+    /// Nothing is begun later.
+    pub(crate) end: Arc<End>,
     /// One of them cannot go on.
     pub(crate) is_failed: AtomicBool,
 }
@@ -58,8 +61,6 @@ pub(crate) struct Together {
 pub(crate) struct Manner {
     /// Operations are due at their own times.
     pub(crate) scheduled: bool,
-    /// Nothing is begun later.
-    pub(crate) end: Option<Nanos>,
     /// A request without an answer for so long is lost, and its connection too.
     pub(crate) timeout: Nanos,
     /// Lost connections are made again.
@@ -258,6 +259,9 @@ impl<'a> Worker<'a> {
 
     /// What is not answered to anything: timeouts, retries, ends.
     fn look_after(&mut self, now: Nanos) -> Result<(), String> {
+        if self.is_begun {
+            self.together.end.heed(now);
+        }
         for index in 0..self.connections.len() {
             self.tell_acknowledged(index);
             let connection = &mut self.connections[index];
@@ -324,8 +328,9 @@ impl<'a> Worker<'a> {
     }
 
     fn harvest(mut self, cpu: Nanos) -> Harvest {
-        let elapsed = self.now().min(self.measure.last_done.max(self.manner.end.unwrap_or(0)));
-        if let Some(end) = self.manner.end {
+        let end = self.together.end.at();
+        let elapsed = self.now().min(self.measure.last_done.max(end.unwrap_or(0)));
+        if let Some(end) = end {
             self.measure.unsent =
                 self.connections.iter_mut().map(|connection| connection.client.count_unsent(end)).sum();
         }

@@ -9,7 +9,7 @@
 mod server;
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -74,6 +74,30 @@ fn a_closed_loop_does_what_was_asked_and_reports_it() {
     assert!((0.0..=1.0).contains(&run["client"]["busy_fraction_max"].as_f64().unwrap()));
     assert_eq!(report["settings"]["mix"], "read=50,read_modify_write=50");
     assert_eq!(report["settings"]["loop"], "closed");
+}
+
+#[test]
+fn one_that_is_asked_to_end_reads_back_and_reports_what_it_did() {
+    let server = honest();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_foreshard"));
+    command.args(["load", "--quiet", "--json", "--connect", &server.address.to_string()]);
+    command
+        .args("--fill --keys 50 --seconds 3600 --connections 2 --mix update=100 --verify".split_whitespace());
+    let child = command.stdout(Stdio::piped()).spawn().unwrap();
+    while server.rows().len() < 50 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // A moment later it is in its hour.
+    std::thread::sleep(Duration::from_millis(300));
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["was_interrupted"]), (Some(0), &true.into()), "{report}");
+    let run = phase(&report, "run");
+    assert!(run["operations"].as_u64().unwrap() > 0 && run["seconds"].as_f64().unwrap() < 60.0, "{run}");
+    assert_eq!(phase(&report, "read_back")["operations"], 50);
+    assert_eq!(report["verify"]["violations"], 0);
 }
 
 #[test]

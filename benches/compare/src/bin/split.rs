@@ -90,22 +90,21 @@ fn main() -> Result<()> {
         "{stored} bytes in partition 0; {rate} requests a second of others, {} probes",
         arguments.probe_rate
     );
-    // Longer than everything takes; what is left over is waited for.
-    let seconds = if arguments.smoke { 25.0 } else { arguments.rounds as f64 * 9.0 + 30.0 };
-    let mut others = node.live.others(&foreshard, rate, seconds)?;
+    let mut others = node.live.others(&foreshard, rate, None)?;
     let probe_name = name_in_slot_above(16_000);
     let probe = Probe::start(node.live.listen, &probe_name, arguments.probe_rate)?;
     let mut seen = Vec::new();
     for round in 0..arguments.rounds {
         if others.has_ended()? {
-            eprintln!("{round} of {} rounds in the time of the load", arguments.rounds);
-            break;
+            return Err(
+                format!("the load ended by itself after {round} of {} rounds", arguments.rounds).into()
+            );
         }
         node.round(&mut seen)?;
     }
     std::thread::sleep(BETWEEN);
     let answers = probe.end()?;
-    let said = load::parse(&others.finish(load::limit(seconds))?)?;
+    let said = load::parse(&others.end(load::limit(0.0))?)?;
     let errors = wrong(&answers, 0);
     if let Some(first) = errors.first() {
         return Err(format!("{} wrong answers to the probe, the first: {first}", errors.len()).into());
