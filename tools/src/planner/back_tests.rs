@@ -1,4 +1,4 @@
-//! Moves that are taken back, by a planner on a store of its own.
+//! Moves that are taken back, and entities that are held, by a planner on a store of its own.
 #![expect(clippy::disallowed_methods, reason = "a test in real time, with files of its own")]
 
 use std::time::{Duration, Instant};
@@ -134,6 +134,29 @@ fn who_is_held_or_paused_or_finds_no_room_is_not_taken_back() {
         mind.ledger.moves().filter(|entry| entry.ended.as_ref().is_some_and(Ended::is_done)).count(),
         2
     );
+    drop(mind);
+    store.close().unwrap();
+}
+
+#[test]
+fn who_is_pinned_after_the_plan_was_made_stays_where_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir);
+    let (mut mind, _, home) = moved(&store);
+    let entity = entity_of(NAME);
+    mind.moved.remove(&entity);
+    let made = mind.made.as_mut().unwrap();
+    let index = made.placed.iter().position(|placed| placed.entity == entity).unwrap();
+    made.homeward = vec![index];
+    mind.memory.hold("shop:1", Some(Held::Pinned)).unwrap();
+    for _ in 0..5 {
+        mind.tick().unwrap();
+        mind.act().unwrap();
+    }
+    assert_eq!(mind.ledger.moves().count(), 1, "it is pinned");
+    mind.memory.hold("shop:1", None).unwrap();
+    until(&mut mind, |mind| mind.ledger.moves().count() == 2 && mind.ledger.open().count() == 0);
+    assert_eq!(mind.partition_of(entity), Some(home), "as was planned");
     drop(mind);
     store.close().unwrap();
 }

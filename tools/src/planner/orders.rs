@@ -67,8 +67,6 @@ impl Mind {
     fn backs(&self) -> Vec<Order> {
         let Some(made) = &self.made else { return Vec::new() };
         let may_go = |entry: &Entry| {
-            let name = std::str::from_utf8(&entry.name).ok();
-            let is_held = name.is_some_and(|name| self.memory.held.contains_key(name));
             let is_there = self.partition_of(entry.entity).is_some_and(|at| at.0 == entry.to);
             let Some(to) = made.snapshot.partitions.iter().position(|one| one.id == entry.from) else {
                 return false;
@@ -76,11 +74,17 @@ impl Mind {
             let index = made.placed.iter().position(|placed| placed.entity == entry.entity);
             let fits =
                 index.is_none_or(|index| situation::has_room(&made.snapshot, &made.outlook, index, to, 0.0));
-            !is_held && is_there && fits && !self.refused.contains(&entry.entity)
+            !self.is_held(entry.entity) && is_there && fits && !self.refused.contains(&entry.entity)
         };
         let all = self.ledger.to_take_back().filter(|entry| may_go(entry));
         all.map(|entry| Order { entity: entry.entity, to: entry.from, why: Why::Back { of: entry.id } })
             .collect()
+    }
+
+    /// Whether somebody has pinned or excluded it.
+    fn is_held(&self, entity: EntityId) -> bool {
+        let name = self.history.name(entity).and_then(|name| std::str::from_utf8(name).ok());
+        name.is_some_and(|name| self.memory.held.contains_key(name))
     }
 
     /// What the last plan has begin at once, and was not begun yet.
@@ -118,11 +122,12 @@ impl Mind {
             let to = made.snapshot.partitions[placed.home].id;
             orders.push(Order { entity: placed.entity, to, why: Why::Homeward });
         }
-        // Once begun, an entity is open or rests.
+        // Once begun, an entity is open or rests; and one may have been pinned, or excluded, since the plan was made.
         let hour = self.history.hour();
         let is_new = |entity: EntityId| {
             let is_open = self.ledger.open().any(|entry| entry.entity == entity);
             !is_open
+                && !self.is_held(entity)
                 && !self.refused.contains(&entity)
                 && self.rests_until(entity).is_none_or(|until| until <= hour)
         };
@@ -240,17 +245,12 @@ impl Mind {
         for (entity, requests) in of_entities {
             let Some(id) = self.partition_of(entity) else { continue };
             let Some(index) = ids.iter().position(|other| *other == id) else { continue };
-            let is_held = self
-                .history
-                .name(entity)
-                .and_then(|name| std::str::from_utf8(name).ok())
-                .is_some_and(|name| self.memory.held.contains_key(name));
             let rests = self.rests_until(entity).is_some_and(|until| until > self.history.hour());
             who.push(entity);
             entities.push(share(requests, id));
             smoothed.push(self.rule.smoothed.get(&entity).map_or(0.0, |load| load / self.capacity(id)));
             at.push(index);
-            movable.push(!is_held && !rests);
+            movable.push(!self.is_held(entity) && !rests);
         }
         let seen = Seen {
             partitions: &partitions,
