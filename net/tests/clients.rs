@@ -474,6 +474,13 @@ fn fields_of_a_small_hash_are_picked_evenly() {
     }
     assert_eq!(pairs.into_iter().collect::<Vec<_>>(), ["ab", "ac", "bc"]);
     assert_eq!(client.say("HRANDFIELD h 9").elements().len(), 3);
+    // More than is read at once: found by place.
+    for n in 0..5 {
+        client.ask(&["HSET", "long", &n.to_string(), &"v".repeat(1 << 20)]);
+    }
+    assert_eq!(client.say("HRANDFIELD long 5").elements().len(), 5);
+    assert_eq!(client.say("HRANDFIELD long -7").elements().len(), 7);
+    assert!(matches!(client.say("HRANDFIELD long"), Reply::Bulk(name) if name.len() == 1));
     node.stop();
 }
 

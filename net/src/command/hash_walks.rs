@@ -95,16 +95,11 @@ async fn scan(cx: &mut Context<'_>, args: Args<'_>) -> Result<()> {
 
 /// HRANDFIELD gathers so many fields at once; with repetition, each is looked up by itself.
 const RANDOM_FIELDS_MAX: u64 = 1 << 20;
-/// Of a hash that is read at once, fields are picked by their numbers; of a larger one by place, which is quick and less even.
-const PICKED_EVENLY_MAX: u64 = 256;
 
 async fn random(cx: &mut Context<'_>, args: Args<'_>) -> Result<()> {
     let Some(count) = args.get(2) else {
         let field = match find(cx, &args[1]).await? {
-            Some(mut hash) if hash.meta.fields <= PICKED_EVENLY_MAX => {
-                evenly(cx, &mut hash, 1).await?.into_iter().next()
-            }
-            Some(mut hash) => pick(cx, &mut hash).await?,
+            Some(mut hash) => some(cx, &mut hash, 1).await?.into_iter().next(),
             None => None,
         };
         cx.reply.bulk_or_null(field.as_ref().map(|field| field.name.as_slice()));
@@ -121,17 +116,7 @@ async fn random(cx: &mut Context<'_>, args: Args<'_>) -> Result<()> {
     }
     let mut fields = Vec::new();
     if let Some(mut hash) = find(cx, &args[1]).await? {
-        fields = if hash.meta.fields <= PICKED_EVENLY_MAX {
-            evenly(cx, &mut hash, count).await?
-        } else if count < 0 {
-            let mut picked = Vec::new();
-            for _ in 0..count.unsigned_abs() {
-                picked.extend(pick(cx, &mut hash).await?);
-            }
-            picked
-        } else {
-            distinct(cx, &mut hash, count.unsigned_abs()).await?
-        };
+        fields = some(cx, &mut hash, count).await?;
     }
     let in_pairs = with_values && cx.reply.protocol() == Protocol::Resp3;
     cx.reply.array(if with_values && !in_pairs { 2 * fields.len() } else { fields.len() });
@@ -147,25 +132,35 @@ async fn random(cx: &mut Context<'_>, args: Args<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Fields of a small hash, each as likely as every other: so many different ones, or, below zero, so many in all.
-async fn evenly(cx: &mut Context<'_>, hash: &mut Hash, count: i64) -> Result<Vec<Field>> {
-    let mut all: Vec<Field> = Vec::new();
-    let Some(mut walk) = hash.walk(cx.tx, 0).await? else { return Ok(all) };
-    loop {
-        let fields = walk.next(cx.tx, hash, usize::MAX).await?;
-        if fields.is_empty() {
-            break;
+/// Fields at random: so many different ones, or, below zero, so many in all. Of a hash that is read at once each is as likely as
+/// every other; of a larger one they are found by place, which is less even.
+async fn some(cx: &mut Context<'_>, hash: &mut Hash, count: i64) -> Result<Vec<Field>> {
+    if hash.is_short()
+        && let Some(mut walk) = hash.walk(cx.tx, 0).await?
+    {
+        let read = walk.next(cx.tx, hash, usize::MAX).await?;
+        if read.len() as u64 == hash.meta.fields {
+            return Ok(evenly(cx, read, count));
         }
-        all.extend(fields);
     }
+    if count >= 0 {
+        return distinct(cx, hash, count.unsigned_abs()).await;
+    }
+    let mut picked = Vec::new();
+    for _ in 0..count.unsigned_abs() {
+        picked.extend(pick(cx, hash).await?);
+    }
+    Ok(picked)
+}
+
+fn evenly(cx: &mut Context<'_>, mut all: Vec<Field>, count: i64) -> Vec<Field> {
     let wanted = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     if count < 0 {
-        let picked = (0..wanted).filter_map(|_| cx.random.choice(&all).cloned());
-        return Ok(picked.collect());
+        return (0..wanted).filter_map(|_| cx.random.choice(&all).cloned()).collect();
     }
     cx.random.shuffle(&mut all);
     all.truncate(wanted);
-    Ok(all)
+    all
 }
 
 /// A field picked at random: the first one from a random place on. Places are hashes, so that they lie evenly.

@@ -97,6 +97,11 @@ impl Hash {
         }
     }
 
+    /// Whether a page has all its fields, where they are not large.
+    pub(crate) const fn is_short(&self) -> bool {
+        self.meta.fields <= PAGE.rows as u64
+    }
+
     /// A walk over all fields from `place` on. A hash of more than a page is walked as it is at this moment, whatever is
     /// written meanwhile; `self` is what it is then, or none is left.
     ///
@@ -104,7 +109,7 @@ impl Hash {
     /// What the engine says.
     pub(crate) async fn walk(&mut self, tx: &mut Tx, place: u32) -> Result<Option<Walk>> {
         let mut at = None;
-        if self.meta.fields > PAGE.rows as u64
+        if !self.is_short()
             && let Some((moment, held)) = tx.moment(&self.path).await?
         {
             let Some(then) = Self::of(self.path.clone(), held.as_ref())? else { return Ok(None) };
